@@ -1,0 +1,1 @@
+"""Bucket settings, versions, presign, restore, image, search, topics. Uses store/ only."""

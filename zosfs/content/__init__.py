@@ -1,0 +1,1 @@
+"""What is inside files: reading ahead, writing, flush plans, chunk cache, journal. Knows store/, never tree/ or FUSE."""

@@ -1,0 +1,1 @@
+"""Options to a living mount: session, readiness, signals, systemd, mount helpers."""
