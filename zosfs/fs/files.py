@@ -64,7 +64,7 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "number", "pid", "reader", "reader_version", "writable")
+    __slots__ = ("append", "file", "number", "pid", "reader", "reader_version", "served", "writable")
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
@@ -74,6 +74,7 @@ class Handle:
         self.pid = pid
         self.reader: Reader | None = None
         self.reader_version = -1
+        self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
 
 
 class Files:
@@ -129,13 +130,32 @@ class Files:
                     elif flags & os.O_APPEND:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                await self._tree.refresh(inode)
+                await self._revalidate(inode)
             if inode.info is not None and inode.info.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
                 self._refuse_archived(inode)
         except BaseException:
             self.let_go(file)
             raise
         return self._handle(file, flags, pid)
+
+    async def _revalidate(self, inode: Inode) -> None:
+        """Close-to-open: what is opened is what the server has now.
+
+        Where the bytes have to be fetched anyway the first GET carries If-Match and finds a change by itself (see `read`);
+        only bytes that would come from a local cache need a HEAD.
+        """
+        age = trio.current_time() - inode.checked_at
+        if age > self.options.open_ttl and (self._cached(inode) or inode.info is None):
+            await self._tree.refresh(inode, force=True)
+        else:
+            await self._tree.refresh(inode)
+
+    def _cached(self, inode: Inode) -> bool:
+        info = inode.info
+        if info is None:
+            return False
+        content: Content | None = inode.volume.content
+        return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
 
     def _refuse_archived(self, inode: Inode) -> None:
         info = inode.info
@@ -227,7 +247,11 @@ class Files:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
 
     async def read(self, number: int, offset: int, size: int) -> Buffer:
-        """Bytes ``[offset, offset + size)``, short only at the end of the file. ESTALE when the object was replaced by others."""
+        """Bytes ``[offset, offset + size)``, short only at the end of the file.
+
+        ESTALE when others replaced the object after this handle was served; a handle that was served nothing yet goes
+        on with the version that is there now.
+        """
         handle = self.handle(number)
         file = handle.file
         if file.writer is not None:
@@ -241,10 +265,19 @@ class Files:
             except StoreError as exc:
                 if exc.errno not in (errno.ESTALE, errno.ENOENT):
                     raise
-                self._tree.invalidate(file.inode)
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from exc
+                if handle.served:
+                    self._tree.invalidate(file.inode)
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from exc
+                data = await self._read_anew(handle, offset, size)
+            handle.served = True
         self._counters["read_bytes"] += len(data)
         return data
+
+    async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
+        inode = handle.file.inode
+        await self._tree.refresh(inode, force=True)
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+        return await self._open_reader(handle).read(offset, size)
 
     def _open_reader(self, handle: Handle) -> Reader:
         file = handle.file
