@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_edits_agree_with_a_set(steps: list[tuple[str, tuple[int, int]]]) -> Non
     assert ranges.end == (max(model) + 1 if model else 0)
     assert ranges.start == (min(model) if model else 0)
     assert all(start < end for start, end in pieces)
-    assert all(before[1] < after[0] for before, after in zip(pieces, pieces[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(pieces))
 
 
 @given(edits, edges)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 class Ranges:
     """A set of non-negative integers as sorted disjoint half-open ranges ``(start, end)``; touching ranges are one.
 
-    Looking up costs O(log n); adding and removing cost that plus the move of a list's tail. Empty ranges (start >= end) are allowed
-    everywhere as arguments and stand for no bytes.
+    Looking up costs O(log n); adding and removing cost that plus the move of a list's tail. Empty ranges (start >= end) are
+    allowed everywhere as arguments and stand for no bytes.
     """
 
     __slots__ = ("_ends", "_starts", "_total")
