@@ -21,25 +21,29 @@ from zosfs.config_values import OptionError, resolve, rows
 Pair = tuple[str, str | None]
 """An option as written: name, and the text behind ``=`` (None: bare)."""
 
-KERNEL_FLAGS = frozenset(
-    "ro rw noexec exec nosuid suid nodev dev noatime atime relatime norelatime strictatime lazytime nolazytime nodiratime "
-    "diratime sync async dirsync mand nomand silent loud".split()  # noqa: SIM905
-)
+KERNEL_FLAGS = frozenset({
+    "ro", "rw", "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "atime", "relatime", "norelatime",
+    "strictatime", "lazytime", "nolazytime", "nodiratime", "diratime", "sync", "async", "dirsync", "mand", "nomand", "silent",
+    "loud",
+})  # fmt: skip
 """Words for the kernel. Those that restrict (`HANDED_ON`) go on to the mount, the others are the way things are anyway."""
 
-HANDED_ON = frozenset("noexec nosuid nodev noatime nodiratime sync dirsync".split())  # noqa: SIM905
+HANDED_ON = frozenset({
+    "noexec", "nosuid", "nodev", "noatime", "nodiratime", "sync", "dirsync",
+})  # fmt: skip
 
-IGNORED = frozenset(
-    "_netdev nofail auto noauto user nouser users owner group defaults comment remount helper uhelper "
-    "user_id group_id rootmode blksize max_read fd default_permissions auto_unmount subtype "
-    "big_writes large_read kernel_cache auto_cache noauto_cache direct_io hard_remove use_ino readdir_ino "
-    "async_read sync_read atomic_o_trunc splice_read splice_write splice_move no_splice_read no_splice_write no_splice_move "
-    "noappledouble noapplexattr intr setuid drop_privileges "
-    "sigv4 use_xattr complement_stat compat_dir notsup_compat_dir enable_noobj_cache disable_noobj_cache "
-    "max_stat_cache_size stat_cache_interval_expire enable_content_md5 enable_unsigned_payload nomixupload nomultipart "
-    "noua list_object_max_keys singlepart_copy_limit multipart_copy_size max_dirty_data del_cache tmpdir mime instance_name "
-    "ssl_verify_hostname check_cache_dir_exist curldbg nodnscache nosscache".split()  # noqa: SIM905
-)
+IGNORED = frozenset({
+    "_netdev", "nofail", "auto", "noauto", "user", "nouser", "users", "owner", "group", "defaults", "comment", "remount",
+    "helper", "uhelper", "user_id", "group_id", "rootmode", "blksize", "max_read", "fd", "default_permissions", "auto_unmount",
+    "subtype", "big_writes", "large_read", "kernel_cache", "auto_cache", "noauto_cache", "direct_io", "hard_remove", "use_ino",
+    "readdir_ino", "async_read", "sync_read", "atomic_o_trunc", "splice_read", "splice_write", "splice_move", "no_splice_read",
+    "no_splice_write", "no_splice_move", "noappledouble", "noapplexattr", "intr", "setuid", "drop_privileges", "sigv4",
+    "use_xattr", "complement_stat", "compat_dir", "notsup_compat_dir", "enable_noobj_cache", "disable_noobj_cache",
+    "max_stat_cache_size", "stat_cache_interval_expire", "enable_content_md5", "enable_unsigned_payload", "nomixupload",
+    "nomultipart", "noua", "list_object_max_keys", "singlepart_copy_limit", "multipart_copy_size", "max_dirty_data",
+    "del_cache", "tmpdir", "mime", "instance_name", "ssl_verify_hostname", "check_cache_dir_exist", "curldbg", "nodnscache",
+    "nosscache",
+})  # fmt: skip
 """Words that mount(8), fstab, libfuse or an s3fs line bring along and that zosfs needs not obey."""
 
 

@@ -17,10 +17,11 @@ from typing import Any
 from zosfs import places
 from zosfs.config import KIB, MIB, Options
 
-SECRET_NAMES = frozenset(
-    "access_key secret_key access_key_id secret_access_key aws_access_key_id aws_secret_access_key s3_access_key_id "
-    "s3_secret_access_key ak sk zosak zossk session_token aws_session_token s3_session_token password passwd".split()  # noqa: SIM905
-)
+SECRET_NAMES = frozenset({
+    "access_key", "secret_key", "access_key_id", "secret_access_key", "aws_access_key_id", "aws_secret_access_key",
+    "s3_access_key_id", "s3_secret_access_key", "ak", "sk", "zosak", "zossk", "session_token", "aws_session_token",
+    "s3_session_token", "password", "passwd",
+})  # fmt: skip
 """Options of other tools that would put a secret where ps, mountinfo and unit files show it."""
 
 _IMPLIED = {"writeback": "5s", "sse": "AES256"}  # what a bare name stands for where the type alone does not say
