@@ -61,6 +61,7 @@ class _Queue(logging.handlers.QueueHandler):
 
     def __init__(self, records: queue.Queue[logging.LogRecord], redaction: Redaction) -> None:
         super().__init__(records)
+        self._records = records
         self._redaction = redaction
         self._dropped = 0
 
@@ -71,7 +72,7 @@ class _Queue(logging.handlers.QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
-            if self._dropped and not self.queue.full():
+            if self._dropped and not self._records.full():
                 dropped, self._dropped = self._dropped, 0
                 text = f"{dropped} messages were dropped because the log could not take them"
                 self.queue.put_nowait(logging.LogRecord("zosfs", logging.WARNING, "", 0, text, (), None))
@@ -173,7 +174,7 @@ class Log:
             self._handlers.acquire()
             try:
                 self._handlers.close()
-                self._handlers.stream = None  # type: ignore[assignment]  # reopened by the next message
+                self._handlers.stream = None  # so that it is opened anew
                 self._handlers.reopenIfNeeded()
             finally:
                 self._handlers.release()

@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from zosfs.mount.refusal import FAILED, USAGE, Refusal
+from zosfs.mount.refusal import USAGE, Refusal
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -126,12 +126,12 @@ def _dead(path: str) -> bool:
 
 def _check_fuse() -> None:
     if not os.path.exists("/dev/fuse"):
-        raise Refusal("/dev/fuse is missing: load the kernel's module with `modprobe fuse` (in a container: --device /dev/fuse)", FAILED)
+        raise Refusal("/dev/fuse is missing: load the kernel's module with `modprobe fuse` (in a container: --device /dev/fuse)")
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise Refusal("/dev/fuse may not be opened by this user; root lets everybody with `chmod 666 /dev/fuse`", FAILED) from None
-        raise Refusal(f"/dev/fuse: {error.strerror}", FAILED) from None
+            raise Refusal("/dev/fuse may not be opened by this user; root allows it with `chmod 666 /dev/fuse`") from None
+        raise Refusal(f"/dev/fuse: {error.strerror}") from None
     if os.geteuid() != 0 and shutil.which("fusermount3", path="/usr/bin:/bin:/usr/sbin:/sbin") is None:
-        raise Refusal("fusermount3 is missing, which ordinary users need to mount (Debian: apt-get install fuse3)", FAILED)
+        raise Refusal("fusermount3 is missing, which ordinary users need to mount (Debian: apt-get install fuse3)")

@@ -25,11 +25,9 @@ def root_cause(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [root_cause(inner) for inner in error.exceptions]
-    for wanted in (lambda leaf: hasattr(leaf, "line"), lambda leaf: isinstance(leaf, StoreError)):
-        for leaf in leaves:
-            if wanted(leaf):
-                return leaf
-    return leaves[0]
+    told = [leaf for leaf in leaves if hasattr(leaf, "line")]
+    answers = [leaf for leaf in leaves if isinstance(leaf, StoreError)]
+    return [*told, *answers, *leaves][0]
 
 
 def line_of(error: BaseException) -> tuple[str, int]:

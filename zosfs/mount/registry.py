@@ -22,7 +22,8 @@ from zosfs import places
 @dataclass(slots=True)
 class Entry:
     """One mount. *started* and *born* are seconds since the epoch and the kernel's clock ticks; *options* are those that differ
-    from the defaults (none is a secret); *delivering* is (files, bytes) still to go while it ends, else None."""
+    from the defaults (none is a secret); *delivering* is (files, bytes) still to go while it ends, else None; *undelivered* says
+    why a mount ended with something left in its journal: its file then outlives it until someone has read it."""
 
     pid: int
     born: int
@@ -35,6 +36,7 @@ class Entry:
     connection: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     delivering: tuple[int, int] | None = None
+    undelivered: str = ""
     path: str = ""
 
     @property
@@ -88,7 +90,7 @@ def _load(path: Path) -> Entry | None:
         known = {row.name for row in dataclasses.fields(Entry)}
         entry = Entry(**{name: value for name, value in raw.items() if name in known})
         # a user's file may speak of that user's processes only: root waits for whom it names
-        if owner != os.geteuid() and os.stat(f"/proc/{entry.pid}").st_uid != owner:
+        if owner != os.geteuid() and born(entry.pid) and os.stat(f"/proc/{entry.pid}").st_uid != owner:
             return None
     except (OSError, ValueError, TypeError):
         return None
@@ -106,7 +108,7 @@ def entries() -> list[Entry]:
             entry = _load(path)
             if entry is not None and entry.alive:
                 found.append(entry)
-            elif os.access(directory, os.W_OK):
+            elif os.access(directory, os.W_OK) and (entry is None or not entry.undelivered):
                 path.unlink(missing_ok=True)
     return sorted(found, key=lambda entry: entry.started)
 
