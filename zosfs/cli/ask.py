@@ -1,6 +1,7 @@
 """Questions to a living mount through its own files: the attributes user.zos.stats and user.zos.status.
 
-Owns: finding the mount's root for a path, and the limit on how long an answer may take. Raises LookupError with the line to print.
+Owns: finding the mount's root for a path, and the limit on how long an answer may take. Raises LookupError with the line
+to print.
 """
 
 from __future__ import annotations

@@ -46,10 +46,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if "open_files" in status:
         lines.append(f"  open files: {status['open_files']}, not delivered: {len(status.get('undelivered', ()))}")
     for bucket, more in status.get("buckets", {}).items():
-        text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in more.items() if not isinstance(value, (list, dict)))
+        plain = {name.replace("_", " "): value for name, value in more.items() if not isinstance(value, (list, dict))}
+        text = ", ".join(f"{name} {value}" for name, value in plain.items())
         lines.append(f"  {bucket}: {text}" if text else f"  {bucket}")
-        for pending in more.get("pending", ()):
-            lines.append(f"    {pending}")
+        lines.extend(f"    {pending}" for pending in more.get("pending", ()))
     lines.append(f"  cache {facts['cache_dir']}, log {facts['log']}")
     return lines
 

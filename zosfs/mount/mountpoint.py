@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,11 +118,19 @@ def prepare(path: str, *, nonempty: bool = False) -> str:
 
 
 def _dead(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    """Whether the FUSE mount on *path* has lost its daemon. One that does not answer within 3 s counts as alive."""
+    answers: list[bool] = []
+
+    def look() -> None:
+        try:
+            os.statvfs(path)  # stat might be answered from the kernel's cache
+        except OSError as error:
+            answers.append(error.errno in (errno.ENOTCONN, errno.ECONNABORTED))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(3)
+    return any(answers)
 
 
 def _check_fuse() -> None:

@@ -59,7 +59,8 @@ def _wait(entry: registry.Entry, say: Say) -> int:
             now = registry.reload(entry)
             if sys.stderr.isatty() and now is not None and now.delivering is not None:
                 files, size = now.delivering
-                print(f"\rdelivering: {files} files, {size / (1 << 20):.1f} MiB to go \033[K", end="", file=sys.stderr, flush=True)
+                text = f"\rdelivering: {files} files, {size / (1 << 20):.1f} MiB to go \033[K"
+                print(text, end="", file=sys.stderr, flush=True)
                 shown = True
     finally:
         if handle >= 0:
