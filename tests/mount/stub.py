@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from zosfs.mount import daemon, registry
@@ -79,11 +78,11 @@ def body(live: daemon.Live) -> int:
         if "keep" in arguments:
             raise OSError(errno.EIO, arguments["keep"])
         if "drain" in arguments:
-            while not os.path.exists(arguments["drain"]):
+            while not await trio.Path(arguments["drain"]).exists():
                 progress(1, 1 << 20)
                 await trio.sleep(0.05)
             progress(0, 0)
-            Path(arguments["drain"] + ".delivered").write_text("")
+            await trio.Path(arguments["drain"] + ".delivered").write_text("")
 
     if "fail" in arguments:
         raise Refusal(arguments["fail"])

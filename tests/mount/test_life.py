@@ -51,9 +51,8 @@ class Stub:
 
     def behind(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Start one in the background; the answer of its parent."""
-        return subprocess.run(
-            [sys.executable, STUB, self.directory, *words], env=self.environ, capture_output=True, text=True, timeout=60, check=False
-        )
+        command = [sys.executable, STUB, self.directory, *words]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
 
     def front(self, *words: str, **environ: str) -> subprocess.Popen[str]:
         """Start one in front and wait until it is live."""
@@ -64,9 +63,8 @@ class Stub:
 
     def zosfs(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A zosfs command that looks at the same runtime directory."""
-        return subprocess.run(
-            [sys.executable, "-m", "zosfs", *words], env=self.environ, cwd="/", capture_output=True, text=True, timeout=60, check=False
-        )
+        command = [sys.executable, "-m", "zosfs", *words]
+        return subprocess.run(command, env=self.environ, cwd="/", capture_output=True, text=True, timeout=60, check=False)
 
     def pids(self) -> list[int]:
         """The processes that the registry tells of."""

@@ -58,8 +58,9 @@ def mount(argv: Sequence[str], program: str) -> int:
         text, directory = line.operands
         text, rewritten = undo_rewriting(text, os.getcwd())
         source = parse_source(text)
-        pairs: list[Pair] = [("ro", None)] if "r" in line.flags else []
-        pairs += split_list(line.options)
+        pairs = split_list(line.options)
+        if "r" in line.flags:
+            pairs.append(("ro", None))
         if "s" in line.flags:
             pairs = _known(pairs, program)
         loaded = load(pairs, names=source.names)

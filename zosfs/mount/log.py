@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+SYSLOG = "/dev/log"
 LEVELS = ("error", "warning", "info", "debug")
 _PATTERNS = re.compile(
     r"(Signature=|X-Amz-Signature=|X-Amz-Credential=|X-Amz-Security-Token=|AWSAccessKeyId=|Authorization: ?|"
@@ -81,6 +82,21 @@ class _Queue(logging.handlers.QueueHandler):
             self._dropped += 1
 
 
+class _Writer(logging.handlers.QueueListener):
+    """The writing thread; a stuck sink does not keep the process from ending."""
+
+    def stop(self, patience: float = 5.0) -> None:
+        thread = self._thread
+        if thread is None:
+            return
+        self._thread = None
+        try:
+            self.queue.put(None, timeout=patience)
+        except queue.Full:
+            return
+        thread.join(patience)
+
+
 class _Priority(logging.Formatter):
     """Puts syslog's priority in front, as the journal reads it from stderr."""
 
@@ -120,7 +136,7 @@ class Log:
         handler = self._handler(file, foreground, fallback, environ)
         records: queue.Queue[logging.LogRecord] = queue.Queue(10_000)
         self._front = _Queue(records, self.redaction)
-        self._listener = logging.handlers.QueueListener(records, handler)
+        self._listener = _Writer(records, handler)
         self._handlers = handler
         self._listener.start()
         root = logging.getLogger()
@@ -143,9 +159,9 @@ class Log:
             handler = logging.StreamHandler(sys.stderr)
             journal = _to_journal(environ)
             handler.setFormatter(_Priority("%(name)s: %(message)s") if journal else stamped)
-        elif os.path.exists("/dev/log") or fallback is None:
+        elif os.path.exists(SYSLOG) or fallback is None:
             self.where = "syslog"
-            syslog = logging.handlers.SysLogHandler("/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON)
+            syslog = logging.handlers.SysLogHandler(SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
             syslog.ident = f"zosfs[{os.getpid()}]: "
             syslog.append_nul = False
             handler = syslog
