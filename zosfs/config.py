@@ -104,3 +104,4 @@ class Options:
     bucket_size: int = option(0, "size that df shows where the server tells no quota", group="mount", kind="size")
     max_background: int = option(64, "requests the kernel may have in flight for read-ahead", group="mount")
     max_readahead: int = option(4 * MIB, "how far the kernel itself reads ahead (needs root)", group="mount", kind="size", aliases=("max_read_ahead",))
+    kernel_flags: str = option("", "flags handed to the kernel's mount, collected from noexec, nosuid, nodev, noatime, nodiratime, sync, dirsync", group="mount")
