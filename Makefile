@@ -1,0 +1,65 @@
+# What a person or the CI types. Everything is installed on first use (Debian 12; needs root, or the packages in place) and stamped
+# under .venv/stamps, so that a second run starts at once.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+# to build pyfuse3 and to mount
+RUN_PACKAGES := fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev ca-certificates
+# a real Ceph RADOS gateway, the programs that the tests run on the mount, s3fs to trade files with, and a systemd to boot
+TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs attr rsync zip unzip sqlite3 git openssl procps \
+	systemd systemd-sysv systemd-container dbus util-linux e2fsprogs
+BENCH_PACKAGES := s3fs
+
+DIR ?= $(HOME)/zosfs-demo
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: test test-long lint demo bench clean
+
+test: lint
+	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: lint
+	$(BIN)/python -m pytest --timeout 7200 $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+demo: $(STAMPS)/demo
+	@$(BIN)/python -m zosfs demo "$(DIR)"
+
+bench: $(STAMPS)/bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMPS)/apt-run: .ci/packages
+	@.ci/packages $(RUN_PACKAGES)
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/apt-test: $(STAMPS)/apt-run
+	@.ci/packages $(TEST_PACKAGES)
+	@touch $@
+
+$(STAMPS)/apt-bench: $(STAMPS)/apt-run
+	@.ci/packages $(BENCH_PACKAGES)
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/apt-run pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/apt-test pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ $(STAMPS)/demo
+
+$(STAMPS)/bench: $(STAMPS)/apt-bench $(STAMPS)/demo pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,bench]"
+	@touch $@

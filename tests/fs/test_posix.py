@@ -1,0 +1,435 @@
+"""Calls, one by one: what POSIX promises of open, read, write, rename, unlink, links, attributes, and their errors."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.fs.mounting import Mount
+from tests.fs.running import join, noise, python, refused
+
+AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def renameat2(old: Path, new: Path, flags: int) -> None:
+    """rename with flags; OSError with the errno."""
+    if _libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def test_open_flags(place: Path) -> None:
+    path = place / "f"
+    refused(errno.ENOENT, os.open, path, os.O_RDONLY)
+    refused(errno.ENOENT, os.open, path, os.O_WRONLY | os.O_TRUNC)
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
+    assert os.write(fd, b"0123456789") == 10
+    refused(errno.EBADF, os.read, fd, 1)
+    os.close(fd)
+    refused(errno.EEXIST, os.open, path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    fd = os.open(path, os.O_RDONLY)
+    refused(errno.EBADF, os.write, fd, b"x")
+    os.close(fd)
+    fd = os.open(path, os.O_RDWR)
+    assert os.pread(fd, 4, 3) == b"3456"
+    os.pwrite(fd, b"ab", 4)
+    assert os.pread(fd, 100, 0) == b"0123ab6789"
+    os.close(fd)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"end")
+    os.close(fd)
+    assert path.read_bytes() == b"0123ab6789end"
+    fd = os.open(path, os.O_RDWR | os.O_TRUNC)
+    assert os.fstat(fd).st_size == 0
+    os.write(fd, b"new")
+    os.close(fd)
+    assert path.read_bytes() == b"new"
+    refused(errno.ENOTDIR, os.open, path, os.O_RDONLY | os.O_DIRECTORY)
+    refused(errno.EISDIR, os.open, place, os.O_WRONLY)
+    (place / "link").symlink_to("f")
+    refused(errno.ELOOP, os.open, place / "link", os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_WRONLY | os.O_SYNC)
+    os.write(fd, b"N")
+    os.close(fd)
+    assert path.read_bytes() == b"New"
+
+
+def test_read_and_write_at_any_offset(place: Path) -> None:
+    import random
+
+    rng = random.Random(7)
+    model = bytearray()
+    with (place / "f").open("w+b", buffering=0) as f:
+        for _ in range(150):
+            at, data = rng.randrange(600_000), rng.randbytes(rng.choice((1, 100, 4096, 70_000)))
+            if rng.random() < 0.6:
+                f.seek(at)
+                f.write(data)
+                model.extend(bytes(max(0, at - len(model))))
+                model[at : at + len(data)] = data
+            elif rng.random() < 0.2:
+                f.truncate(at)
+                model = model[:at] + bytes(max(0, at - len(model)))
+            else:
+                assert os.pread(f.fileno(), len(data), at) == bytes(model[at : at + len(data)])
+    assert (place / "f").read_bytes() == model
+
+
+def test_truncate(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    os.truncate(path, 4)
+    assert path.read_bytes() == b"0123"
+    os.truncate(path, 8)
+    assert path.read_bytes() == b"0123\0\0\0\0"
+    with path.open("r+b") as f:
+        f.truncate(2)
+        assert os.fstat(f.fileno()).st_size == path.stat().st_size == 2
+        f.seek(5)
+        f.write(b"x")
+    assert path.read_bytes() == b"01\0\0\0x"
+    os.truncate(path, 0)
+    assert path.read_bytes() == b""
+
+
+def test_append_after_truncate(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.ftruncate(fd, 3)
+    os.write(fd, b"abc")
+    os.truncate(path, 1)
+    os.write(fd, b"Z")
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.write(fd, b"!")
+    os.close(fd)
+    assert path.read_bytes() == b"0Z!"
+    with path.open("ab") as f:
+        f.write(b"more")
+    assert path.read_bytes() == b"0Z!more"
+
+
+def test_sparse_files(place: Path) -> None:
+    path = place / "sparse"
+    with path.open("wb") as f:
+        f.seek(20_000_000)
+        f.write(b"end")
+        f.seek(5_000_000)
+        f.write(b"middle")
+    assert path.stat().st_size == 20_000_003
+    data = path.read_bytes()
+    assert data[5_000_000:5_000_006] == b"middle"
+    assert data.strip(b"\0") == b"middle" + bytes(20_000_000 - 5_000_006) + b"end"
+    with (place / "hole").open("wb") as f:
+        f.truncate(3_000_000)
+    assert (place / "hole").read_bytes() == bytes(3_000_000)
+
+
+def test_empty_files(place: Path, shared: Mount, shared_bucket: str, s3: Any) -> None:
+    (place / "empty").touch()
+    assert (place / "empty").read_bytes() == b""
+    assert s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/empty")["ContentLength"] == 0
+    os.mknod(place / "made", 0o600 | stat.S_IFREG)
+    assert (place / "made").stat().st_size == 0
+    (place / "made").write_text("x")
+    os.truncate(place / "made", 0)
+    assert s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/made")["ContentLength"] == 0
+
+
+def test_rename(place: Path) -> None:
+    a, b = place / "a", place / "b"
+    a.write_text("a")
+    b.write_text("b")
+    refused(errno.EEXIST, renameat2, a, b, RENAME_NOREPLACE)
+    renameat2(a, place / "c", RENAME_NOREPLACE)
+    assert (place / "c").read_text() == "a"
+    os.rename(place / "c", b)
+    assert b.read_text() == "a"
+    assert os.listdir(place) == ["b"]
+    refused(errno.ENOENT, os.rename, a, b)
+    (place / "d").mkdir()
+    (place / "d" / "x").write_text("x")
+    (place / "e").mkdir()
+    refused(errno.EISDIR, os.rename, b, place / "d")
+    refused(errno.ENOTDIR, os.rename, place / "d", b)
+    refused(errno.ENOTEMPTY, os.rename, place / "e", place / "d")
+    refused(errno.EINVAL, os.rename, place / "d", place / "d" / "below")
+    os.rename(place / "d", place / "e")
+    assert (place / "e" / "x").read_text() == "x"
+    assert sorted(os.listdir(place)) == ["b", "e"]
+    os.rename(b, b)
+    assert b.read_text() == "a"
+
+
+def test_rename_of_an_open_file(place: Path) -> None:
+    with (place / "a").open("w+b") as f:
+        f.write(b"before ")
+        f.flush()
+        os.rename(place / "a", place / "b")
+        f.write(b"after")
+    assert (place / "b").read_bytes() == b"before after"
+    assert os.listdir(place) == ["b"]
+
+
+def test_unlink_of_open_files(place: Path, shared_bucket: str, s3: Any) -> None:
+    path = place / "f"
+    path.write_bytes(noise(300_000))
+    with path.open("r+b") as f:
+        path.unlink()
+        assert os.listdir(place) == []
+        assert f.read() == noise(300_000)
+        f.seek(10)
+        f.write(b"still")
+        f.flush()
+        assert os.pread(f.fileno(), 5, 10) == b"still"
+        assert os.fstat(f.fileno()).st_size == 300_000
+        path.write_text("a new one")
+    assert path.read_text() == "a new one"
+    path.unlink()
+    with (place / "never").open("wb") as f:
+        f.write(b"x" * 100_000)
+        (place / "never").unlink()
+    listed = s3.list_objects_v2(Bucket=shared_bucket, Prefix=place.name + "/").get("Contents", [])
+    assert [item["Key"] for item in listed if item["Key"] != place.name + "/"] == []
+
+
+def test_a_file_with_hundreds_of_descriptors(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"content")
+    fds = [os.open(path, os.O_RDWR) for _ in range(300)]
+    path.unlink()
+    assert all(os.pread(fd, 7, 0) == b"content" for fd in fds[::50])
+    for fd in fds:
+        os.close(fd)
+    assert not path.exists()
+
+
+def test_directories(place: Path) -> None:
+    d = place / "d"
+    d.mkdir(0o750)
+    assert stat.S_IMODE(d.stat().st_mode) == 0o750
+    refused(errno.EEXIST, os.mkdir, d)
+    (d / "f").write_text("x")
+    refused(errno.ENOTEMPTY, os.rmdir, d)
+    refused(errno.ENOTDIR, os.rmdir, d / "f")
+    refused(errno.EISDIR, os.unlink, d)
+    refused(errno.ENOTDIR, os.stat, d / "f" / "below")
+    (d / "f").unlink()
+    assert os.listdir(d) == []
+    assert d.is_dir()
+    d.rmdir()
+    assert not d.exists()
+    refused(errno.ENOENT, os.rmdir, d)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def test_an_emptied_directory_stays(mount: Any, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="implicit/only", Body=b"x")
+    living: Mount = mount()
+    (living.path / "implicit" / "only").unlink()
+    assert os.listdir(living.path) == ["implicit"]
+    living.again()
+    assert os.listdir(living.path) == ["implicit"]
+    assert os.listdir(living.path / "implicit") == []
+
+
+def test_reading_a_directory_while_it_changes(place: Path) -> None:
+    for n in range(300):
+        (place / f"f{n:03}").touch()
+    seen = []
+    with os.scandir(place) as entries:
+        for n, entry in enumerate(entries):
+            seen.append(entry.name)
+            if n == 10:
+                (place / "f299").unlink()
+                (place / "new").touch()
+    assert len(seen) == len(set(seen))
+    assert {f"f{n:03}" for n in range(299)} <= set(seen)
+    with os.scandir(place) as entries:
+        assert "new" in {entry.name for entry in entries}
+
+
+def test_symlinks(place: Path, mount: Any) -> None:
+    targets = ["f", "/absolute/path", "../up", "中文 🐳", "x" * 4000, "a\nb", "%2F+ "]
+    for n, target in enumerate(targets):
+        os.symlink(target, place / f"l{n}")
+    for n, target in enumerate(targets):
+        assert os.readlink(place / f"l{n}") == target
+        assert (place / f"l{n}").lstat().st_size == len(target.encode())
+    (place / "f").write_text("through")
+    assert (place / "l0").read_text() == "through"
+    os.symlink("loop", place / "loop")
+    refused(errno.ELOOP, os.stat, place / "loop")
+    refused(errno.EEXIST, os.symlink, "x", place / "l0")
+    refused(errno.EINVAL, os.readlink, place / "f")
+
+
+def test_hard_links_are_refused(place: Path) -> None:
+    (place / "f").write_text("x")
+    refused((errno.ENOTSUP, errno.EPERM), os.link, place / "f", place / "g")
+
+
+def test_special_files(place: Path) -> None:
+    os.mkfifo(place / "fifo", 0o620)
+    assert stat.S_ISFIFO((place / "fifo").lstat().st_mode)
+    os.mknod(place / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    assert (place / "device").lstat().st_rdev == os.makedev(1, 3)
+    os.mknod(place / "socket", 0o600 | stat.S_IFSOCK)
+    assert stat.S_ISSOCK((place / "socket").lstat().st_mode)
+
+
+def test_attributes_survive_a_remount(mount: Any, bucket: str) -> None:
+    living: Mount = mount()
+    f, d, link = living.path / "f", living.path / "d", living.path / "l"
+    f.write_text("text")
+    d.mkdir()
+    link.symlink_to("f")
+    for path, mode in ((f, 0o4751), (d, 0o1730)):
+        os.chown(path, 1234, 5678)
+        os.chmod(path, mode)
+        os.utime(path, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
+    os.chown(link, 7, 8, follow_symlinks=False)
+    before = [path.lstat() for path in (f, d, link)]
+    living.again()
+    for path, old in zip((f, d, link), before, strict=True):
+        new = path.lstat()
+        for field in ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
+            assert getattr(new, field) == getattr(old, field), (path.name, field)
+    assert f.stat().st_mode & 0o7777 == 0o4751
+    assert (f.stat().st_atime_ns, f.stat().st_mtime_ns) == (1_600_000_000_123_456_789, 1_500_000_000_987_654_321)
+    assert f.read_text() == "text"
+
+
+def test_changing_attributes_keeps_the_rest(mount: Any, bucket: str, s3: Any) -> None:
+    s3.put_object(
+        Bucket=bucket, Key="f.json", Body=b"{}", ContentType="application/x-mine", CacheControl="no-store", ContentLanguage="zh",
+        Metadata={"colour": "blue"}, Tagging="team=a",
+    )  # fmt: skip
+    living: Mount = mount()
+    os.chmod(living.path / "f.json", 0o600)
+    living.stop()
+    head = s3.head_object(Bucket=bucket, Key="f.json")
+    assert head["ContentType"] == "application/x-mine"
+    assert head["CacheControl"] == "no-store"
+    assert head["Metadata"]["colour"] == "blue"
+    assert int(head["Metadata"]["mode"]) & 0o777 == 0o600
+    tags = s3.get_object_tagging(Bucket=bucket, Key="f.json")["TagSet"]
+    assert tags == [{"Key": "team", "Value": "a"}]
+
+
+def test_times_move(place: Path) -> None:
+    path = place / "f"
+    path.write_text("x")
+    first = path.stat()
+    assert abs(first.st_mtime - time.time()) < 60
+    deadline = time.monotonic() + 5
+    while time.time_ns() <= first.st_mtime_ns + 10_000_000 and time.monotonic() < deadline:
+        pass
+    with path.open("a") as f:
+        f.write("y")
+    assert path.stat().st_mtime_ns > first.st_mtime_ns
+    second = path.stat()
+    path.chmod(0o600)
+    assert path.stat().st_mtime_ns == second.st_mtime_ns
+    assert path.stat().st_ctime_ns >= second.st_ctime_ns
+    before = place.stat().st_mtime_ns
+    (place / "g").touch()
+    assert place.stat().st_mtime_ns >= before
+
+
+def test_statfs_and_access(place: Path) -> None:
+    space = os.statvfs(place)
+    assert space.f_bsize > 0
+    assert space.f_blocks > 0
+    assert space.f_namemax == 255
+    path = place / "f"
+    path.write_text("x")
+    path.chmod(0o444)
+    assert os.access(path, os.R_OK)
+    assert not os.access(path, os.X_OK)
+    path.chmod(0o755)
+    assert os.access(path, os.X_OK)
+
+
+def test_permissions_are_enforced(mount: Any) -> None:
+    living: Mount = mount(allow_other=True)
+    path = living.path / "private"
+    path.write_text("x")
+    path.chmod(0o600)
+    (living.path / "public").write_text("y")
+    (living.path / "public").chmod(0o644)
+    script = """
+import os, sys
+os.chdir(sys.argv[1])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+assert open("public").read() == "y"
+for name, mode in (("private", "r"), ("public", "a"), ("new", "w")):
+    try:
+        open(name, mode)
+    except PermissionError:
+        continue
+    raise SystemExit(f"{name} could be opened with mode {mode}")
+"""
+    join(python(script, living.path))
+
+
+def test_extended_attributes(place: Path, shared_bucket: str, s3: Any) -> None:
+    path = place / "f.txt"
+    path.write_text("text")
+    head = s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/f.txt")
+    assert os.getxattr(path, "user.zos.etag").decode() == head["ETag"].strip('"')
+    assert os.getxattr(path, "user.zos.content-type") == b"text/plain"
+    os.setxattr(path, "user.zos.meta.colour", b"blue")
+    assert s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/f.txt")["Metadata"]["colour"] == "blue"
+    assert os.getxattr(path, "user.zos.meta.colour") == b"blue"
+    os.removexattr(path, "user.zos.meta.colour")
+    assert "colour" not in s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/f.txt")["Metadata"]
+    refused(errno.ENODATA, os.getxattr, path, "user.zos.meta.colour")
+    assert "user.zos.etag" in os.listxattr(path)
+    os.getxattr(path, "user.zos.storage-class")
+
+
+def test_foreign_extended_attributes(place: Path) -> None:
+    path = place / "f"
+    path.write_text("text")
+    os.setxattr(path, "user.mine", b"\0binary\xff")
+    assert os.getxattr(path, "user.mine") == b"\0binary\xff"
+    refused(errno.EEXIST, os.setxattr, path, "user.mine", b"x", os.XATTR_CREATE)
+    refused(errno.ENODATA, os.setxattr, path, "user.other", b"x", os.XATTR_REPLACE)
+    assert "user.mine" in os.listxattr(path)
+    os.removexattr(path, "user.mine")
+    refused(errno.ENODATA, os.getxattr, path, "user.mine")
+
+
+def test_read_only_mount(mount: Any, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"x")
+    living: Mount = mount(ro=True)
+    assert (living.path / "f").read_bytes() == b"x"
+    refused(errno.EROFS, (living.path / "g").touch)
+    refused(errno.EROFS, (living.path / "f").unlink)
+
+
+def test_all_buckets_of_the_account(mount: Any, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"x")
+    living: Mount = mount("zos:")
+    assert bucket in os.listdir(living.path)
+    assert (living.path / bucket / "f").read_bytes() == b"x"
+    (living.path / bucket / "g").write_text("y")
+    assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"y"
+    made = f"{bucket}-made"
+    (living.path / made).mkdir()
+    assert made in {item["Name"] for item in s3.list_buckets()["Buckets"]}
+    (living.path / made / "inner").write_text("z")
+    refused(errno.ENOTEMPTY, os.rmdir, living.path / made)
+    (living.path / made / "inner").unlink()
+    os.rmdir(living.path / made)
+    assert made not in {item["Name"] for item in s3.list_buckets()["Buckets"]}
