@@ -90,6 +90,7 @@ class Files:
         self._nursery = nursery
         self._mountpoint = mountpoint
         self._handles: dict[int, Handle] = {}
+        self._live: dict[int, OpenFile] = {}  # by inode number
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
@@ -103,7 +104,7 @@ class Files:
             content = await self._contents.of(inode.volume)
             file = inode.file
             if file is None:
-                file = inode.file = OpenFile(inode, content)
+                file = inode.file = self._live[inode.number] = OpenFile(inode, content)
                 inode.pins += 1
         file.users += 1
         return file
@@ -378,7 +379,10 @@ class Files:
                 return
             try:
                 if close and self.options.writeback >= 0:
-                    await writer.promise()
+                    if not writer.promised:
+                        await writer.promise()
+                        file.users += 1
+                        self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
                 else:
                     await writer.deliver()
                     self._counters["flushes"] += 1
@@ -386,6 +390,7 @@ class Files:
                 file.error = exc
                 if exc.errno == errno.ESTALE:
                     self._counters["conflicts"] += 1
+                await file.content.failed(writer, exc)
                 raise
 
     async def release(self, number: int) -> None:
@@ -423,21 +428,24 @@ class Files:
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
 
-    async def _deliver_later(self, file: OpenFile) -> None:
-        for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-            await trio.sleep(pause)
-            if file.handles or not file.dirty or file.inode.unlinked:
-                break
-            try:
-                await self.deliver(file, close=True)
-                break
-            except StoreError as exc:
-                if not exc.retry and not exc.ambiguous:
-                    log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
-                    break
-            except OSError as exc:
-                log.warning("%s is still not delivered: %s", file.inode.key, exc)
-        self.let_go(file)
+    async def _deliver_later(self, file: OpenFile, first: float = RETRY_SECONDS[0]) -> None:
+        """Deliver in the background, again and again while that may help; holds *file* while it tries."""
+        try:
+            for pause in itertools.chain((first,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+                await trio.sleep(pause)
+                if not file.dirty or file.inode.unlinked:
+                    return
+                try:
+                    await self.deliver(file)
+                    return
+                except StoreError as exc:
+                    if not exc.retry and not exc.ambiguous:
+                        log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
+                        return
+                except OSError as exc:
+                    log.warning("%s is still not delivered: %s", file.inode.key, exc)
+        finally:
+            self.let_go(file)
 
     async def _drop_writer(self, file: OpenFile) -> None:
         writer, file.writer = file.writer, None
@@ -455,6 +463,7 @@ class Files:
         if file.users or file.dirty or inode.file is not file:
             return
         inode.file = None
+        del self._live[inode.number]
         inode.pins -= 1
         writer, file.writer = file.writer, None
         if writer is not None:
@@ -529,14 +538,14 @@ class Files:
             if file.inode.is_below(directory):
                 await self.deliver(file)
 
-    def renamed_below(self, directory: Inode) -> None:
+    async def renamed_below(self, directory: Inode) -> None:
         """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
-        for file in {id(handle.file): handle.file for handle in self._handles.values()}.values():
+        for file in list(self._live.values()):
             inode = file.inode
             if inode.is_below(directory):
                 file.version += 1
                 if file.writer is not None:
-                    file.writer.renamed(inode.key)
+                    await file.writer.renamed(inode.key)
                 if inode.info is not None:
                     inode.info = dataclasses.replace(inode.info, key=inode.key)
 
@@ -551,12 +560,11 @@ class Files:
 
     def count(self) -> int:
         """How many files are open."""
-        return len({id(handle.file) for handle in self._handles.values()})
+        return sum(1 for file in self._live.values() if file.handles)
 
     def undelivered(self) -> list[OpenFile]:
-        """Open files that have something to deliver."""
-        seen = {id(handle.file): handle.file for handle in self._handles.values()}
-        return [file for file in seen.values() if file.dirty]
+        """Files that have something to deliver, open or not."""
+        return [file for file in self._live.values() if file.dirty and not file.inode.unlinked]
 
 
 def without_setid(mode: int) -> int:

@@ -74,7 +74,7 @@ class Renames:
                     await self._files.keep_for_holders(target)
                 if writer is not None and writer.dirty and writer.base is None:
                     await file.content.rename(old_key, new_key)
-                    writer.renamed(new_key)
+                    await writer.renamed(new_key)
                     if target is not None and target.info is not None:
                         # the old object at the new name stays until the new one replaces it in one step
                         writer.replaces(target.info)
@@ -87,7 +87,7 @@ class Renames:
                     moved = await self._copy(source, file, new_key)
                     await source.store.delete(old_key)
                     if writer is not None:
-                        writer.renamed(new_key)
+                        await writer.renamed(new_key)
                 replaced = self._tree.move(source, new_parent, new_name)
                 if moved is not None:
                     self._tree.delivered(source, moved)
@@ -125,7 +125,7 @@ class Renames:
         if not objects:
             self._directories.emptied(source)
         self._tree.move(source, new_parent, new_name)
-        self._files.renamed_below(source)
+        await self._files.renamed_below(source)
 
     async def _copy_all(self, store: Store, objects: list[ObjectInfo], old_prefix: str, new_prefix: str) -> None:
         """Copy every object; when one fails, take back the copies and raise: the old directory is still whole."""
