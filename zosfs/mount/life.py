@@ -32,7 +32,7 @@ LINGER = 10.0
 class Served(Protocol):
     """What `zosfs.mount.session.Session` offers once it is open."""
 
-    async def serve(self, operations: Any, ready: Callable[[], None]) -> None:
+    async def serve(self, operations: Any, ready: Callable[[], None], /) -> None:
         """Answer requests until the kernel lets go of the mount or `terminate` is called; *ready* when INIT is answered."""
         ...
 
@@ -40,8 +40,8 @@ class Served(Protocol):
         """Let `serve` return although the mount is still there."""
         ...
 
-    def unmount(self, lazy: bool = False) -> None:
-        """Take the mount away; OSError or a refusal when it is in use and not *lazy*. Blocks."""
+    def unmount(self, lazy: bool = False) -> bool:
+        """Take the mount away, and whether it is gone; one in use goes only when *lazy*. Blocks."""
         ...
 
 
@@ -130,14 +130,10 @@ class Life:
         self._serving.cancel()  # a handler that never ends must not keep the rest from being delivered
 
     def _unmount(self) -> None:
-        try:
-            self._session.unmount()
-        except Exception as error:
-            _log.warning("%s is in use (%s): it is detached, and open files end with it", self._entry.mountpoint, error)
-            try:
-                self._session.unmount(lazy=True)
-            except Exception as still:
-                _log.error("%s cannot be unmounted: %s", self._entry.mountpoint, still)
+        if not self._session.unmount():
+            _log.warning("%s is in use: it is detached, and open files end with it", self._entry.mountpoint)
+            if not self._session.unmount(lazy=True):
+                _log.error("%s cannot be unmounted", self._entry.mountpoint)
 
     async def _deliver(self) -> None:
         self._failed = False

@@ -71,7 +71,9 @@ async def run(
             await contents.of(volume)  # another mount on the same journal is told before anything is mounted
         session = Session(mountpoint, source.text, options)
         session.open()
-        stack.callback(_take_away, session, mountpoint)
+        there = mounted_on(mountpoint)
+        device = there.device if there is not None else ""
+        stack.callback(_take_away, session, mountpoint, device)
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
 
         async def drain(progress: Progress) -> None:
@@ -85,7 +87,7 @@ async def run(
             tree.invalidate(tree.root)
 
         entry = registry.entry_for(
-            source.text, mountpoint, cache_dir=str(cache_dir), version=__version__, connection=session.connection,
+            source.text, mountpoint, cache_dir=str(cache_dir), version=__version__, connection=device,
             log=log.where if log is not None else "", options=changed(options),
         )  # fmt: skip
         life = Life(
@@ -155,15 +157,11 @@ def _private(directory: Path) -> None:
         raise Refusal(f"cache directory {directory} cannot be used ({why}); choose another with -o cache_dir=DIR") from None
 
 
-def _take_away(session: Session, mountpoint: str) -> None:
+def _take_away(session: Session, mountpoint: str, device: str) -> None:
     """Leave nothing of ours mounted, whatever happened; another mount may have taken the place while we delivered."""
     there = mounted_on(mountpoint)
-    if there is None or there.device != session.connection:
-        return
-    try:
+    if there is not None and there.device == device:
         session.unmount(lazy=True)
-    except Exception as error:  # it is gone already, as a rule
-        _log.debug("unmount at the end: %s", error)
 
 
 def changed(options: Options) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _record(error: BaseException) -> None:
 
     log = logging.getLogger("zosfs.mount")
     cause = root_cause(error)
-    if isinstance(cause, (OSError, Refusal)) or hasattr(cause, "line"):
+    if isinstance(cause, (OSError, Refusal)) or hasattr(cause, "exit_code"):
         log.error("%s", line_of(error)[0])
         log.debug("the whole story", exc_info=error)
     elif not isinstance(cause, KeyboardInterrupt):
