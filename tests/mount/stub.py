@@ -16,7 +16,6 @@ import time
 from typing import Any
 
 from zosfs.mount import daemon, registry
-from zosfs.mount.mountpoint import mounted_on
 from zosfs.mount.refusal import Refusal
 
 arguments = dict(word.partition("=")[::2] for word in sys.argv[2:])
@@ -68,13 +67,12 @@ def body(live: daemon.Live) -> int:
     if "die" in arguments:
         os.kill(os.getpid(), signal.SIGKILL)
     session = Session(directory, "stub", Options())
-    session.open()
     if "hang" in arguments:
+        session.open()
         time.sleep(1000)
 
     async def main() -> int:
-        there = mounted_on(directory)
-        entry = registry.entry_for("stub", directory, connection=there.device if there else "", cache_dir="/cache")
+        entry = registry.entry_for("stub", directory, cache_dir="/cache")
         return await Life(session, Operations(), drain, entry=entry, notifier=Notifier.from_environ(), live=live).run()
 
     return trio.run(main)

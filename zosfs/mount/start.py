@@ -76,7 +76,7 @@ def _body(source: Source, mountpoint: str, options: Options, foreground: bool) -
             try:
                 return trio.run(main)
             except BaseException as error:
-                _record(error)
+                _record(error, told=foreground and log.where == "stderr")
                 raise
         finally:
             log.close()
@@ -84,8 +84,8 @@ def _body(source: Source, mountpoint: str, options: Options, foreground: bool) -
     return body
 
 
-def _record(error: BaseException) -> None:
-    """Log why a mount ended or never was: in full when it was not foreseen."""
+def _record(error: BaseException, *, told: bool) -> None:
+    """Log why a mount ended or never was: in full when it was not foreseen, not at all when the line is printed there anyway."""
     import logging
 
     from zosfs.mount.refusal import line_of, root_cause
@@ -93,7 +93,8 @@ def _record(error: BaseException) -> None:
     log = logging.getLogger("zosfs.mount")
     cause = root_cause(error)
     if isinstance(cause, (OSError, Refusal)) or hasattr(cause, "exit_code"):
-        log.error("%s", line_of(error)[0])
+        if not told:
+            log.error("%s", line_of(error)[0])
         log.debug("the whole story", exc_info=error)
     elif not isinstance(cause, KeyboardInterrupt):
         log.error("unforeseen", exc_info=error)
