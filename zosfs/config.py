@@ -59,6 +59,7 @@ class Options:
 
     # objects written
     acl: str = option("", "canned ACL of objects written", group="objects", aliases=("default_acl", "s3_acl"))
+    keep_acl: str = option("edits", "ask for an object's ACL to give it back after: edits and attribute changes, renames too, never", group="objects", choices=("never", "edits", "always"))
     storage_class: str = option("", "storage class of objects written", group="objects", aliases=("s3_storage_class",))
     sse: str = option("", "server-side encryption of objects written: AES256 or aws:kms[:KEY]", group="objects", aliases=("use_sse", "s3_server_side_encryption"))
     tags: str = option("", "tags of objects written, as key=value&key=value", group="objects")
@@ -78,6 +79,7 @@ class Options:
 
     # freshness
     metadata_ttl: float = option(60.0, "how long names and attributes are trusted without asking", group="freshness", kind="duration", aliases=("stat_cache_expire", "dir_cache_time", "attr_cache", "attr_timeout"))
+    open_ttl: float = option(1.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
     negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing", group="freshness", kind="duration")
 
     # memory and disk
@@ -102,3 +104,4 @@ class Options:
     bucket_size: int = option(0, "size that df shows where the server tells no quota", group="mount", kind="size")
     max_background: int = option(64, "requests the kernel may have in flight for read-ahead", group="mount")
     max_readahead: int = option(4 * MIB, "how far the kernel itself reads ahead (needs root)", group="mount", kind="size", aliases=("max_read_ahead",))
+    kernel_flags: str = option("", "flags handed to the kernel's mount, collected from noexec, nosuid, nodev, noatime, nodiratime, sync, dirsync", group="mount")

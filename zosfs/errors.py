@@ -27,6 +27,9 @@ _ROWS = (
     ErrorRow("NoSuchBucket", errno.ENOENT, "the bucket does not exist"),
     ErrorRow("AccessDenied", errno.EACCES, "the server refuses this to these credentials"),
     ErrorRow("PreconditionFailed", errno.ESTALE, "the object was changed by someone else"),
+    # found out by our own checks, where the server has no condition to break
+    ErrorRow("Conflict", errno.ESTALE, "the object was changed by someone else"),
+    ErrorRow("EntityTooLarge", errno.EFBIG, "no object can be as large"),
     ErrorRow("InternalError", errno.EIO, "the server failed", retry=True),
 )
 TABLE: Mapping[str, ErrorRow] = {row.code: row for row in _ROWS}

@@ -98,6 +98,7 @@ class Written:
     etag: str
     version_id: str = ""
     next_position: int | None = None
+    modified_ns: int = 0  # Last-Modified where the answer says it, else the answer's Date; 0 when neither
 
 
 @dataclass(frozen=True, slots=True)

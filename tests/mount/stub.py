@@ -1,0 +1,113 @@
+"""A mount without a store, run as a program: the daemon, life and registry of zosfs around a directory with one file.
+
+usage: stub.py DIR [front] [patience=S] [fail=TEXT] [hang] [die] [drain=FILE] [keep=TEXT]
+The drain waits until FILE exists and then writes FILE.delivered; keep= makes it fail with TEXT.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from typing import Any
+
+from zosfs.mount import daemon, registry
+from zosfs.mount.mountpoint import mounted_on, unmount
+from zosfs.mount.refusal import Refusal
+
+arguments = dict(word.partition("=")[::2] for word in sys.argv[2:])
+directory = sys.argv[1]
+
+
+def body(live: daemon.Live) -> int:
+    import pyfuse3
+    import trio
+
+    from zosfs.mount.life import Life, Progress
+    from zosfs.mount.notify import Notifier
+
+    class Operations(pyfuse3.Operations):
+        async def getattr(self, inode: int, ctx: Any = None) -> pyfuse3.EntryAttributes:
+            entry = pyfuse3.EntryAttributes()
+            entry.st_ino = inode
+            entry.st_mode = stat.S_IFDIR | 0o755 if inode == pyfuse3.ROOT_INODE else stat.S_IFREG | 0o644
+            entry.st_nlink = 1
+            return entry
+
+        async def lookup(self, parent_inode: int, name: bytes, ctx: Any = None) -> pyfuse3.EntryAttributes:
+            if name == b"file":
+                return await self.getattr(2)
+            raise pyfuse3.FUSEError(errno.ENOENT)
+
+        async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
+            return pyfuse3.FileInfo(fh=inode)
+
+        async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+            if name in (b"user.zos.stats", b"user.zos.status"):
+                return b'{"requests_get": 3, "fuse_errors": 0, "open_files": 1}'
+            raise pyfuse3.FUSEError(errno.ENODATA)
+
+    class Session:
+        def open(self) -> None:
+            options = {*pyfuse3.default_options, "fsname=stub", "subtype=zosfs"} - {"default_permissions"}
+            pyfuse3.init(Operations(), directory, options)
+
+        async def serve(self, operations: Any, ready: Any) -> None:
+            async with trio.open_nursery() as nursery:
+
+                async def look() -> None:
+                    await trio.to_thread.run_sync(os.stat, directory)
+                    ready()
+
+                nursery.start_soon(look)
+                await pyfuse3.main()
+
+        def terminate(self) -> None:
+            pyfuse3.terminate()
+
+        def unmount(self, lazy: bool = False) -> None:
+            said = unmount(directory, lazy=lazy)
+            if said:
+                raise Refusal(said)
+
+    async def drain(progress: Progress) -> None:
+        if "keep" in arguments:
+            raise OSError(errno.EIO, arguments["keep"])
+        if "drain" in arguments:
+            while not await trio.Path(arguments["drain"]).exists():
+                progress(1, 1 << 20)
+                await trio.sleep(0.05)
+            progress(0, 0)
+            await trio.Path(arguments["drain"] + ".delivered").write_text("")
+
+    if "fail" in arguments:
+        raise Refusal(arguments["fail"])
+    if "die" in arguments:
+        os.kill(os.getpid(), signal.SIGKILL)
+    session = Session()
+    session.open()
+    if "hang" in arguments:
+        time.sleep(1000)
+
+    async def main() -> int:
+        there = mounted_on(directory)
+        entry = registry.entry_for("stub", directory, connection=there.device if there else "", cache_dir="/cache")
+        return await Life(session, Operations(), drain, entry=entry, notifier=Notifier.from_environ(), live=live).run()
+
+    return trio.run(main)
+
+
+if __name__ == "__main__":
+    if "front" in arguments:
+        sys.exit(daemon.run_in_front(body))
+    sys.exit(
+        daemon.run_behind(
+            body,
+            lambda: subprocess.run(["umount", "-l", directory], stderr=subprocess.DEVNULL, check=False) and None,
+            patience=float(arguments.get("patience", "14")),
+        )
+    )

@@ -1,0 +1,88 @@
+"""`zosfs` as a person calls it: wrong lines, help, and mounts that are refused before the network is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("trio", "pyfuse3", "boto3", "botocore", "rich")
+
+
+def zosfs(*words: str, **environ: str) -> tuple[int, str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ZOSFS_", "zos"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "zosfs", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env={**clean, "ZOSFS_CONFIG": os.devnull, **environ},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_and_version() -> None:
+    code, out, _ = zosfs("--help")
+    assert code == 0
+    assert "usage: zosfs SOURCE DIR" in out
+    assert zosfs("-V")[1] == "zosfs 0.1.0\n"
+    assert zosfs()[0] == 1
+    code, out, _ = zosfs("mount", "--help")
+    assert code == 0
+    assert "--metadata-ttl DURATION" in out
+
+
+def test_the_page_of_options_is_that_of_the_table() -> None:
+    assert (ROOT / "docs" / "options.md").read_text("utf-8") == zosfs("options")[1], "run `zosfs options > docs/options.md`"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["b", "/m", "-o", "metadat_ttl=1"], "zosfs: unknown option metadat_ttl; did you mean metadata_ttl?\n"),
+        (["b", "/m", "--metadat-ttl", "1"], "zosfs: unknown argument --metadat-ttl; did you mean --metadata-ttl?\n"),
+        (["b", "/m", "--retries", "x"], "zosfs: option retries=x: not a whole number\n"),
+        (["b"], "zosfs: the following arguments are required: DIR\n"),
+        (["a b", "/m"], "not a bucket's name"),
+        (["b", "/m", "-o", "secret_key=hunter2"], "passwd_file=FILE"),
+        (["b", "/m", "--config", "/missing"], "zosfs: configuration file /missing does not exist\n"),
+        (["b", "/missing/m", "--url", "http://h"], "zosfs: mount point /missing/m does not exist"),
+        (["b", "{empty}", "--url", "http://h", "--passwd-file", "/missing"], "passwd_file=/missing: there is no such file"),
+        (["b", "/etc/hostname", "-f"], "is not a directory"),
+    ],
+)
+def test_a_wrong_line_is_one_line_and_exit_1(words: list[str], line: str, tmp_path: Path) -> None:
+    code, out, err = zosfs(*(word.format(empty=tmp_path) for word in words))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert line in err
+    assert "hunter2" not in err
+
+
+def test_flags_of_every_spelling() -> None:
+    from zosfs.cli.mount import add_arguments
+    from zosfs.cli.options import Parser, options_of, plain_flags
+
+    def given(*words: str) -> dict[str, object]:
+        parser = Parser()
+        add_arguments(parser)
+        args = parser.parse_args(plain_flags(["b", "/m", "--config", os.devnull, *words]))
+        return dict(options_of(args, environ={}).given)
+
+    assert given("--metadata-ttl", "5", "--dir-cache-time=6") == {"metadata_ttl": 6.0}
+    assert given("--no-posix", "-o", "posix") == {"posix": True}
+    assert given("-o", "posix", "--noposix") == {"posix": False}
+    assert given("--tls-verify=0", "--ro") == {"tls_verify": False, "ro": True}
+    assert given("--writeback") == {"writeback": 5.0}
+    assert given("--writeback=1m", "--use_cache=/x") == {"writeback": 60.0, "cache_dir": "/x"}
+    assert given("-oro,retries=1", "-o", 'fsname="a,b"') == {"ro": True, "retries": 1, "fsname": "a,b"}
+
+
+def test_nothing_heavy_is_imported_before_the_fork() -> None:
+    text = (
+        "import sys; from zosfs.cli.main import main; import zosfs.cli.mount, zosfs.mount.start, zosfs.mount.helper; "
+        "main(['options']); main(['b', '/missing/m', '--url', 'http://h', '--config', '/dev/null']); "
+        f"sys.exit(str([name for name in {HEAVY!r} if name in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[1:] in ([], [""]), done.stderr

@@ -1,0 +1,96 @@
+"""`zosfs doctor [SOURCE]`: is everything here that a mount needs?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+from zosfs import places
+from zosfs.cli.options import add_option_arguments, options_of
+from zosfs.config import GIB, Options
+from zosfs.config_values import OptionError
+from zosfs.mount.daemon import say
+from zosfs.source import Source, SourceError, parse_source
+
+HELP = "check this machine and a bucket for what mounting needs"
+
+Finding = tuple[str, bool, str]
+"""What was looked at, whether it is well, and what to say."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE and the options of a connection."""
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="also check this bucket, as `zosfs SOURCE DIR` would")
+    add_option_arguments(parser)
+
+
+def machine(options: Options) -> Iterator[Finding]:
+    """What this machine has."""
+    yield "python", sys.version_info >= (3, 11), sys.version.split()[0]
+    for name in ("pyfuse3", "trio", "boto3", "cachetools", "diskcache"):
+        try:
+            yield name, True, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield name, False, "not installed"
+    fuse = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    yield "/dev/fuse", fuse, "may be opened" if fuse else "missing or not allowed: `modprobe fuse`, `chmod 666 /dev/fuse`"
+    tool = shutil.which("fusermount3", path="/usr/bin:/bin")
+    yield "fusermount3", bool(tool) or os.geteuid() == 0, tool or "missing: apt-get install fuse3"
+    helper = shutil.which("mount.fuse.zosfs", path="/usr/sbin:/sbin")
+    yield "mount(8) helper", bool(helper), helper or "`zosfs install` (as root) makes `mount -t fuse.zosfs` and /etc/fstab work"
+    directory = places.cache_dir(options.cache_dir)
+    there = directory
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    enough = free > options.free_space
+    yield f"cache {directory}", enough, f"{free / GIB:.1f} GiB free" + ("" if enough else ": less than free_space=")
+
+
+def bucket(source: Source, options: Options) -> Iterator[Finding]:
+    """Whether the endpoint lets these credentials at *source*, and what the server can do."""
+    import trio
+
+    from zosfs.counters import Counters
+    from zosfs.errors import StoreError
+    from zosfs.store.connect import check, connect
+
+    async def look() -> Finding:
+        account = await connect(options, Counters())
+        try:
+            with trio.fail_after(15):
+                await check(account, source.bucket)
+        finally:
+            await account.aclose()
+        return source.text, True, f"answers at {options.url}"
+
+    try:
+        yield trio.run(look)
+    except StoreError as error:
+        yield source.text, False, str(error)
+    except trio.TooSlowError:
+        yield source.text, False, f"{options.url} does not answer"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; 1 when one is not well."""
+    try:
+        source = parse_source(args.source) if args.source else None
+        options = options_of(args, source.names if source else ()).options
+    except (OptionError, SourceError) as error:
+        say(str(error))
+        return 1
+    findings = list(machine(options))
+    if source is not None:
+        if options.url:
+            findings += bucket(source, options)
+        else:
+            findings.append((source.text, False, "no endpoint is given: -o url=https://HOST"))
+    width = max(len(name) for name, _, _ in findings)
+    for name, well, text in findings:
+        print(f"{'ok ' if well else 'BAD'}  {name:<{width}}  {text}")
+    return 0 if all(well for _, well, _ in findings) else 1

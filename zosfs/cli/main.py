@@ -1,0 +1,66 @@
+"""`zosfs`: finds the command that a line names, and runs it.
+
+Owns: the table of commands. May use: cli/ modules, each imported when its command is called, because a mount must fork before
+trio, pyfuse3 and boto3 come in. A command's module has ``add_arguments(parser)`` and ``run(args) -> int``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from zosfs import __version__
+from zosfs.cli.options import Parser, plain_flags
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("mount", "zosfs.cli.mount", "mount a bucket (the word may be left out: zosfs SOURCE DIR)"),
+    ("umount", "zosfs.cli.umount", "unmount and wait until everything is delivered"),
+    ("status", "zosfs.cli.status", "what is mounted here, and what is not yet delivered"),
+    ("stats", "zosfs.cli.stats", "counters of a mount"),
+    ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
+    ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
+    ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
+)
+"""Name, module, one line of help. A new command is a new row."""
+
+
+def usage() -> str:
+    """What `zosfs --help` prints."""
+    width = max(len(name) for name, _, _ in COMMANDS)
+    lines = [
+        "usage: zosfs SOURCE DIR [-o OPTION[=VALUE],…] [-f] [-d]",
+        "       zosfs COMMAND …",
+        "",
+        "SOURCE: BUCKET, BUCKET:/PREFIX, zos://BUCKET/PREFIX, or zos: for all buckets of the account.",
+        "",
+        "commands:",
+        *(f"  {name:<{width}}  {help}" for name, _, help in COMMANDS),
+        "",
+        "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command.",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the line *argv* (default: the process's) and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 1
+    if words[0] in ("-V", "--version"):
+        print(f"zosfs {__version__}")
+        return 0
+    table = {name: (module, help) for name, module, help in COMMANDS}
+    name = words.pop(0) if words[0] in table else "mount"
+    module_name, help = table[name]
+    module = importlib.import_module(module_name)
+    parser = Parser(prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".")
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(plain_flags(words))))
+    except KeyboardInterrupt:
+        print("zosfs: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141

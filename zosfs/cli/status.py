@@ -1,0 +1,75 @@
+"""`zosfs status [PATH]`: what is mounted here, and what is not yet delivered."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from typing import Any
+
+from zosfs.cli.ask import ask, root_of
+from zosfs.mount import registry
+from zosfs.mount.daemon import say
+
+HELP = "what is mounted here, and what is not yet delivered"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """PATH, and the form of the answer."""
+    parser.add_argument("path", metavar="PATH", nargs="?", help="any path in a mount (default: all mounts)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+
+
+def _facts(entry: registry.Entry) -> dict[str, Any]:
+    facts = dataclasses.asdict(entry)
+    try:
+        facts["status"] = ask(entry.mountpoint, "status") if entry.delivering is None else {}
+    except LookupError as error:
+        facts["status"] = {"error": str(error)}
+    return facts
+
+
+def _age(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    lines = [f"{facts['source']} on {facts['mountpoint']}  (pid {facts['pid']}, for {_age(time.time() - facts['started'])})"]
+    if facts["delivering"] is not None:
+        files, size = facts["delivering"]
+        lines.append(f"  unmounted, delivering: {files} files, {size / (1 << 20):.1f} MiB to go")
+    status = facts["status"]
+    if "error" in status:
+        lines.append(f"  {status['error']}")
+    if "open_files" in status:
+        lines.append(f"  open files: {status['open_files']}, not delivered: {len(status.get('undelivered', ()))}")
+    for bucket, more in status.get("buckets", {}).items():
+        plain = {name.replace("_", " "): value for name, value in more.items() if not isinstance(value, (list, dict))}
+        text = ", ".join(f"{name} {value}" for name, value in plain.items())
+        lines.append(f"  {bucket}: {text}" if text else f"  {bucket}")
+        lines.extend(f"    {pending}" for pending in more.get("pending", ()))
+    lines.append(f"  cache {facts['cache_dir']}, log {facts['log']}")
+    return lines
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it; 1 when nothing (there) is mounted."""
+    found = registry.entries()
+    if args.path is not None:
+        try:
+            root = root_of(args.path)
+        except LookupError as error:
+            say(str(error))
+            return 1
+        found = [entry for entry in found if entry.mountpoint == root]
+    facts = [_facts(entry) for entry in found]
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        for one in facts:
+            print("\n".join(_lines(one)))
+    if not facts and not args.json:
+        print("nothing is mounted")
+    return 0 if facts or args.path is None else 1

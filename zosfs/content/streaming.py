@@ -1,0 +1,130 @@
+"""Uploading a new file while the program still writes it: parts go up as soon as they are full.
+
+Owns: one multipart upload. A part that is written again after it went up is sent again; a rename or a failure abandons the
+upload, the bytes are all still staged.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from zosfs.content.plan import Limits, part_bounds
+from zosfs.content.staging import StagedFile
+from zosfs.errors import StoreError
+from zosfs.store.api import ObjectHeaders, PartInfo, Store, Written
+
+log = logging.getLogger(__name__)
+
+
+class StreamingUpload:
+    """The growing multipart object of one new file."""
+
+    def __init__(
+        self, store: Store, key: str, staged: StagedFile, limits: Limits, nursery: trio.Nursery, concurrency: int
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._staged = staged
+        self._limits = limits
+        self._nursery = nursery
+        self._slots = trio.CapacityLimiter(concurrency)
+        self._scopes: set[trio.CancelScope] = set()
+        self._next = 1
+        self._end = 0  # the bytes below are in parts that are up or on their way
+        self._running = 0
+        self._idle = trio.Event()
+        self._stale: set[int] = set()
+        self._parts: dict[int, PartInfo] = {}
+        self.upload_id = ""
+        self.headers: ObjectHeaders | None = None
+        self.failure: StoreError | None = None
+
+    async def begin(self, headers: ObjectHeaders) -> None:
+        """Create the upload."""
+        self.upload_id = await self._store.create_upload(self._key, headers)
+        self.headers = headers
+
+    def advance(self, frontier: int) -> None:
+        """Everything below *frontier* has been written: start the parts that are full."""
+        while self.failure is None:
+            start, end = part_bounds(self._next, self._limits)
+            if end > frontier or self._running >= 2 * int(self._slots.total_tokens):
+                return
+            self._start(self._next, start, end)
+            self._next += 1
+            self._end = end
+
+    def _start(self, number: int, start: int, end: int) -> None:
+        self._running += 1
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        self._nursery.start_soon(self._send, number, start, end)
+
+    async def _send(self, number: int, start: int, end: int) -> None:
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            with scope:
+                async with self._slots:
+                    body = self._staged.lend(start, end)
+                    try:
+                        self._parts[number] = await self._store.upload_part(self._key, self.upload_id, number, (body,))
+                    finally:
+                        self._staged.give_back(start, end)
+        except StoreError as exc:
+            self.failure = self.failure or exc
+        finally:
+            self._scopes.discard(scope)
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    def rewritten(self, start: int, end: int) -> None:
+        """Bytes ``[start, end)`` changed: parts that hold them go up again."""
+        if start >= self._end:
+            return
+        for number in range(1, self._next):
+            low, high = part_bounds(number, self._limits)
+            if low < end and start < high:
+                self._stale.add(number)
+
+    async def finish(self, size: int) -> tuple[str, list[PartInfo]]:
+        """Send what is missing of a file of *size* bytes; returns the upload's id and parts, ready to be completed."""
+        await self._settled()
+        while self._stale and self.failure is None:
+            number = self._stale.pop()
+            start, end = part_bounds(number, self._limits)
+            self._start(number, start, min(end, size))
+        while self.failure is None:
+            start, end = part_bounds(self._next, self._limits)
+            if start >= size:
+                break
+            self._start(self._next, start, min(end, size))
+            self._next += 1
+            self._end = end
+        await self._settled()
+        if self.failure is not None:
+            raise self.failure
+        return self.upload_id, [self._parts[number] for number in sorted(self._parts)]
+
+    async def complete(self, parts: list[PartInfo]) -> Written:
+        """Make the object."""
+        return await self._store.complete_upload(self._key, self.upload_id, parts)
+
+    async def _settled(self) -> None:
+        while self._running:
+            await self._idle.wait()
+
+    async def abandon(self) -> None:
+        """End the upload and forget its parts."""
+        for scope in list(self._scopes):
+            scope.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(10):
+            await self._settled()
+            if self.upload_id:
+                try:
+                    await self._store.abort_upload(self._key, self.upload_id)
+                except StoreError as exc:
+                    log.warning("the upload %s of %s could not be aborted: %s", self.upload_id, self._key, exc)

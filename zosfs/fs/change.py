@@ -1,0 +1,127 @@
+"""Changing what an object has besides its bytes: mode, owner, times, user metadata, content type.
+
+A dirty file takes the change along with its next write (no request). Of a clean one the object is copied onto itself on the
+server with the new headers; its tags and ACL, which Ceph drops on such a copy, are put back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from zosfs.config import Options
+from zosfs.errors import StoreError
+from zosfs.fs.files import Files, OpenFile
+from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Brings changed attributes to the store."""
+
+    def __init__(self, tree: Tree, files: Files, options: Options) -> None:
+        self._tree = tree
+        self._files = files
+        self._options = options
+
+    async def prepare(self, inode: Inode) -> None:
+        """Before attributes are changed: know what the object has now, so that nothing of it is lost."""
+        if inode.unlinked or inode.pending or (inode.file is not None and inode.file.dirty):
+            return
+        await self._tree.refresh(inode)
+
+    async def apply(self, inode: Inode, described: Described | None = None) -> None:
+        """Deliver the attributes that *inode* has now, and what else *described* says (None: as it is).
+
+        Raises StoreError, with ESTALE when others changed the object.
+        """
+        if inode.is_dir:
+            await self._directory(inode, described)
+            return
+        file = await self._files.hold(inode)
+        try:
+            if described is not None:
+                file.described = described
+            if file.dirty or inode.pending:
+                return
+            async with file.lock:
+                await self._object(inode, file)
+        finally:
+            self._files.let_go(file)
+
+    async def _directory(self, inode: Inode, described: Described | None) -> None:
+        if inode.parent is None or inode.key == "":
+            return  # the root of a bucket has no object to keep its attributes
+        if described is None:
+            described = of_object(inode.info, self._options) if inode.info else fresh(inode.name, True, self._options)
+        wanted = headers(described, inode.attributes, self._options)
+        written = await inode.store.put(inode.key, (), wanted)
+        inode.marker = True
+        self._tree.delivered(inode, described_info(inode, wanted, written.etag, written.modified_ns))
+
+    async def _object(self, inode: Inode, file: OpenFile) -> None:
+        store, key = inode.store, inode.key
+        await file.content.settle(key)
+        info = inode.info
+        described = file.described
+        if described is None:
+            if info is None or info.metadata is None:
+                info = await store.head(key)
+            described = of_object(info, self._options)
+            file.described = described
+        assert info is not None
+        wanted = headers(described, inode.attributes, self._options)
+        etag, modified_ns = await rewrite(store, info, wanted)
+        if etag and etag != info.etag:
+            file.version += 1
+        self._tree.delivered(inode, described_info(inode, wanted, etag or info.etag, modified_ns))
+
+
+async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:
+    """Give the object *info* the headers *wanted* in place; returns its ETag ("" unknown) and new modification time in ns.
+
+    Keeps tags and ACL. Raises ESTALE when the object is no longer the one of *info*.
+    """
+    key = info.key
+    grants = await _unusual_acl(store, key)
+    tags: Mapping[str, str] | None = None
+    if int(info.headers.get("x-amz-tagging-count", "0") or 0):
+        tags = await store.get_tags(key)
+    written = await store.copy(key, key, headers=wanted, if_match=info.etag, size=info.size)
+    if tags:
+        await store.put_tags(key, tags)
+    if grants is not None:
+        await store.put_acl(key, grants)
+    return written.etag, written.modified_ns
+
+
+async def _unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
+    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
+    try:
+        acl = await store.get_acl(key)
+    except StoreError as exc:
+        log.debug("no ACL of %s to keep: %s", key, exc)
+        return None
+    owner = acl.get("Owner", {}).get("ID")
+    grants = acl.get("Grants", [])
+    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
+        return None
+    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None
+
+
+def described_info(inode: Inode, wanted: ObjectHeaders, etag: str, modified_ns: int) -> ObjectInfo:
+    """What a HEAD would say of *inode*'s object after a write with the headers *wanted*."""
+    base = inode.info
+    changes: dict[str, Any] = {
+        "key": inode.key, "etag": etag, "modified_ns": modified_ns, "metadata": dict(wanted.metadata),
+        "content_type": wanted.content_type,
+    }  # fmt: skip
+    if base is None:
+        return ObjectInfo(size=0 if inode.is_dir else inode.attributes.size, **changes)
+    return dataclasses.replace(base, **changes)

@@ -1,0 +1,68 @@
+"""The content rooms of the mounted buckets, one a bucket, made when a bucket is first touched.
+
+Owns: which bucket has which Content. A mount of one bucket has one; `zos:` has one for each bucket that was used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from zosfs.config import Options
+from zosfs.content.content import Content
+from zosfs.content.memory import MemoryBudget
+from zosfs.counters import Counters
+from zosfs.tree.inodes import Volume
+
+
+class Contents:
+    """Makes, finds and ends the Content of each Volume."""
+
+    def __init__(
+        self, options: Options, counters: Counters, nursery: trio.Nursery, budget: MemoryBudget, cache_dir: Path
+    ) -> None:
+        self._options = options
+        self._counters = counters
+        self._nursery = nursery
+        self._budget = budget
+        self._cache_dir = cache_dir
+        self._made: dict[str, Content] = {}
+        self._making = trio.Lock()
+
+    async def of(self, volume: Volume) -> Content:
+        """The Content of *volume*, started; raises OSError(EBUSY) when another mount uses its journal."""
+        content: Content | None = volume.content
+        if content is not None:
+            return content
+        async with self._making:
+            content = self._made.get(volume.store.bucket)
+            if content is None:
+                content = Content(
+                    volume.store, self._options, self._counters, self._nursery, budget=self._budget,
+                    cache_dir=self._cache_dir / self._folder(volume.store.bucket),
+                )  # fmt: skip
+                await content.start()
+                self._made[volume.store.bucket] = content
+            volume.content = content
+        return content
+
+    def _folder(self, bucket: str) -> str:
+        digest = hashlib.sha256(f"{self._options.url}\n{bucket}".encode()).hexdigest()[:16]
+        return f"{bucket}-{digest}"
+
+    def all(self) -> list[Content]:
+        """Every Content made so far."""
+        return list(self._made.values())
+
+    async def drain(self, progress: Callable[[int, int], None]) -> None:
+        """Deliver everything that was promised; *progress* gets the files and bytes that are left."""
+        for content in self.all():
+            await content.drain(progress)
+
+    async def aclose(self) -> None:
+        """End all; what is undelivered stays in the journals."""
+        for content in self.all():
+            await content.aclose()

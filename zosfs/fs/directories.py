@@ -1,0 +1,144 @@
+"""Directories: listing them to the kernel, making and removing them, and the marker objects that keep empty ones alive.
+
+Owns: the directory handles, and which directories are owed a marker. A directory that exists only because keys lie below it would
+vanish with the last of them; it gets its `dir/` object shortly after it was emptied, unless it is removed itself by then (rm -r).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+from collections.abc import Iterable
+
+import pyfuse3
+import trio
+
+from zosfs.config import Options
+from zosfs.fs.change import described_info
+from zosfs.fs.entries import entry
+from zosfs.fs.headers import fresh, headers
+from zosfs.tree.attributes import Attributes
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Listing, Tree
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+MARKER_DELAY = 0.5
+"""Seconds between the removal of a directory's last name and its marker: an `rm -r` is through with it by then."""
+
+
+class Directories:
+    """Directory handles and markers of a mount."""
+
+    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery) -> None:
+        self._tree = tree
+        self._options = options
+        self._nursery = nursery
+        self._open: dict[int, tuple[Inode, Listing]] = {}
+        self._numbers = itertools.count(1)
+        self._owed: dict[int, Inode] = {}
+
+    def open(self, directory: Inode) -> int:
+        """A handle for reading *directory*."""
+        number = next(self._numbers)
+        directory.pins += 1
+        self._open[number] = (directory, self._tree.listing(directory))
+        return number
+
+    def inode(self, number: int) -> Inode:
+        """The directory of a handle."""
+        return self._open[number][0]
+
+    def release(self, number: int) -> None:
+        """The handle is gone."""
+        directory, _ = self._open.pop(number)
+        directory.pins -= 1
+
+    async def read(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> None:
+        """Answer readdir from cookie *after* on. Cookies 1 and 2 are `.` and `..`; the listing's follow."""
+        directory, listing = self._open[number]
+        ttl = self._options.metadata_ttl
+        parent = directory.parent or directory
+        for cookie, name, inode in ((1, b".", directory), (2, b"..", parent)):
+            if after < cookie and not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie):
+                return
+        start = max(0, after - 2)
+        while batch := await listing.batch(start, BATCH):
+            for cookie, name, inode in batch:
+                if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
+                    return
+                self._tree.remember(inode)
+                start = cookie
+            return  # one batch an answer: the kernel asks again, and names reach the reader early
+
+    async def make(self, parent: Inode, name: bytes, attributes: Attributes) -> Inode:
+        """mkdir: one PUT of the marker."""
+        self._tree.check_name(parent, name)
+        if await self._tree.lookup(parent, name) is not None:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        inode = self._tree.add(parent, name, attributes, is_dir=True, pending=True)
+        described = fresh(name, True, self._options)
+        wanted = headers(described, attributes, self._options)
+        try:
+            written = await inode.store.put(inode.key, (), wanted)
+        except BaseException:
+            self._tree.remove(inode)
+            raise
+        inode.marker = True
+        self._tree.delivered(inode, described_info(inode, wanted, written.etag, written.modified_ns))
+        self.unowe(parent)
+        return inode
+
+    async def remove(self, inode: Inode) -> None:
+        """rmdir: ENOTEMPTY unless empty; one DELETE of the marker where there is one."""
+        if not await self._tree.is_empty(inode):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        self.unowe(inode)
+        if inode.marker is not False:
+            await inode.store.delete(inode.key)
+        self._tree.remove(inode)
+
+    # -- markers ----------------------------------------------------------------------------------------------------
+
+    def emptied(self, directory: Inode) -> None:
+        """A name left *directory*: if that was the last one, and no marker keeps it, it is owed one."""
+        if directory.marker or directory.parent is None or directory.key == "" or directory.number in self._owed:
+            return
+        if self._tree.known_children(directory):
+            return
+        self._owed[directory.number] = directory
+        directory.pins += 1
+        self._nursery.start_soon(self._settle_later, directory)
+
+    def unowe(self, directory: Inode) -> None:
+        """The directory needs no marker any more: it is gone or has a name again."""
+        if self._owed.pop(directory.number, None) is not None:
+            directory.pins -= 1
+
+    async def _settle_later(self, directory: Inode) -> None:
+        await trio.sleep(MARKER_DELAY)
+        try:
+            await self._settle(directory)
+        except OSError as exc:
+            log.warning("%s was emptied and cannot be given its marker: %s", directory.key, exc)
+
+    async def _settle(self, directory: Inode) -> None:
+        if directory.number not in self._owed:
+            return
+        try:
+            if directory.unlinked or directory.marker or not await self._tree.is_empty(directory):
+                return
+            wanted = headers(fresh(directory.name, True, self._options), directory.attributes, self._options)
+            written = await directory.store.put(directory.key, (), wanted)
+            directory.marker = True
+            self._tree.delivered(directory, described_info(directory, wanted, written.etag, written.modified_ns))
+        finally:
+            self.unowe(directory)
+
+    async def settle_markers(self, below: Iterable[Inode] | None = None) -> None:
+        """Put the markers that are owed now (fsync of a directory, umount)."""
+        for directory in list(self._owed.values() if below is None else below):
+            await self._settle(directory)

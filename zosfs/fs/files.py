@@ -1,0 +1,583 @@
+"""Open files: one OpenFile an inode, one handle an open(2); reading, writing, delivering.
+
+Owns: the handle table and each inode's open state (inode.file). A file's dirty ranges belong to its Writer, its name to the tree.
+Concurrency: between two awaits a task owns all state. `OpenFile.lock` orders opening for writing, delivering,
+attribute changes, renames and removal of one file, because requests of one key must never overlap; reads never take it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import logging
+import os
+import stat
+import time
+
+import cachetools
+import pyfuse3
+import trio
+
+from zosfs.config import Options
+from zosfs.content.content import Content
+from zosfs.content.reader import Reader
+from zosfs.content.writer import Writer
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+from zosfs.fs.contents import Contents
+from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
+from zosfs.tree.attributes import Attributes
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1, 5, 15, 60)
+
+
+class OpenFile:
+    """The state of one inode while it is open or has something undelivered."""
+
+    __slots__ = ("content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users", "version", "writer")
+
+    def __init__(self, inode: Inode, content: Content) -> None:
+        self.inode = inode
+        self.content = content
+        self.handles: set[Handle] = set()
+        self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
+        self.writer: Writer | None = None
+        self.described: Described | None = None
+        self.lock = trio.Lock()
+        self.version = 0  # bumped when this mount replaces the object under its readers
+        self.untouched = False  # created or truncated by open, and nothing written since
+        self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
+        self.error: OSError | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
+        return self.writer is not None and self.writer.dirty
+
+
+class Handle:
+    """One open(2)."""
+
+    __slots__ = ("append", "file", "number", "pid", "reader", "reader_version", "served", "writable")
+
+    def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
+        self.number = number
+        self.file = file
+        self.writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self.append = bool(flags & os.O_APPEND)
+        self.pid = pid
+        self.reader: Reader | None = None
+        self.reader_version = -1
+        self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
+
+
+class Files:
+    """All open files of a mount."""
+
+    def __init__(
+        self, tree: Tree, contents: Contents, options: Options, counters: Counters, nursery: trio.Nursery, mountpoint: str
+    ) -> None:
+        self._tree = tree
+        self._contents = contents
+        self.options = options
+        self._counters = counters
+        self._nursery = nursery
+        self._mountpoint = mountpoint
+        self._handles: dict[int, Handle] = {}
+        self._live: dict[int, OpenFile] = {}  # by inode number
+        self._numbers = itertools.count(1)
+        self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
+        self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
+
+    # -- opening ----------------------------------------------------------------------------------------------------
+
+    async def hold(self, inode: Inode) -> OpenFile:
+        """The OpenFile of *inode*, made when there is none; to be given back with `let_go`."""
+        file: OpenFile | None = inode.file
+        if file is None:
+            content = await self._contents.of(inode.volume)
+            file = inode.file
+            if file is None:
+                file = inode.file = self._live[inode.number] = OpenFile(inode, content)
+                inode.pins += 1
+        file.users += 1
+        return file
+
+    def _handle(self, file: OpenFile, flags: int, pid: int) -> Handle:
+        handle = Handle(next(self._numbers), file, flags, pid)
+        self._handles[handle.number] = handle
+        file.handles.add(handle)
+        return handle
+
+    async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
+        """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete."""
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if writable and self.options.ro:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        file = await self.hold(inode)
+        try:
+            if writable:
+                async with file.lock:
+                    await self._know(file)
+                    if flags & os.O_TRUNC:
+                        await self._truncate(file, 0)
+                        file.untouched = True
+                    elif flags & os.O_APPEND:
+                        await self._writer(file, appending=True)
+            elif not file.dirty:
+                await self._revalidate(inode)
+            if inode.info is not None and inode.info.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
+                self._refuse_archived(inode)
+        except BaseException:
+            self.let_go(file)
+            raise
+        return self._handle(file, flags, pid)
+
+    async def _revalidate(self, inode: Inode) -> None:
+        """Close-to-open: what is opened is what the server has now.
+
+        Where the bytes have to be fetched anyway the first GET carries If-Match and finds a change by itself (see `read`);
+        only bytes that would come from a local cache need a HEAD.
+        """
+        age = trio.current_time() - inode.checked_at
+        if age > self.options.open_ttl and (self._cached(inode) or inode.info is None):
+            await self._tree.refresh(inode, force=True)
+        else:
+            await self._tree.refresh(inode)
+
+    def _cached(self, inode: Inode) -> bool:
+        info = inode.info
+        if info is None:
+            return False
+        content: Content | None = inode.volume.content
+        return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
+
+    def _refuse_archived(self, inode: Inode) -> None:
+        info = inode.info
+        assert info is not None
+        restored = 'ongoing-request="false"' in info.headers.get("x-amz-restore", "")
+        if info.headers and not restored:
+            log.warning("%s is archived (%s): thaw it with: zosfs restore zos://%s/%s", info.key, info.storage_class,
+                        inode.store.bucket, info.key)  # fmt: skip
+            raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key)
+
+    async def create(self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int) -> tuple[Inode, Handle]:
+        """Make and open a new file; nothing is sent before it is closed."""
+        if self.options.ro:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        await self.free_name(parent, name)
+        inode = self._tree.add(parent, name, attributes, pending=True)
+        file = await self.hold(inode)
+        file.described = fresh(name, False, self.options)
+        writer = await file.content.writer(inode.key, None, appending=bool(flags & os.O_APPEND))
+        self._adopt(file, writer)
+        file.untouched = True
+        return inode, self._handle(file, flags, pid)
+
+    async def free_name(self, parent: Inode, name: bytes) -> None:
+        """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
+        if not self.by_key:
+            return
+        probe = self._tree.key_of(parent, name)
+        doomed = self.by_key.get((parent.store.bucket, probe))
+        if doomed is not None:
+            async with doomed.lock:
+                if doomed.doomed:
+                    writer = await self._writer(doomed)
+                    await writer.fetch_all()
+                    await self._delete_doomed(doomed)
+
+    async def _know(self, file: OpenFile) -> None:
+        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost."""
+        inode = file.inode
+        if file.writer is not None or inode.pending:
+            return
+        await self._tree.refresh(inode, force=True)
+        info = inode.info
+        if info is not None and info.metadata is None:
+            info = await inode.store.head(info.key)
+            self._tree.delivered(inode, info)
+        if info is not None:
+            file.described = of_object(info, self.options)
+            if int(info.headers.get("x-amz-tagging-count", "0") or 0):
+                file.described.tags = dict(await inode.store.get_tags(info.key))
+
+    async def _writer(self, file: OpenFile, *, appending: bool = False) -> Writer:
+        if file.writer is None:
+            if file.described is None:
+                await self._know(file)
+            writer = await file.content.writer(file.inode.key, file.inode.info, appending=appending)
+            self._adopt(file, writer)
+        assert file.writer is not None
+        return file.writer
+
+    def _adopt(self, file: OpenFile, writer: Writer) -> None:
+        inode = file.inode
+
+        def headers_now() -> ObjectHeaders:
+            return self.headers(file)
+
+        def delivered(info: ObjectInfo) -> None:
+            file.error = None
+            self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
+            if not inode.unlinked:
+                self._tree.delivered(inode, info)
+
+        writer.headers = headers_now
+        writer.on_delivered = delivered
+        file.writer = writer
+
+    def headers(self, file: OpenFile) -> ObjectHeaders:
+        """The headers of *file* as of now."""
+        described = file.described or fresh(file.inode.name, file.inode.is_dir, self.options)
+        return headers(described, file.inode.attributes, self.options)
+
+    # -- bytes ------------------------------------------------------------------------------------------------------
+
+    def handle(self, number: int) -> Handle:
+        """The handle that the kernel means; EBADF when there is none."""
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+
+    async def read(self, number: int, offset: int, size: int) -> Buffer:
+        """Bytes ``[offset, offset + size)``, short only at the end of the file.
+
+        ESTALE when others replaced the object after this handle was served; a handle that was served nothing yet goes
+        on with the version that is there now.
+        """
+        handle = self.handle(number)
+        file = handle.file
+        if file.writer is not None:
+            data = await file.writer.read(offset, size)
+        else:
+            reader = handle.reader
+            if reader is None or handle.reader_version != file.version:
+                reader = self._open_reader(handle)
+            try:
+                data = await reader.read(offset, size)
+            except StoreError as exc:
+                if exc.errno not in (errno.ESTALE, errno.ENOENT):
+                    raise
+                if handle.served:
+                    self._tree.invalidate(file.inode)
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from exc
+                data = await self._read_anew(handle, offset, size)
+            handle.served = True
+        self._counters["read_bytes"] += len(data)
+        return data
+
+    async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
+        inode = handle.file.inode
+        await self._tree.refresh(inode, force=True)
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+        return await self._open_reader(handle).read(offset, size)
+
+    def _open_reader(self, handle: Handle) -> Reader:
+        file = handle.file
+        info = file.inode.info
+        if info is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if handle.reader is not None:
+            handle.reader.close()
+        handle.reader = file.content.reader(info)
+        handle.reader_version = file.version
+        return handle.reader
+
+    async def write(self, number: int, offset: int, data: Buffer) -> int:
+        """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
+        handle = self.handle(number)
+        file = handle.file
+        writer = file.writer
+        if writer is None:
+            async with file.lock:
+                writer = await self._writer(file, appending=handle.append)
+        if handle.append:
+            written = await writer.write(offset, data, append=True)
+        else:
+            written = await writer.write(offset, data)
+        file.untouched = False
+        inode = file.inode
+        attributes = inode.attributes
+        attributes.size = writer.size
+        now = time.time_ns()
+        attributes.mtime_ns = attributes.ctime_ns = now
+        if attributes.mode & (stat.S_ISUID | stat.S_ISGID):
+            attributes.mode = without_setid(attributes.mode)
+        self._tree.changed(inode)
+        self._counters["written_bytes"] += written
+        return written
+
+    async def truncate(self, inode: Inode, size: int) -> None:
+        """Set the size; of a file that nobody has open for writing it is delivered at once."""
+        file = await self.hold(inode)
+        try:
+            async with file.lock:
+                await self._know(file)
+                await self._truncate(file, size)
+            if not any(handle.writable for handle in file.handles):
+                await self.deliver(file)
+        finally:
+            self.let_go(file)
+
+    async def _truncate(self, file: OpenFile, size: int) -> None:
+        inode = file.inode
+        if file.writer is None and size == 0:
+            self._adopt(file, await file.content.writer(inode.key, inode.info, truncate=True))
+        else:
+            await (await self._writer(file)).truncate(size)
+        attributes = inode.attributes
+        if attributes.size != size:
+            attributes.size = size
+        attributes.mtime_ns = attributes.ctime_ns = time.time_ns()
+        attributes.mode = without_setid(attributes.mode)
+        file.untouched = False
+        self._tree.changed(inode)
+
+    # -- promises ---------------------------------------------------------------------------------------------------
+
+    async def flush(self, number: int) -> None:
+        """close(2) of one descriptor: returns when the store (or, with writeback, the journal) has the bytes."""
+        handle = self.handle(number)
+        file = handle.file
+        if file.untouched and handle.writable and file.dirty and self._open_elsewhere(handle):
+            # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
+            # file now would show half of what is meant
+            return
+        await self.deliver(file, close=True)
+
+    def _open_elsewhere(self, handle: Handle) -> bool:
+        if handle.pid <= 0:
+            return False
+        path = os.path.join(os.fsencode(self._mountpoint), handle.file.inode.path())
+        folder = f"/proc/{handle.pid}/fd"
+        try:
+            return any(os.readlink(os.path.join(os.fsencode(folder), fd)) == path for fd in os.listdir(os.fsencode(folder)))
+        except OSError:
+            return False
+
+    async def fsync(self, number: int) -> None:
+        """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
+        await self.deliver(self.handle(number).file, close=self.options.fsync == "journal")
+
+    async def deliver(self, file: OpenFile, *, close: bool = False) -> None:
+        """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes."""
+        if not file.dirty:
+            return
+        async with file.lock:
+            writer = file.writer
+            if writer is None or not writer.dirty:
+                return
+            if file.inode.unlinked:
+                return
+            try:
+                if close and self.options.writeback >= 0:
+                    if not writer.promised:
+                        await writer.promise()
+                        file.users += 1
+                        self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
+                else:
+                    await writer.deliver()
+                    self._counters["flushes"] += 1
+            except OSError as exc:
+                file.error = exc
+                if exc.errno == errno.ESTALE:
+                    self._counters["conflicts"] += 1
+                await file.content.failed(writer, exc)
+                raise
+
+    async def release(self, number: int) -> None:
+        """The last descriptor of an open(2) is gone."""
+        handle = self._handles.pop(number)
+        file = handle.file
+        file.handles.discard(handle)
+        if handle.reader is not None:
+            handle.reader.close()
+        try:
+            if not file.handles:
+                await self._last_close(file)
+        finally:
+            self.let_go(file)
+
+    async def _last_close(self, file: OpenFile) -> None:
+        inode = file.inode
+        if inode.unlinked:
+            async with file.lock:
+                if file.doomed:
+                    await self._delete_doomed(file)
+                if file.writer is not None:
+                    await file.writer.discard()
+                    await self._drop_writer(file)
+        elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
+            try:
+                await self.deliver(file, close=True)
+            except OSError as exc:
+                log.warning("%s is not delivered yet (%s); its bytes are kept and tried again", inode.key, exc)
+                file.users += 1
+                self._nursery.start_soon(self._deliver_later, file)
+        elif file.dirty:
+            # a conflict: the journal keeps these bytes, the name shows what the other writer left
+            async with file.lock:
+                await self._drop_writer(file)
+                self._tree.invalidate(inode)
+
+    async def _deliver_later(self, file: OpenFile, first: float = RETRY_SECONDS[0]) -> None:
+        """Deliver in the background, again and again while that may help; holds *file* while it tries."""
+        try:
+            for pause in itertools.chain((first,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+                await trio.sleep(pause)
+                if not file.dirty or file.inode.unlinked:
+                    return
+                try:
+                    await self.deliver(file)
+                    return
+                except StoreError as exc:
+                    if not exc.retry and not exc.ambiguous:
+                        log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
+                        return
+                except OSError as exc:
+                    log.warning("%s is still not delivered: %s", file.inode.key, exc)
+        finally:
+            self.let_go(file)
+
+    async def _drop_writer(self, file: OpenFile) -> None:
+        writer, file.writer = file.writer, None
+        if writer is not None:
+            file.version += 1
+            await writer.aclose()
+
+    def let_go(self, file: OpenFile) -> None:
+        """Give back a `hold`; the open state is forgotten with the last one, unless something is undelivered."""
+        file.users -= 1
+        self._drop(file)
+
+    def _drop(self, file: OpenFile) -> None:
+        inode = file.inode
+        if file.users or file.dirty or inode.file is not file:
+            return
+        inode.file = None
+        del self._live[inode.number]
+        inode.pins -= 1
+        writer, file.writer = file.writer, None
+        if writer is not None:
+            self._nursery.start_soon(writer.aclose)
+        if inode.lookups <= 0:
+            self._tree.forget(inode.number, 0)
+
+    # -- removal ----------------------------------------------------------------------------------------------------
+
+    async def unlink(self, inode: Inode) -> None:
+        """Remove the object of *inode*; who has it open goes on, without a server-side copy.
+
+        The object of a file that is open is deleted when the last handle closes, unless its bytes are all local already.
+        """
+        file: OpenFile | None = inode.file
+        if file is None:
+            await self._delete_object(inode)
+            self._tree.remove(inode)
+            return
+        async with file.lock:
+            key = inode.key
+            writer = file.writer
+            if writer is not None and writer.base is None:
+                await file.content.discard(key)
+                delete = not inode.pending
+            elif file.handles:
+                if writer is None or not writer.complete:
+                    file.doomed = True
+                    self.by_key[inode.store.bucket, key] = file
+                delete = not file.doomed
+            else:
+                await file.content.discard(key)
+                delete = True
+            if delete:
+                await self._delete_object(inode)
+            self._tree.remove(inode)
+        if not file.handles:
+            await self._last_close(file)
+            self._drop(file)
+
+    async def _delete_object(self, inode: Inode) -> None:
+        content = await self._contents.of(inode.volume)
+        await content.settle(inode.key)
+        await content.discard(inode.key)
+        await inode.store.delete(inode.key)
+
+    async def _delete_doomed(self, file: OpenFile) -> None:
+        key = file.inode.key
+        file.doomed = False
+        if self.by_key.get((file.inode.store.bucket, key)) is file:
+            del self.by_key[file.inode.store.bucket, key]
+            await file.inode.store.delete(key)
+
+    async def keep_for_holders(self, target: Inode) -> None:
+        """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""
+        file: OpenFile | None = target.file
+        if file is None or not file.handles:
+            return
+        async with file.lock:
+            await (await self._writer(file)).fetch_all()
+
+    async def unlinked(self, replaced: Inode) -> None:
+        """*replaced* lost its name to a rename: nothing of it will be sent any more."""
+        file: OpenFile | None = replaced.file
+        if file is not None and not file.handles:
+            await self._last_close(file)
+            self._drop(file)
+
+    async def deliver_below(self, directory: Inode) -> None:
+        """Deliver every dirty file below *directory*."""
+        for file in self.undelivered():
+            if file.inode.is_below(directory):
+                await self.deliver(file)
+
+    async def renamed_below(self, directory: Inode) -> None:
+        """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
+        for file in list(self._live.values()):
+            inode = file.inode
+            if inode.is_below(directory):
+                file.version += 1
+                if file.writer is not None:
+                    await file.writer.renamed(inode.key)
+                if inode.info is not None:
+                    inode.info = dataclasses.replace(inode.info, key=inode.key)
+
+    def keep_cache(self, inode: Inode) -> bool:
+        """Whether the kernel's pages of *inode* are of the version that is opened now."""
+        if inode.file is not None and inode.file.dirty:
+            return True
+        etag = inode.info.etag if inode.info is not None else ""
+        keep = bool(etag) and self._pages.get(inode.number) == etag
+        self._pages[inode.number] = etag
+        return keep
+
+    def count(self) -> int:
+        """How many files are open."""
+        return sum(1 for file in self._live.values() if file.handles)
+
+    def undelivered(self) -> list[OpenFile]:
+        """Files that have something to deliver, open or not."""
+        return [file for file in self._live.values() if file.dirty and not file.inode.unlinked]
+
+
+def without_setid(mode: int) -> int:
+    """The mode after a write or a truncate: set-user-ID goes, set-group-ID goes where the group may execute (inode(7))."""
+    mode &= ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        mode &= ~stat.S_ISGID
+    return mode
+
+
+def new_attributes(kind: int, mode: int, ctx: pyfuse3.RequestContext, *, size: int = 0, rdev: int = 0) -> Attributes:
+    """Attributes of something made now by the caller *ctx*; *kind* is an S_IF* constant."""
+    now = time.time_ns()
+    return Attributes(
+        mode=kind | stat.S_IMODE(mode), uid=ctx.uid, gid=ctx.gid, size=size, atime_ns=now, mtime_ns=now, ctime_ns=now, rdev=rdev
+    )

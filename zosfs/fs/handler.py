@@ -1,0 +1,77 @@
+"""The wrapper around every FUSE handler: deadlines, and errors that reach the caller instead of ending the mount.
+
+An exception other than FUSEError that escapes a pyfuse3 handler ends the whole mount, and a client of an unanswered request
+cannot even be killed; hence one wrapper for all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+QUIET = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENODATA, errno.ENOTDIR, errno.EISDIR})
+"""What programs run into in passing: not worth a line in the log."""
+
+
+class HasCounters(Protocol):
+    """What the wrapper needs of the Operations object."""
+
+    counters: Counters
+    deadline: float
+
+
+def handler(
+    *, bounded: bool = True
+) -> Callable[
+    [Callable[Concatenate[Any, P], Awaitable[R]]], Callable[Concatenate[Any, P], Awaitable[R]]
+]:
+    """Make a method a FUSE handler: OSError becomes its errno, anything unexpected EIO with a logged traceback.
+
+    *bounded* handlers end with ETIMEDOUT after the object's `deadline` seconds; deliveries (flush, fsync) are bounded
+    by the store's own retry time-outs instead, because a large file takes as long as it takes.
+    """
+
+    def wrap(fn: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], Awaitable[R]]:
+        @functools.wraps(fn)
+        async def run(self: HasCounters, *args: P.args, **kwargs: P.kwargs) -> R:
+            self.counters["fuse_requests"] += 1
+            try:
+                if not bounded:
+                    return await fn(self, *args, **kwargs)
+                with trio.fail_after(self.deadline):
+                    return await fn(self, *args, **kwargs)
+            except pyfuse3.FUSEError:
+                raise
+            except StoreError as exc:
+                if exc.errno not in QUIET:
+                    log.warning("%s: %s", fn.__name__, exc)
+                raise pyfuse3.FUSEError(exc.errno or errno.EIO) from None
+            except OSError as exc:
+                if exc.errno not in QUIET:
+                    log.info("%s: %s", fn.__name__, exc)
+                raise pyfuse3.FUSEError(exc.errno or errno.EIO) from None
+            except trio.TooSlowError:
+                log.warning("%s gave up after %.0f s", fn.__name__, self.deadline)
+                raise pyfuse3.FUSEError(errno.ETIMEDOUT) from None
+            except Exception:
+                self.counters["fuse_errors"] += 1
+                log.exception("%s failed unexpectedly", fn.__name__)
+                raise pyfuse3.FUSEError(errno.EIO) from None
+
+        return run
+
+    return wrap

@@ -1,0 +1,80 @@
+"""What an object's headers become when a file is written, from its attributes and what the object had before (pure)."""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+from collections.abc import Mapping
+
+from zosfs.config import Options
+from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.tree.attributes import Attributes, content_type_for, to_metadata
+
+KEPT = (
+    "content-encoding",
+    "content-disposition",
+    "content-language",
+    "cache-control",
+    "expires",
+    "x-amz-website-redirect-location",
+)
+"""Answer headers of an object that a rewrite or an attribute change must give back to it."""
+
+
+@dataclasses.dataclass(slots=True)
+class Described:
+    """What an object has besides bytes and POSIX attributes; changed in place by xattrs, kept by rewrites."""
+
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    content_type: str = ""
+    storage_class: str = ""
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
+    tags: dict[str, str] | None = None
+    acl: Mapping[str, object] | None = None
+
+
+def fresh(name: bytes, is_dir: bool, options: Options) -> Described:
+    """What a new object called *name* gets: the mount's defaults."""
+    tags = dict(urllib.parse.parse_qsl(options.tags, keep_blank_values=True)) if options.tags else None
+    return Described(
+        content_type=content_type_for(name, is_dir),
+        storage_class=options.storage_class,
+        extra=encryption(options.sse),
+        tags=tags,
+    )
+
+
+def encryption(sse: str) -> dict[str, str]:
+    """The request headers of option *sse*: "", "AES256", "aws:kms" or "aws:kms:KEY"; s3fs's "1" means AES256."""
+    if not sse:
+        return {}
+    if sse in ("1", "AES256"):
+        return {"x-amz-server-side-encryption": "AES256"}
+    headers = {"x-amz-server-side-encryption": "aws:kms"}
+    key = sse.removeprefix("aws:kms").removeprefix("kmsid").lstrip(":")
+    if key:
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = key
+    return headers
+
+
+def of_object(info: ObjectInfo, options: Options) -> Described:
+    """What the object of a HEAD has, to be kept; tags and ACL are filled in by whoever asked the server for them."""
+    extra = {name: info.headers[name] for name in KEPT if info.headers.get(name)}
+    extra.update(encryption(options.sse))
+    storage_class = info.storage_class if info.storage_class not in ("", "STANDARD") else ""
+    return Described(
+        metadata=dict(info.metadata or {}), content_type=info.content_type, storage_class=storage_class, extra=extra
+    )
+
+
+def headers(described: Described, attributes: Attributes, options: Options) -> ObjectHeaders:
+    """The headers of a write of this object now."""
+    metadata = to_metadata(attributes, described.metadata) if options.posix else dict(described.metadata)
+    return ObjectHeaders(
+        metadata=metadata,
+        content_type=described.content_type,
+        acl=options.acl,
+        storage_class=described.storage_class,
+        tags=described.tags,
+        extra=described.extra,
+    )

@@ -1,0 +1,342 @@
+"""The pyfuse3 Operations of zosfs: kernel requests to calls of the rooms below, each handler a few lines.
+
+Owns: nothing; it translates inode numbers and handles. Unexpected exceptions end here (zosfs.fs.handler).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyfuse3
+import trio
+
+from zosfs.config import Options
+from zosfs.counters import Counters
+from zosfs.fs.capacity import Capacity
+from zosfs.fs.change import Changes
+from zosfs.fs.contents import Contents
+from zosfs.fs.directories import Directories
+from zosfs.fs.entries import entry, missing
+from zosfs.fs.files import Files, new_attributes, without_setid
+from zosfs.fs.handler import handler
+from zosfs.fs.links import Links
+from zosfs.fs.rename import Renames
+from zosfs.fs.xattrs import Xattrs
+from zosfs.store.api import Account, Buffer
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+RENAME_NOREPLACE = 1
+
+
+def _fail(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+class Operations(pyfuse3.Operations):
+    """What the kernel may ask of a mount."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False  # it makes the kernel the authority on size and mtime: others' changes would not be seen
+    enable_acl = False
+
+    def __init__(
+        self,
+        tree: Tree,
+        contents: Contents,
+        options: Options,
+        counters: Counters,
+        nursery: trio.Nursery,
+        *,
+        mountpoint: str,
+        account: Account,
+    ) -> None:
+        super().__init__()
+        self.tree = tree
+        self.contents = contents
+        self.options = options
+        self.counters = counters
+        self.account = account
+        self.deadline = options.retry_timeout * 2 + options.read_timeout
+        self.ttl = options.metadata_ttl
+        self.files = Files(tree, contents, options, counters, nursery, mountpoint)
+        self.changes = Changes(tree, self.files, options)
+        self.directories = Directories(tree, options, nursery)
+        self.renames = Renames(tree, self.files, self.directories, options)
+        self.links = Links(tree, self.files, options)
+        self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
+        self.capacity = Capacity(tree, options)
+
+    def status(self) -> Mapping[str, Any]:
+        """What `zosfs status` shows."""
+        return {
+            "open_files": self.files.count(),
+            "undelivered": [file.inode.key for file in self.files.undelivered()],
+            "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
+        }
+
+    async def drain(self) -> None:
+        """Deliver what open files and directories still owe, before the journals are drained."""
+        for file in self.files.undelivered():
+            try:
+                await self.files.deliver(file, close=True)
+            except OSError:
+                pass  # logged where it happened; the bytes stay in the journal
+        await self.directories.settle_markers()
+
+    def _inode(self, number: int) -> Inode:
+        try:
+            return self.tree.get(number)
+        except KeyError:
+            raise _fail(errno.ESTALE) from None
+
+    def _writable(self) -> None:
+        if self.options.ro:
+            raise _fail(errno.EROFS)
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    @handler()
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        parent = self._inode(parent_inode)
+        if name == b".":
+            inode: Inode | None = parent
+        elif name == b"..":
+            inode = parent.parent or parent
+        else:
+            inode = await self.tree.lookup(parent, name)
+        if inode is None:
+            return missing(self.options.negative_ttl)
+        if not inode.known:
+            await self.tree.refresh(inode)
+        self.tree.remember(inode)
+        return entry(inode, self.ttl)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for number, n in inode_list:
+            self.tree.forget(number, n)
+
+    @handler()
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        found = self._inode(inode)
+        if not found.unlinked:
+            await self.tree.refresh(found)
+        return entry(found, self.ttl)
+
+    @handler()
+    async def setattr(
+        self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self._writable()
+        found = self._inode(inode)
+        if fields.update_size:
+            await self.files.truncate(found, attr.st_size)
+        now = time.time_ns()
+        if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
+            await self.changes.prepare(found)
+            facts = found.attributes
+            if fields.update_mode:
+                facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
+            if fields.update_uid or fields.update_gid:
+                facts.uid = attr.st_uid if fields.update_uid else facts.uid
+                facts.gid = attr.st_gid if fields.update_gid else facts.gid
+                if not fields.update_mode and not found.is_dir:
+                    facts.mode = without_setid(facts.mode)
+            if fields.update_atime:
+                facts.atime_ns = attr.st_atime_ns
+            if fields.update_mtime:
+                facts.mtime_ns = attr.st_mtime_ns
+            facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
+            self.tree.changed(found)
+            if self.options.posix and not found.unlinked:
+                try:
+                    await self.changes.apply(found)
+                except BaseException:
+                    self.tree.invalidate(found)
+                    raise
+        return entry(found, self.ttl)
+
+    @handler()
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        self._writable()
+        parent = self._inode(parent_inode)
+        attributes = new_attributes(stat.S_IFDIR, mode, ctx)
+        if parent is self.tree.root and parent.volume is None:
+            inode = await self.tree.create_bucket(name, attributes)
+        else:
+            inode = await self.directories.make(parent, name, attributes)
+        self.tree.remember(inode)
+        return entry(inode, self.ttl)
+
+    @handler()
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._writable()
+        parent = self._inode(parent_inode)
+        inode = await self._existing(parent, name)
+        if not inode.is_dir:
+            raise _fail(errno.ENOTDIR)
+        if parent is self.tree.root and parent.volume is None:
+            await self.tree.delete_bucket(inode)
+        else:
+            await self.directories.remove(inode)
+            self.directories.emptied(parent)
+
+    @handler()
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._writable()
+        parent = self._inode(parent_inode)
+        inode = await self._existing(parent, name)
+        if inode.is_dir:
+            raise _fail(errno.EISDIR)
+        await self.files.unlink(inode)
+        self.directories.emptied(parent)
+
+    async def _existing(self, parent: Inode, name: bytes) -> Inode:
+        inode = await self.tree.lookup(parent, name)
+        if inode is None:
+            raise _fail(errno.ENOENT)
+        return inode
+
+    @handler(bounded=False)
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        self._writable()
+        if flags & ~RENAME_NOREPLACE:
+            raise _fail(errno.EINVAL)
+        await self.renames.rename(
+            self._inode(parent_inode_old), name_old, self._inode(parent_inode_new), name_new,
+            replace=not flags & RENAME_NOREPLACE,
+        )  # fmt: skip
+
+    @handler()
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self._writable()
+        attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
+        inode = await self.links.make(self._inode(parent_inode), name, attributes, target)
+        self.tree.remember(inode)
+        return entry(inode, self.ttl)
+
+    @handler()
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return await self.links.target(self._inode(inode))
+
+    @handler()
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise _fail(errno.ENOTSUP)
+
+    @handler()
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self._writable()
+        parent = self._inode(parent_inode)
+        kind = stat.S_IFMT(mode) or stat.S_IFREG
+        inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
+        self.tree.remember(inode)
+        return entry(inode, self.ttl)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    @handler()
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        found = self._inode(inode)
+        handle = await self.files.open(found, flags, ctx.pid)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.files.keep_cache(found))
+
+    @handler()
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        parent = self._inode(parent_inode)
+        self.tree.check_name(parent, name)
+        existing = await self.tree.lookup(parent, name)
+        if existing is not None:
+            if flags & os.O_EXCL:
+                raise _fail(errno.EEXIST)
+            inode, handle = existing, await self.files.open(existing, flags, ctx.pid)
+        else:
+            inode, handle = await self.files.create(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
+            self.directories.unowe(parent)
+        self.tree.remember(inode)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(inode, self.ttl)
+
+    @handler(bounded=False)
+    async def read(self, fh: int, off: int, size: int) -> Buffer:
+        return await self.files.read(fh, off, size)
+
+    @handler(bounded=False)
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self.files.write(fh, off, buf)
+
+    @handler(bounded=False)
+    async def flush(self, fh: int) -> None:
+        await self.files.flush(fh)
+
+    @handler(bounded=False)
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self.files.fsync(fh)
+
+    @handler(bounded=False)
+    async def release(self, fh: int) -> None:
+        await self.files.release(fh)
+
+    # -- directories ------------------------------------------------------------------------------------------------
+
+    @handler()
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return self.directories.open(self._inode(inode))
+
+    @handler()
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        await self.directories.read(fh, start_id, token)
+
+    @handler()
+    async def releasedir(self, fh: int) -> None:
+        self.directories.release(fh)
+
+    @handler(bounded=False)
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self.files.deliver_below(self.directories.inode(fh))
+        await self.directories.settle_markers()
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    @handler()
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        return await self.capacity.statfs()
+
+    @handler()
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if name.startswith((b"security.", b"system.")):
+            raise pyfuse3.FUSEError(errno.ENODATA)
+        return await self.xattrs.get(self._inode(inode), os.fsdecode(name))
+
+    @handler()
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._writable()
+        await self.xattrs.set(self._inode(inode), os.fsdecode(name), value)
+
+    @handler()
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._writable()
+        await self.xattrs.remove(self._inode(inode), os.fsdecode(name))
+
+    @handler()
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return [os.fsencode(name) for name in await self.xattrs.names(self._inode(inode))]

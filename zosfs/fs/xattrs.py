@@ -1,0 +1,258 @@
+"""Extended attributes: what the object store knows of a file beyond bytes and POSIX attributes, and users' own.
+
+One row an attribute (ROWS and PREFIXES): how it is read, set, removed, and whether listxattr names it. Rows that copying
+programs could not set again (cp -a, rsync -X, tar --xattrs) are not listed; getfattr -n reads them by name.
+Attributes outside `user.zos.` are kept in s3fs-fuse's format in the object's metadata (x-amz-meta-xattr).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zosfs.counters import Counters
+from zosfs.fs.change import Changes
+from zosfs.fs.files import Files
+from zosfs.fs.headers import Described, fresh, of_object
+from zosfs.store.api import ObjectInfo
+from zosfs.tree.attributes import decode_xattrs, encode_xattrs
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+ZOS = "user.zos."
+POSIX_KEYS = frozenset({"mode", "uid", "gid", "mtime", "atime", "ctime", "rdev", "xattr"})
+"""Metadata names that stat(2) and the xattrs themselves show already."""
+
+NEVER = ("security.", "system.")
+"""Name spaces that a bucket does not keep: the kernel asks for them all the time, so they are refused without a look."""
+
+Status = Callable[[], Mapping[str, Any]]
+
+
+def _no_data() -> OSError:
+    return OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+
+def _refused(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attribute below `user.zos.`. *get* raises ENODATA where there is none; *set* and *remove* are None where not allowed."""
+
+    get: Callable[[Xattrs, Inode, str], Awaitable[bytes]]
+    set: Callable[[Xattrs, Inode, str, bytes], Awaitable[None]] | None = None
+    remove: Callable[[Xattrs, Inode, str], Awaitable[None]] | None = None
+    listed: bool = False
+
+
+class Xattrs:
+    """The extended attributes of a mount's inodes."""
+
+    def __init__(self, tree: Tree, files: Files, changes: Changes, counters: Counters, status: Status) -> None:
+        self.tree = tree
+        self.files = files
+        self.changes = changes
+        self.counters = counters
+        self.status = status
+
+    async def get(self, inode: Inode, name: str) -> bytes:
+        """The value of *name*; ENODATA where there is none."""
+        if name.startswith(NEVER):
+            raise _no_data()
+        if name.startswith(ZOS):
+            row, rest = find(name.removeprefix(ZOS))
+            return await row.get(self, inode, rest)
+        values = decode_xattrs((await self.described(inode)).metadata.get("xattr", ""))
+        try:
+            return values[name]
+        except KeyError:
+            raise _no_data() from None
+
+    async def names(self, inode: Inode) -> list[str]:
+        """What listxattr shows: the users' own, and those rows that may be set again and are there."""
+        described = await self.described(inode)
+        found = list(decode_xattrs(described.metadata.get("xattr", "")))
+        found += [f"{ZOS}meta.{key}" for key in sorted(described.metadata) if key not in POSIX_KEYS]
+        return found
+
+    async def set(self, inode: Inode, name: str, value: bytes) -> None:
+        """Set *name*; EPERM for what is read-only, ENOTSUP for name spaces that a bucket does not keep."""
+        if name.startswith(NEVER):
+            raise _refused(errno.ENOTSUP)
+        if name.startswith(ZOS):
+            row, rest = find(name.removeprefix(ZOS))
+            if row.set is None:
+                raise _refused(errno.EPERM)
+            await row.set(self, inode, rest, value)
+            return
+        described = await self.described(inode)
+        values = decode_xattrs(described.metadata.get("xattr", ""))
+        if values.get(name) == value:
+            return
+        values[name] = value
+        await self.set_metadata(inode, "xattr", encode_xattrs(values))
+
+    async def remove(self, inode: Inode, name: str) -> None:
+        """Remove *name*; ENODATA where there is none."""
+        if name.startswith(NEVER):
+            raise _no_data()
+        if name.startswith(ZOS):
+            row, rest = find(name.removeprefix(ZOS))
+            if row.remove is None:
+                raise _refused(errno.EPERM)
+            await row.remove(self, inode, rest)
+            return
+        described = await self.described(inode)
+        values = decode_xattrs(described.metadata.get("xattr", ""))
+        if values.pop(name, None) is None:
+            raise _no_data()
+        await self.set_metadata(inode, "xattr", encode_xattrs(values) if values else None)
+
+    # -- what rows need ---------------------------------------------------------------------------------------------
+
+    async def info(self, inode: Inode) -> ObjectInfo:
+        """The object's HEAD facts; ENODATA for what has no object (yet)."""
+        if inode.pending or inode.key == "" or (inode.is_dir and inode.marker is False):
+            raise _no_data()
+        info: ObjectInfo | None = inode.info
+        if info is None or info.metadata is None:
+            info = await inode.store.head(inode.key)
+            if inode.file is None or not inode.file.dirty:
+                self.tree.delivered(inode, info)
+        return info
+
+    async def described(self, inode: Inode) -> Described:
+        """Metadata and headers of *inode* as they will be in the store."""
+        if inode.file is not None and inode.file.described is not None:
+            described: Described = inode.file.described
+            return described
+        try:
+            return of_object(await self.info(inode), self.files.options)
+        except OSError as exc:
+            if exc.errno in (errno.ENODATA, errno.ENOENT):
+                return fresh(inode.name, inode.is_dir, self.files.options)
+            raise
+
+    async def set_metadata(self, inode: Inode, key: str, value: str | None) -> None:
+        """Change one x-amz-meta-* value (None: remove it) and deliver as `Changes.apply` does."""
+
+        def change(described: Described) -> None:
+            if value is None:
+                described.metadata.pop(key, None)
+            else:
+                described.metadata[key] = value
+
+        await self.change(inode, change)
+
+    async def change(self, inode: Inode, change: Callable[[Described], None]) -> None:
+        """Apply *change* to what the object has and deliver it."""
+        described = await self.described(inode)
+        change(described)
+        await self.changes.apply(inode, described)
+
+
+def find(rest: str) -> tuple[Row, str]:
+    """The row of an attribute name after `user.zos.`, and what follows a prefix row's name; ENODATA for unknown ones."""
+    row = ROWS.get(rest)
+    if row is not None:
+        return row, ""
+    for prefix, prefix_row in PREFIXES.items():
+        if rest.startswith(prefix) and len(rest) > len(prefix):
+            return prefix_row, rest[len(prefix) :]
+    raise _no_data()
+
+
+def _fact(pick: Callable[[ObjectInfo], str]) -> Callable[[Xattrs, Inode, str], Awaitable[bytes]]:
+    async def get(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+        value = pick(await xattrs.info(inode))
+        if not value:
+            raise _no_data()
+        return value.encode()
+
+    return get
+
+
+async def _content_type(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    value = (await xattrs.described(inode)).content_type
+    if not value:
+        raise _no_data()
+    return value.encode()
+
+
+async def _set_content_type(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
+    text = value.decode("ascii", "strict") if value.isascii() else ""
+    if "/" not in text or any(ord(c) < 32 for c in text):
+        raise _refused(errno.EINVAL)
+
+    def change(described: Described) -> None:
+        described.content_type = text
+
+    await xattrs.change(inode, change)
+
+
+async def _meta(xattrs: Xattrs, inode: Inode, key: str) -> bytes:
+    try:
+        return (await xattrs.described(inode)).metadata[key].encode()
+    except KeyError:
+        raise _no_data() from None
+
+
+async def _set_meta(xattrs: Xattrs, inode: Inode, key: str, value: bytes) -> None:
+    if key in POSIX_KEYS:
+        raise _refused(errno.EPERM)
+    if not set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-."):
+        raise _refused(errno.EINVAL)  # the server folds case and turns _ into -: another name would come back
+    try:
+        text = value.decode("ascii")
+    except UnicodeDecodeError:
+        raise _refused(errno.EINVAL) from None
+    if not text.isprintable() or text != text.strip():
+        raise _refused(errno.EINVAL)
+    if len(text) + len(key) > 2048:
+        raise _refused(errno.E2BIG)
+    await xattrs.set_metadata(inode, key, text)
+
+
+async def _remove_meta(xattrs: Xattrs, inode: Inode, key: str) -> None:
+    if key in POSIX_KEYS:
+        raise _refused(errno.EPERM)
+    if key not in (await xattrs.described(inode)).metadata:
+        raise _no_data()
+    await xattrs.set_metadata(inode, key, None)
+
+
+async def _uri(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    if inode.volume is None:
+        return b"zos://"
+    return f"zos://{inode.store.bucket}/{inode.key}".encode()
+
+
+async def _stats(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    if inode is not xattrs.tree.root:
+        raise _no_data()
+    return json.dumps(dict(xattrs.counters)).encode()
+
+
+async def _status(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    if inode is not xattrs.tree.root:
+        raise _no_data()
+    return json.dumps(xattrs.status()).encode()
+
+
+ROWS: Mapping[str, Row] = {
+    "etag": Row(_fact(lambda info: info.etag)),
+    "version-id": Row(_fact(lambda info: info.version_id)),
+    "storage-class": Row(_fact(lambda info: info.storage_class or "STANDARD")),
+    "object-type": Row(_fact(lambda info: info.object_type)),
+    "content-type": Row(_content_type, _set_content_type),
+    "uri": Row(_uri),
+    "stats": Row(_stats),
+    "status": Row(_status),
+}
+PREFIXES: Mapping[str, Row] = {"meta.": Row(_meta, _set_meta, _remove_meta, listed=True)}

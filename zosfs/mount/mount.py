@@ -1,0 +1,173 @@
+"""The wiring: options, source and a directory become a living mount.
+
+Owns: the order in which rooms are opened and closed. Everything is imported here, at the start: at a shutdown the interpreter's
+files may be unmounted before the last delivery.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from zosfs import __version__, places
+from zosfs.config import Options
+from zosfs.content.memory import MemoryBudget
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+from zosfs.fs.contents import Contents
+from zosfs.fs.operations import Operations
+from zosfs.mount import registry
+from zosfs.mount.life import Life, Progress
+from zosfs.mount.log import Log
+from zosfs.mount.mountpoint import mounted_on
+from zosfs.mount.notify import Notifier
+from zosfs.mount.refusal import Refusal
+from zosfs.mount.session import Session
+from zosfs.source import Source
+from zosfs.store.api import Account
+from zosfs.store.connect import check, connect
+from zosfs.tree.attribute_cache import AttributeCache
+from zosfs.tree.attributes import Defaults
+from zosfs.tree.inodes import Volume
+from zosfs.tree.tree import Tree
+
+_log = logging.getLogger(__name__)
+
+CHECK_PATIENCE = 11.0
+"""Seconds in which the endpoint must have answered before a mount is refused; a mount is live or refused within 15."""
+
+
+async def run(
+    options: Options,
+    source: Source,
+    mountpoint: str,
+    ready: Callable[[], None],
+    *,
+    log: Log | None = None,
+    notifier: Notifier | None = None,
+) -> int:
+    """Mount *source* on *mountpoint* (real and checked), call *ready* when it is live, serve to the end; the exit status.
+
+    Raises Refusal, StoreError or OSError while nothing is mounted; nothing stays mounted then.
+    """
+    counters = Counters()
+    cache_dir = places.cache_dir(options.cache_dir)
+    _private(cache_dir)
+    async with AsyncExitStack() as stack:
+        account = await _reach(options, source, counters, stack)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
+        contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
+        stack.push_async_callback(contents.aclose)
+        tree, volume = await _tree(options, source, account, counters, nursery, cache_dir)
+        if volume is not None:
+            await contents.of(volume)  # another mount on the same journal is told before anything is mounted
+        session = Session(mountpoint, source.text, options)
+        session.open()
+        stack.callback(_take_away, session, mountpoint)
+        operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
+
+        async def drain(progress: Progress) -> None:
+            await operations.drain()
+            await contents.drain(progress)
+
+        def reload() -> None:
+            _log.info("SIGHUP: log reopened, listings and attributes forgotten")
+            if log is not None:
+                log.reopen()
+            tree.invalidate(tree.root)
+
+        entry = registry.entry_for(
+            source.text, mountpoint, cache_dir=str(cache_dir), version=__version__, connection=session.connection,
+            log=log.where if log is not None else "", options=changed(options),
+        )  # fmt: skip
+        life = Life(
+            session, operations, drain, entry=entry, notifier=notifier or Notifier(), live=ready, reload=reload,
+            next_level=log.cycle if log is not None else lambda: None,
+        )  # fmt: skip
+        return await life.run()
+    raise AssertionError  # the stack swallows nothing
+
+
+def operations_for(
+    tree: Tree,
+    contents: Contents,
+    options: Options,
+    counters: Counters,
+    nursery: trio.Nursery,
+    mountpoint: str,
+    account: Account,
+) -> Operations:
+    """The kernel-facing room on top of the others."""
+    return Operations(tree, contents, options, counters, nursery, mountpoint=mountpoint, account=account)
+
+
+async def _reach(options: Options, source: Source, counters: Counters, stack: AsyncExitStack) -> Account:
+    """A connected account, seen to work for *source*."""
+    if not options.url:
+        raise Refusal("no endpoint is given: -o url=https://HOST, ZOSFS_URL, or url in a configuration file")
+    where = f"{source.text} at {options.url}"
+    try:
+        account = await connect(options, counters)
+        stack.push_async_callback(account.aclose)
+        with trio.fail_after(CHECK_PATIENCE):
+            await check(account, source.bucket)
+    except StoreError as error:
+        raise Refusal(f"{where}: {error.row.text} ({error.message or error.code})") from error
+    except trio.TooSlowError:
+        raise Refusal(f"{where}: the endpoint gave no usable answer within {CHECK_PATIENCE:.0f} s") from None
+    return account
+
+
+async def _tree(
+    options: Options, source: Source, account: Account, counters: Counters, nursery: trio.Nursery, cache_dir: Path
+) -> tuple[Tree, Volume | None]:
+    umask = max(options.umask, 0)
+    defaults = Defaults(
+        uid=options.uid if options.uid >= 0 else os.getuid(),
+        gid=options.gid if options.gid >= 0 else os.getgid(),
+        file_mode=options.file_mode & ~umask,
+        dir_mode=options.dir_mode & ~umask,
+    )
+    volume = None if source.account else Volume(account.bucket(source.bucket), source.prefix, source.bucket)
+    cache = AttributeCache(cache_dir) if options.posix else None
+    tree = Tree(
+        options, counters, nursery, defaults, cache, volume=volume, account=account if source.account else None
+    )  # fmt: skip
+    return tree, volume
+
+
+def _private(directory: Path) -> None:
+    """Make *directory* with mode 0700; Refusal when that cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError
+    except OSError as error:
+        why = error.strerror or "not writable"
+        raise Refusal(f"cache directory {directory} cannot be used ({why}); choose another with -o cache_dir=DIR") from None
+
+
+def _take_away(session: Session, mountpoint: str) -> None:
+    """Leave nothing of ours mounted, whatever happened; another mount may have taken the place while we delivered."""
+    there = mounted_on(mountpoint)
+    if there is None or there.device != session.connection:
+        return
+    try:
+        session.unmount(lazy=True)
+    except Exception as error:  # it is gone already, as a rule
+        _log.debug("unmount at the end: %s", error)
+
+
+def changed(options: Options) -> dict[str, Any]:
+    """The options that differ from their defaults, by name; none of them is a secret."""
+    return {
+        row.name: getattr(options, row.name) for row in dataclasses.fields(options) if getattr(options, row.name) != row.default
+    }

@@ -1,0 +1,47 @@
+"""A mount that cannot be: the line that a person reads, and the exit status.
+
+Owns: the exception, and the choice of one line from whatever went wrong. May use: zosfs.errors.
+"""
+
+from __future__ import annotations
+
+from zosfs.errors import StoreError
+
+USAGE, FAILED = 1, 32
+"""Exit statuses as mount(8) knows them: wrong usage or permission, and a mount that failed."""
+
+
+class Refusal(Exception):
+    """Why there will be no mount. *line* is one readable line without `zosfs:` in front, *exit_code* as mount(8) means it."""
+
+    def __init__(self, line: str, exit_code: int = FAILED) -> None:
+        super().__init__(line)
+        self.line = line
+        self.exit_code = exit_code
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The exception that says most among those that nurseries grouped: a refusal, else a store's answer, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [root_cause(inner) for inner in error.exceptions]
+    told = [leaf for leaf in leaves if hasattr(leaf, "line")]
+    answers = [leaf for leaf in leaves if isinstance(leaf, StoreError)]
+    return [*told, *answers, *leaves][0]
+
+
+def line_of(error: BaseException) -> tuple[str, int]:
+    """One readable line and the exit status for *error*, groups of exceptions included."""
+    error = root_cause(error)
+    line, code = getattr(error, "line", None), getattr(error, "exit_code", FAILED)
+    if isinstance(line, str):
+        return " ".join(line.split()), code
+    if isinstance(error, StoreError):
+        return " ".join(str(error).split()), FAILED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", FAILED
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", FAILED
+    said = f": {error}" if str(error) else ""
+    return " ".join(f"internal error: {type(error).__name__}{said}".split()), FAILED
