@@ -254,7 +254,8 @@ class Loader:
                 assert info is not None
                 if info.key == prefix:
                     self._marker(inode, info)
-                else:
+                if info.key != prefix or info.size > 0:
+                    # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
                     self._place(inode, info.key[skip:], False, known.get(info.key, info), load, sequence, fresh)
                 info = next(objects, None)
             else:

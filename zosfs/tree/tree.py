@@ -199,8 +199,8 @@ class Tree:
         async def head() -> None:
             nonlocal info, failure
             try:
-                if part:
-                    info = await store.head(key)
+                found = await store.head(key)
+                info = found if part or found.size > 0 else None
             except StoreError as exc:
                 if exc.errno != errno.ENOENT:
                     failure = exc
@@ -476,6 +476,8 @@ class Tree:
         if directory.children.get(inode.name) is inode:
             del directory.children[inode.name]
             directory.note_missing(inode.name, self.options.negative_ttl)
+        if not inode.part and not inode.is_dir:
+            parent.marker = False
         self._unlink(inode)
         self._touch(parent, time.time_ns())
 
