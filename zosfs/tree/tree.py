@@ -67,6 +67,8 @@ class Tree:
         self.defaults = defaults
         self.cache = cache
         self.sequence = 0
+        self.moves = 0  # directories renamed so far: their keys changed
+        self.walking = 0  # undelimited listings in flight
         self._account = account
         self._table = InodeTable()
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
@@ -450,7 +452,7 @@ class Tree:
     def _change(self, parent: Inode, name: bytes) -> Directory:
         self.sequence += 1
         directory = self.directory(parent)
-        directory.changed(name, self.sequence)
+        directory.changed(name, self.sequence, walking=self.walking > 0)
         return directory
 
     def add(
@@ -492,6 +494,7 @@ class Tree:
         new = self._change(parent, name)
         replaced = new.children.get(name)
         inode.parent, inode.name, inode.part = parent, name, name_to_part(name)
+        self.moves += inode.is_dir
         new.children[name] = inode
         inode.fresh_until = trio.current_time() + self.options.metadata_ttl
         inode.stamp += 1
@@ -516,7 +519,7 @@ class Tree:
         inode.fresh_until = inode.checked_at + self.options.metadata_ttl
         if inode.parent is not None and not inode.unlinked:
             self.sequence += 1
-            self.directory(inode.parent).changed(inode.name, self.sequence)
+            self.directory(inode.parent).changed(inode.name, self.sequence, walking=self.walking > 0)
         inode.stamp += 1
         if self.cache is not None and info.metadata is not None:
             self.cache.put(inode.store.bucket, info)
