@@ -15,7 +15,7 @@ import trio
 
 from zosfs.content.delivery import check_unchanged, correct_headers, deliver, delivered_info, put_tags
 from zosfs.content.journal import Record
-from zosfs.content.plan import Base, Limits, plan
+from zosfs.content.plan import Base, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.staging import StagedFile

@@ -27,7 +27,7 @@ from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
 from zosfs.fs.rename import Renames
 from zosfs.fs.xattrs import Xattrs
-from zosfs.store.api import Account, Buffer
+from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -277,8 +277,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(inode, self.ttl)
 
     @handler(bounded=False)
-    async def read(self, fh: int, off: int, size: int) -> Buffer:
-        return await self.files.read(fh, off, size)
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        data = await self.files.read(fh, off, size)
+        return data  # type: ignore[return-value]  # pyfuse3 takes any contiguous buffer and copies it before the loop goes on
 
     @handler(bounded=False)
     async def write(self, fh: int, off: int, buf: bytes) -> int:

@@ -26,7 +26,6 @@ from zosfs.fs.operations import Operations
 from zosfs.mount import registry
 from zosfs.mount.life import Life, Progress
 from zosfs.mount.log import Log
-from zosfs.mount.mountpoint import mounted_on
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
 from zosfs.mount.session import Session
@@ -69,9 +68,8 @@ async def run(
         tree, volume = await _tree(options, source, account, counters, nursery, cache_dir)
         if volume is not None:
             await contents.of(volume)  # another mount on the same journal is told before anything is mounted
-        session = Session(mountpoint, source.text, options)
-        session.open()
-        stack.callback(_take_away, session, mountpoint)
+        # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
+        session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
 
         async def drain(progress: Progress) -> None:
@@ -85,7 +83,7 @@ async def run(
             tree.invalidate(tree.root)
 
         entry = registry.entry_for(
-            source.text, mountpoint, cache_dir=str(cache_dir), version=__version__, connection=session.connection,
+            source.text, mountpoint, cache_dir=str(cache_dir), version=__version__,
             log=log.where if log is not None else "", options=changed(options),
         )  # fmt: skip
         life = Life(
@@ -153,17 +151,6 @@ def _private(directory: Path) -> None:
     except OSError as error:
         why = error.strerror or "not writable"
         raise Refusal(f"cache directory {directory} cannot be used ({why}); choose another with -o cache_dir=DIR") from None
-
-
-def _take_away(session: Session, mountpoint: str) -> None:
-    """Leave nothing of ours mounted, whatever happened; another mount may have taken the place while we delivered."""
-    there = mounted_on(mountpoint)
-    if there is None or there.device != session.connection:
-        return
-    try:
-        session.unmount(lazy=True)
-    except Exception as error:  # it is gone already, as a rule
-        _log.debug("unmount at the end: %s", error)
 
 
 def changed(options: Options) -> dict[str, Any]:

@@ -100,6 +100,19 @@ def _load(path: Path) -> Entry | None:
     return entry
 
 
+def forget_ended(source: str) -> None:
+    """Take away the files of ended mounts of *source*: a new mount has what they left undelivered."""
+    for entry in ended():
+        if entry.source == source:
+            remove(entry)
+
+
+def ended() -> list[Entry]:
+    """The mounts that ended with something undelivered, as far as this user may know of them."""
+    loaded = [_load(path) for directory in places.runtime_dirs() for path in sorted(directory.glob("*.json"))]
+    return [entry for entry in loaded if entry is not None and entry.undelivered and not entry.alive]
+
+
 def entries() -> list[Entry]:
     """The mounts alive that this user may know of, oldest first. Files of dead processes are taken away where that is allowed."""
     found = []

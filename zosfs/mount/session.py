@@ -63,6 +63,8 @@ class Session:
         self._device = -1
         self._served = -1
         self._peer: socket.socket | None = None
+        self.connection = ""
+        """MAJOR:MINOR of the mount, "" while there is none."""
 
     # -- mounting ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class Session:
             self._device = self._mount()
         else:
             self._device = self._fusermount()
+        self.connection = device_number(self._mountpoint)
 
     def _mount(self) -> int:
         options = self._options
@@ -188,7 +191,7 @@ class Session:
 
     def _set_read_ahead(self) -> None:
         """Let the kernel read ahead as far as INIT allows: needs root, after INIT, and never on the trio thread."""
-        number = device_number(self._mountpoint)
+        number = self.connection
         try:
             with open(f"/sys/class/bdi/{number}/read_ahead_kb", "w") as setting:
                 setting.write(str(self._options.max_readahead // 1024))
