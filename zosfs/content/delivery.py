@@ -36,6 +36,7 @@ PATIENT_EXTENSIONS = 200
 """How often another writer may win before an appending one gives up."""
 _PERMISSIONS = ("mode", "uid", "gid")
 _TIMES = {"mtime", "atime", "ctime"}
+_GONE = ("NoSuchKey", "InvalidRange")
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ class _Delivery:
         if isinstance(steps, Multipart):
             return await self._multipart(steps, size, source, base, resume)
         assert isinstance(steps, Put)
-        await in_parallel([_bound(source.fetch, start, end) for start, end in steps.downloads], self.concurrency)
+        await in_parallel([_bound(self._fetch, source, start, end) for start, end in steps.downloads], self.concurrency)
         return await self._put(size, source, base)
 
     async def append(
@@ -306,12 +307,12 @@ class _Delivery:
                     self.key, upload, number, base.key, part.start, part.end, if_match=base.etag
                 )
             except StoreError as exc:
-                if exc.code in ("NoSuchKey", "InvalidRange"):
+                if exc.code in _GONE:
                     raise _conflict(self.key, f"its old bytes are gone ({exc.code})") from exc
                 raise
         else:
             for start, end in Ranges(steps.downloads).within(part.start, part.end):
-                await source.fetch(start, end)
+                await self._fetch(source, start, end)
             body = source.lend(part.start, part.end)
             try:
                 record.parts[number] = await self.store.upload_part(self.key, upload, number, body)
@@ -320,6 +321,14 @@ class _Delivery:
             self.progress(part.end - part.start)
         if self.on_part is not None:
             await self.on_part(record)
+
+    async def _fetch(self, source: Source, start: int, end: int) -> None:
+        try:
+            await source.fetch(start, end)
+        except StoreError as exc:
+            if exc.code in _GONE:
+                raise _conflict(self.key, f"its old bytes are gone ({exc.code})") from exc
+            raise
 
     async def _complete(self, upload: str, parts: list[PartInfo], base: Base | None) -> Written:
         etag = multipart_etag(parts)
