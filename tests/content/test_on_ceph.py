@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import trio
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, append, look, set_headers_by_empty_append
+from zosfs.content.content import Content
 from zosfs.content.delivery import deliver
+from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import MIB, Base, CopyRange, Limits, Multipart, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
@@ -160,5 +163,52 @@ def test_a_conflict_keeps_the_others_bytes(rgw: Any, size: int) -> None:
             with pytest.raises(StoreError):
                 await deliver(store, "k", Put(3), 3, Bytes(b"new"), PLAIN, None, 2)
             assert await content(store, "k") == b"theirs"
+
+    trio.run(main)
+
+
+@asynccontextmanager
+async def room(store: Store, counters: Counters, path: Path) -> AsyncIterator[Content]:
+    """The content room over a bucket, as one mount has it."""
+    async with trio.open_nursery() as nursery:
+        made = Content(store, Options(), counters, nursery, budget=MemoryBudget(64 * MIB, counters), cache_dir=path)
+        await made.start()
+        yield made
+        await made.aclose()
+        nursery.cancel_scope.cancel()
+
+
+def test_truncating_reaches_the_store(rgw: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fresh(rgw) as (store, counters), room(store, counters, tmp_path) as files:
+            for size in (0, 3, 7):
+                await store.put("k", [b"old"], PLAIN)
+                writer = await files.writer("k", await store.head("k"))
+                writer.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
+                await writer.truncate(0)
+                await writer.truncate(size)
+                await writer.deliver()
+                assert await content(store, "k") == bytes(size)
+                await writer.aclose()
+
+    trio.run(main)
+
+
+def test_a_writer_whose_append_came_second_goes_on_behind_the_others(rgw: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fresh(rgw) as (store, counters), room(store, counters, tmp_path) as files:
+            await append(store, "log", AppendState(), [b"begin\n"], PLAIN, appending=True)
+            writer = await files.writer("log", await store.head("log"), appending=True)
+            writer.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
+            await writer.write(0, b"one\n", append=True)
+            theirs = AppendState.of(await store.head("log"))
+            await append(store, "log", theirs, [b"theirs, longer\n"], PLAIN, appending=True)
+            await writer.deliver()
+            await writer.write(0, b"two\n", append=True)
+            whole = b"begin\ntheirs, longer\none\ntwo\n"
+            assert bytes(await writer.read(0, 100)) == whole
+            await writer.deliver()
+            assert await content(store, "log") == whole
+            await writer.aclose()
 
     trio.run(main)
