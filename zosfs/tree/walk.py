@@ -37,6 +37,7 @@ MOST_PAGES = 4
 class _Cut:
     """Where an undelimited listing stopped, and what it has seen of the directories that it stopped in."""
 
+    begin: bytes  # only directories whose keys lie behind this are seen from their first name on
     marker: str
     at: float
     sequence: int
@@ -96,7 +97,8 @@ class Walks:
         cut, self._cut = self._cut, None
         if cut is None or not self._goes_on(cut, inode):
             # just before the directory's own key: '.' is the character before '/'
-            cut = _Cut(inode.key[:-1] + ".\U0010ffff", trio.current_time(), tree.sequence, tree.moves, {inode: set()})
+            begin = inode.key[:-1] + ".\U0010ffff"
+            cut = _Cut(begin.encode(), begin, trio.current_time(), tree.sequence, tree.moves, {inode: set()})
         prefix = volume.prefix
         for _ in range(MOST_PAGES):
             sequence = tree.sequence
@@ -135,8 +137,8 @@ class Walks:
                 if not directory.is_dir:
                     break
                 trail.append((part, directory))
-                # its own key is the first of its range: everything of it lies behind
-                cut.partial.setdefault(directory, set())
+                if directory not in cut.partial and directory.key.encode() > cut.begin:
+                    cut.partial[directory] = set()
             if not directory.is_dir:
                 continue
             if not parts[-1]:
