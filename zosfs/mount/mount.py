@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
-from zosfs.mount.life import Life, Progress
+from zosfs.mount.drain import drain
+from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
@@ -75,10 +77,6 @@ async def run(
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
 
-        async def drain(progress: Progress) -> None:
-            await operations.drain()
-            await contents.drain(progress)
-
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")
             if log is not None:
@@ -90,9 +88,15 @@ async def run(
             log=log.where if log is not None else "", options=changed(options),
         )  # fmt: skip
         life = Life(
-            session, operations, drain, entry=entry, notifier=notifier or Notifier(), live=ready, reload=reload,
+            session,
+            operations,
+            partial(drain, operations, contents),
+            entry=entry,
+            notifier=notifier or Notifier(),
+            live=ready,
+            reload=reload,
             next_level=log.cycle if log is not None else lambda: None,
-        )  # fmt: skip
+        )
         return await life.run()
     raise AssertionError  # the stack swallows nothing
 

@@ -139,7 +139,11 @@ def _dead(path: str) -> bool:
 
 
 def _check_fuse() -> None:
-    if not os.path.exists("/dev/fuse"):
+    try:
+        device = stat.S_ISCHR(os.stat("/dev/fuse").st_mode)
+    except OSError:
+        device = False
+    if not device:
         raise Refusal("/dev/fuse is missing: load the kernel's module with `modprobe fuse` (in a container: --device /dev/fuse)")
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
