@@ -394,8 +394,11 @@ def test_extended_attributes(place: Path, shared_bucket: str, s3: Any) -> None:
     os.removexattr(path, "user.zos.meta.colour")
     assert "colour" not in s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/f.txt")["Metadata"]
     refused(errno.ENODATA, os.getxattr, path, "user.zos.meta.colour")
-    assert "user.zos.etag" in os.listxattr(path)
     os.getxattr(path, "user.zos.storage-class")
+    refused(errno.EPERM, os.setxattr, path, "user.zos.etag", b"x")
+    # what cp -a or rsync -X could not set on the copy is not listed
+    os.setxattr(path, "user.zos.meta.shape", b"round")
+    assert os.listxattr(path) == ["user.zos.meta.shape"]
 
 
 def test_foreign_extended_attributes(place: Path) -> None:

@@ -32,7 +32,7 @@ WHAT_TO_TRY = """
     cat {directory}/readme.txt
     echo hello > {directory}/mine.txt
     cp -a /etc/default {directory}/
-    getfattr -d -m - {directory}/readme.txt
+    getfattr -n user.zos.etag {directory}/readme.txt
     zosfs stats {directory}
 
   The server answers at {url} (bucket {bucket}; credentials in {passwd}).
