@@ -161,7 +161,7 @@ def _mounted(directory: Path, options: Options, home: Path) -> Iterator[subproce
     words = f"url={options.url},passwd_file={options.passwd_file},cache_dir={home / 'cache'},fsname=zosfs-demo"
     with (home / "mount.log").open("wb") as log:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "zosfs", BUCKET, str(directory), "-f", "-o", words],
+            [sys.executable, "-m", "zosfs", "mount", BUCKET, str(directory), "-f", "-o", words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
