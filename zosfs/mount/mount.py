@@ -65,7 +65,10 @@ async def run(
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
         stack.push_async_callback(contents.aclose)
-        tree, volume = await _tree(options, source, account, counters, nursery, cache_dir)
+        cache = AttributeCache(cache_dir) if options.posix else None
+        if cache is not None:
+            stack.push_async_callback(cache.aclose)
+        tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
             await contents.of(volume)  # another mount on the same journal is told before anything is mounted
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
@@ -113,19 +116,26 @@ async def _reach(options: Options, source: Source, counters: Counters, stack: As
         raise Refusal("no endpoint is given: -o url=https://HOST, ZOSFS_URL, or url in a configuration file")
     where = f"{source.text} at {options.url}"
     try:
-        account = await connect(options, counters)
+        account = await connect(options, counters, source.bucket)
         stack.push_async_callback(account.aclose)
         with trio.fail_after(CHECK_PATIENCE):
             await check(account, source.bucket)
     except StoreError as error:
+        if error.code == "NoSuchKey":  # a listing never says so
+            raise Refusal(f"{where}: what answers there is no S3 server; check -o url=") from error
         raise Refusal(f"{where}: {error.row.text} ({error.message or error.code})") from error
     except trio.TooSlowError:
         raise Refusal(f"{where}: the endpoint gave no usable answer within {CHECK_PATIENCE:.0f} s") from None
     return account
 
 
-async def _tree(
-    options: Options, source: Source, account: Account, counters: Counters, nursery: trio.Nursery, cache_dir: Path
+def _tree(
+    options: Options,
+    source: Source,
+    account: Account,
+    counters: Counters,
+    nursery: trio.Nursery,
+    cache: AttributeCache | None,
 ) -> tuple[Tree, Volume | None]:
     umask = max(options.umask, 0)
     defaults = Defaults(
@@ -135,11 +145,8 @@ async def _tree(
         dir_mode=options.dir_mode & ~umask,
     )
     volume = None if source.account else Volume(account.bucket(source.bucket), source.prefix, source.bucket)
-    cache = AttributeCache(cache_dir) if options.posix else None
-    tree = Tree(
-        options, counters, nursery, defaults, cache, volume=volume, account=account if source.account else None
-    )  # fmt: skip
-    return tree, volume
+    everything = account if source.account else None
+    return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
 
 
 def _private(directory: Path) -> None:
