@@ -179,7 +179,6 @@ def test_the_kernel_sees_what_fstab_asked_for(zosfs: Call, bucket: str, point: P
     assert zosfs("umount", point).returncode == 0
 
 
-@pytest.mark.xfail(reason="the session does not hand Options.kernel_flags to mount(2) yet")
 def test_the_kernel_gets_the_flags_that_restrict(zosfs: Call, bucket: str, point: Path) -> None:
     assert zosfs(bucket, point, "-o", "noexec,noatime").stderr == ""
     flags = _flags(point)

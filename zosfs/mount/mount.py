@@ -76,6 +76,7 @@ async def run(
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
+        await operations.capacity.prime()
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")

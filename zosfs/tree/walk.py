@@ -114,7 +114,6 @@ class Walks:
 
     async def _take(self, wanted: Inode, page: ListPage, cut: _Cut, load: Load, sequence: int) -> set[Inode]:
         """Place a page's objects; returns the directories that are complete with it."""
-        tree = self._tree
         volume = wanted.volume
         assert volume is not None
         top = wanted
