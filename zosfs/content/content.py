@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,13 +20,12 @@ from zosfs.config import Options
 from zosfs.content.journal import CONFLICT, FAILED, PROMISED, Journal, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
-from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store
+from zosfs.store.api import Abilities, ObjectInfo, Store
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)

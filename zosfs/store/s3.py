@@ -431,6 +431,9 @@ class S3Store:
         async with self._turns.of(key):
             await self._change("acl", "PUT", key, query=query, headers=headers, body=body, md5=bool(body))
 
+    async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
+        raise StoreError("NotImplemented", operation=operation)
+
     async def usage(self) -> BucketUsage:
         """See Store.usage."""
         answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
