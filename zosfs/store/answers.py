@@ -11,13 +11,14 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 from zosfs.errors import StoreError, code_of_status
 from zosfs.store.api import BucketUsage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure
 from zosfs.store.wire import Answer
 
-_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_MONTHS = {name: n for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)}
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 
@@ -132,8 +133,6 @@ def usage_of(headers: Mapping[str, str]) -> BucketUsage:
 
 def request_headers(headers: ObjectHeaders, *, tags: bool = True) -> dict[str, str]:
     """The request headers that give an object *headers*; *tags* False leaves those out."""
-    from urllib.parse import urlencode
-
     out = {f"x-amz-meta-{name}": value for name, value in headers.metadata.items()}
     if headers.content_type:
         out["content-type"] = headers.content_type
@@ -142,7 +141,7 @@ def request_headers(headers: ObjectHeaders, *, tags: bool = True) -> dict[str, s
     if headers.storage_class:
         out["x-amz-storage-class"] = headers.storage_class
     if headers.tags and tags:
-        out["x-amz-tagging"] = urlencode(headers.tags)
+        out["x-amz-tagging"] = urlencode(headers.tags, quote_via=quote)
     out.update((name.lower(), value) for name, value in headers.extra.items())
     return out
 

@@ -24,27 +24,22 @@ from zosfs.store.sigv4 import Credentials
 from zosfs.threads import ThreadPool
 
 OPERATIONS = frozenset(
-    """
-    create_bucket head_bucket get_bucket_location
-    get_bucket_acl put_bucket_acl
-    get_bucket_cors put_bucket_cors delete_bucket_cors
-    get_bucket_encryption put_bucket_encryption delete_bucket_encryption
-    get_bucket_lifecycle_configuration put_bucket_lifecycle_configuration delete_bucket_lifecycle
-    get_bucket_logging put_bucket_logging
-    get_bucket_notification_configuration put_bucket_notification_configuration
-    get_bucket_policy put_bucket_policy delete_bucket_policy get_bucket_policy_status
-    get_bucket_replication put_bucket_replication delete_bucket_replication
-    get_bucket_request_payment put_bucket_request_payment
-    get_bucket_tagging put_bucket_tagging delete_bucket_tagging
-    get_bucket_versioning put_bucket_versioning
-    get_bucket_website put_bucket_website delete_bucket_website
-    get_object_lock_configuration put_object_lock_configuration
-    get_public_access_block put_public_access_block delete_public_access_block
-    get_object_legal_hold put_object_legal_hold get_object_retention put_object_retention
-    get_object get_object_acl get_object_tagging put_object_acl put_object_tagging delete_object_tagging
-    head_object restore_object list_object_versions list_multipart_uploads list_parts list_objects list_objects_v2
-    """.split()
-)
+    {
+        "create_bucket", "head_bucket", "get_bucket_location", "get_bucket_acl", "put_bucket_acl", "get_bucket_cors",
+        "put_bucket_cors", "delete_bucket_cors", "get_bucket_encryption", "put_bucket_encryption",
+        "delete_bucket_encryption", "get_bucket_lifecycle_configuration", "put_bucket_lifecycle_configuration",
+        "delete_bucket_lifecycle", "get_bucket_logging", "put_bucket_logging", "get_bucket_notification_configuration",
+        "put_bucket_notification_configuration", "get_bucket_policy", "put_bucket_policy", "delete_bucket_policy",
+        "get_bucket_policy_status", "get_bucket_replication", "put_bucket_replication", "delete_bucket_replication",
+        "get_bucket_request_payment", "put_bucket_request_payment", "get_bucket_tagging", "put_bucket_tagging",
+        "delete_bucket_tagging", "get_bucket_versioning", "put_bucket_versioning", "get_bucket_website",
+        "put_bucket_website", "delete_bucket_website", "get_object_lock_configuration", "put_object_lock_configuration",
+        "get_public_access_block", "put_public_access_block", "delete_public_access_block", "get_object_legal_hold",
+        "put_object_legal_hold", "get_object_retention", "put_object_retention", "get_object", "get_object_acl",
+        "get_object_tagging", "put_object_acl", "put_object_tagging", "delete_object_tagging", "head_object",
+        "restore_object", "list_object_versions", "list_multipart_uploads", "list_parts", "list_objects", "list_objects_v2",
+    }
+)  # fmt: skip
 """All that `call` sends. A server treats a sub-resource that it does not know as the bare operation: ``DELETE /bucket?encryption``
 deletes the bucket, ``PUT /key?annotation`` replaces the object; so nothing is sent that is not listed here, and what changes settings
 only where the server has been seen to know the sub-resource (S3Store.call)."""
@@ -240,8 +235,9 @@ def make_client(options: Options, credentials: Credentials, service: str, signat
         proxies={},
     )  # fmt: skip
     try:
-        client = boto3.session.Session(botocore_session=session, region_name=options.region).client(
-            str(service), endpoint_url=options.url, config=config, verify=(options.ca_file or None) if options.tls_verify else False
+        factory: Any = boto3.session.Session(botocore_session=session, region_name=options.region)
+        client = factory.client(
+            service, endpoint_url=options.url, config=config, verify=(options.ca_file or None) if options.tls_verify else False
         )
     except Exception as exc:
         raise store_error(exc, "connect") from None

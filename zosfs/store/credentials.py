@@ -6,6 +6,7 @@ Owns: the credentials in use. May use: botocore's chain (shared files, instance 
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,12 @@ from zosfs.errors import StoreError
 from zosfs.store.sigv4 import Credentials
 from zosfs.threads import ThreadPool
 
+ENVIRONMENT = (
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ("zosAk", "zosSk", ""),
+    ("AWSACCESSKEYID", "AWSSECRETACCESSKEY", "AWSSESSIONTOKEN"),
+)
+"""Variables of access key, secret key and token: botocore's, the manuals' and s3fs's."""
 CHECK_EVERY = 5.0
 """Seconds for which a file is not looked at again."""
 
@@ -152,6 +159,7 @@ class Chain:
 
         try:
             if self._found is None:
+                os.environ.setdefault("HOME", _home())
                 self._found = Session(profile=self._profile or None).get_credentials()
             if self._found is None:
                 raise StoreError("NoCredentials", operation="connect")
@@ -165,18 +173,28 @@ class Chain:
 
 
 def provider(options: Options, environ: Mapping[str, str] = os.environ, bucket: str = "") -> Provider:
-    """The first source that is given: public_bucket, passwd_file, profile, AWS_ACCESS_KEY_ID, zosAk and zosSk, botocore's chain."""
+    """The first source that is given: public_bucket, passwd_file, profile, variables (ENVIRONMENT), ~/.passwd-zosfs,
+    /etc/passwd-zosfs, botocore's chain."""
     if options.public_bucket:
         return Fixed(Credentials())
     if options.passwd_file:
         return Files(options.passwd_file, options.session_token_file, bucket=bucket)
     if options.profile:
         return Chain(options.profile)
-    for key, secret in (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("zosAk", "zosSk")):
+    for key, secret, token in ENVIRONMENT:
         if environ.get(key) and environ.get(secret):
             keys = environ[key], environ[secret]
             if options.session_token_file:
                 return Files("", options.session_token_file, keys)
-            token = environ.get("AWS_SESSION_TOKEN", "") if key.startswith("AWS") else ""
-            return Fixed(Credentials(*keys, token))
+            return Fixed(Credentials(*keys, environ.get(token, "") if token else ""))
+    for path in (os.path.join(_home(), ".passwd-zosfs"), "/etc/passwd-zosfs"):
+        if os.path.exists(path):
+            return Files(path, options.session_token_file, bucket=bucket)
     return Chain("")
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir  # mount(8) takes HOME away
+    except KeyError:
+        return "/"

@@ -161,7 +161,8 @@ class Exchange:
                         return settled
             pause = self.schedule.pause(failure, attempt, trio.current_time() - began, random.random())
             if pause is None or (tries is not None and attempt >= tries):
-                self.counters.add("errors")
+                if failure.status not in (404, 412):  # answers like others
+                    self.counters.add("errors")
                 raise failure
             log.debug("again in %.1f s: %s", pause, failure)
             self.counters.add("retries")

@@ -21,7 +21,16 @@ import trio
 from zosfs.errors import StoreError
 from zosfs.store import answers, digests, probe
 from zosfs.store.api import (
-    Abilities, Body, BucketUsage, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written, body_length,
+    Abilities,
+    Body,
+    BucketUsage,
+    ListPage,
+    ObjectHeaders,
+    ObjectInfo,
+    PartInfo,
+    StoreFailure,
+    Written,
+    body_length,
 )  # fmt: skip
 from zosfs.store.boto import OPERATIONS, Boto
 from zosfs.store.exchange import Broken, Exchange, Settle, also_quoted, is_one_of, source_of
@@ -431,9 +440,6 @@ class S3Store:
         async with self._turns.of(key):
             await self._change("acl", "PUT", key, query=query, headers=headers, body=body, md5=bool(body))
 
-    async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
-        raise StoreError("NotImplemented", operation=operation)
-
     async def usage(self) -> BucketUsage:
         """See Store.usage."""
         answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
@@ -472,7 +478,8 @@ class S3Store:
         self._known.add(name)
 
     async def presign(self, operation: str, key: str, expires: int, *, version: int = 4, **members: Any) -> str:
-        """A URL that does *operation* (``get_object``, ``put_object``, ``head_object``…) on *key* for *expires* seconds; no request is sent."""
+        """A URL that does *operation* (``get_object``, ``put_object``, ``head_object``…) on *key* for *expires* seconds;
+        no request is sent."""
         return await self._boto.presign(operation, expires, version, Bucket=self.bucket, Key=key, **members)
 
     async def presign_post(

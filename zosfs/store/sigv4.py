@@ -18,11 +18,14 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 V2_SUBRESOURCES = frozenset(
-    "acl cors delete lifecycle location logging notification partNumber policy policyStatus publicAccessBlock requestPayment tagging "
-    "torrent uploadId uploads versionId versioning versions website object-lock legal-hold retention restore replication "
-    "response-cache-control response-content-disposition response-content-encoding response-content-language "
-    "response-content-type response-expires".split()
-)
+    {
+        "acl", "cors", "delete", "lifecycle", "location", "logging", "notification", "partNumber", "policy", "policyStatus",
+        "publicAccessBlock", "requestPayment", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning",
+        "versions", "website", "object-lock", "legal-hold", "retention", "restore", "replication", "response-cache-control",
+        "response-content-disposition", "response-content-encoding", "response-content-language", "response-content-type",
+        "response-expires",
+    }
+)  # fmt: skip
 """The query parameters that version 2 signs."""
 
 
@@ -42,7 +45,9 @@ def quote_key(key: str) -> str:
 
 def quote_query(query: Mapping[str, str]) -> str:
     """The canonical query string: sorted, percent-encoded; values may be empty."""
-    pairs = sorted((quote(name, safe="-_.~"), quote(value.encode("utf-8", "surrogateescape"), safe="-_.~")) for name, value in query.items())
+    pairs = sorted(
+        (quote(name, safe="-_.~"), quote(value.encode("utf-8", "surrogateescape"), safe="-_.~")) for name, value in query.items()
+    )
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 

@@ -1,7 +1,7 @@
 """A blocking HTTP/1.1 connection for worker threads: plain or TLS, bodies received straight into the caller's buffer.
 
-Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call ends within the socket's time-outs; `abort`
-ends it at once. Nothing here runs long in Python: pieces are large, and the socket calls release the GIL.
+Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call ends within the socket's
+time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are large, and the socket calls release the GIL.
 """
 
 from __future__ import annotations
@@ -184,10 +184,7 @@ class Connection:
     def _send(self, sock: socket.socket, head: bytes, body: Body) -> None:
         length = body_length(body)
         if length <= SMALL:
-            parts = [head]
-            for piece in body:
-                parts.append(_read_slice(piece) if isinstance(piece, FileSlice) else bytes(piece))
-            sock.sendall(b"".join(parts))
+            sock.sendall(b"".join((head, *(_read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
         sock.sendall(head)
         for piece in body:
