@@ -40,6 +40,7 @@ from zosfs.store.api import (
     Written,
     body_length,
 )  # fmt: skip
+from zosfs.store.rare import Rare
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
 from zosfs.store.wire import Answer, Connection, WireError
 from zosfs.threads import ThreadPool
@@ -112,6 +113,7 @@ class S3Account:
     def __init__(self, options: Options, counters: Counters, signer: Signer | None) -> None:
         self.options, self.counters, self.signer = options, counters, signer
         self.wires = Wires(options.url, options, counters)
+        self.rare = Rare(options, counters)
         self._stores: dict[str, S3Store] = {}
 
     def bucket(self, name: str) -> Store:
@@ -129,13 +131,18 @@ class S3Account:
         return found
 
     async def create_bucket(self, name: str, **members: Any) -> None:
-        await self.request("other", "PUT", name, "")
+        await self.rare.call("create_bucket", bucket=name, **members)
 
     async def delete_bucket(self, name: str) -> None:
         await self.request("other", "DELETE", name, "")
 
     async def aclose(self) -> None:
         self.wires.close()
+        self.rare.close()
+
+    async def call(self, operation: str, *, service: str = "s3", **members: Any) -> Mapping[str, Any]:
+        """An operation on no bucket (``get_usage_stats``) or of another *service* ("sns", "sts"); as `Store.call`."""
+        return await self.rare.call(operation, service=service, **members)
 
     async def request(
         self, verb: str, method: str, bucket: str, key: str, *, query: Mapping[str, str] = {}, headers: Mapping[str, str] = {},
@@ -243,6 +250,10 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         version_id=headers.get("x-amz-version-id", ""), content_type=headers.get("content-type", ""),
         metadata={n[11:]: v for n, v in headers.items() if n.startswith("x-amz-meta-")}, headers=headers,
     )  # fmt: skip
+
+
+def _version(version_id: str) -> dict[str, str]:
+    return {"VersionId": version_id} if version_id else {}
 
 
 class S3Store:
@@ -363,6 +374,8 @@ class S3Store:
         out = self._object_headers(headers) if headers is not None else {}
         out["x-amz-metadata-directive"] = "COPY" if headers is None else "REPLACE"
         out["x-amz-copy-source"] = quote_key(f"/{source_bucket or self.bucket}/{source_key}")
+        if source_version_id:
+            out["x-amz-copy-source"] += "?versionId=" + urllib.parse.quote(source_version_id, safe="")
         if acl:
             out["x-amz-acl"] = acl
         if if_match:
@@ -373,6 +386,10 @@ class S3Store:
         return Written(values.get("ETag", "").strip('"'), answer.headers.get("x-amz-version-id", ""), None, _iso_ns(values["LastModified"]) if "LastModified" in values else 0)
 
     async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
+        if version_id:
+            bypass = {"BypassGovernanceRetention": True} if bypass_governance else {}
+            await self.call("delete_object", Key=key, VersionId=version_id, **bypass)
+            return
         await self._do("delete", "DELETE", key, ok=(200, 204, 404))
 
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
@@ -382,17 +399,31 @@ class S3Store:
         return {}
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:
-        return {}
+        answer = await self.call("get_object_tagging", Key=key, **_version(version_id))
+        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", [])}
 
-    async def put_tags(self, key: str, tags: Mapping[str, str], *, version_id: str = "") -> None: ...
+    async def put_tags(self, key: str, tags: Mapping[str, str], *, version_id: str = "") -> None:
+        if not tags:
+            await self.call("delete_object_tagging", Key=key, **_version(version_id))
+            return
+        pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+        await self.call("put_object_tagging", Key=key, Tagging={"TagSet": pairs}, **_version(version_id))
 
     async def get_acl(self, key: str, *, version_id: str = "") -> Mapping[str, Any]:
-        return {}
+        return await self.call("get_object_acl", Key=key, **_version(version_id))
 
-    async def put_acl(self, key: str, acl: str | Mapping[str, Any], *, version_id: str = "") -> None: ...
+    async def put_acl(self, key: str, acl: str | Mapping[str, Any], *, version_id: str = "") -> None:
+        members: Mapping[str, Any]
+        if isinstance(acl, str):
+            members = {"ACL": acl}
+        elif "Grants" in acl:
+            members = {"AccessControlPolicy": {name: acl[name] for name in ("Owner", "Grants") if name in acl}}
+        else:  # grant headers by their boto3 names: GrantRead, GrantFullControl …
+            members = acl
+        await self.call("put_object_acl", Key=key, **members, **_version(version_id))
 
     async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
-        raise StoreError("NotImplemented", operation=operation)
+        return await self.account.rare.call(operation, bucket=self.bucket, **members)
 
     async def usage(self) -> BucketUsage:
         answer = await self._do("head_bucket", "HEAD", "")
