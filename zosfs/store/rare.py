@@ -126,9 +126,10 @@ class Rare:
         loader.search_paths.append(str(importlib.resources.files("zosfs") / "data"))
         loader.extras_types.append("zosfs")
         style = "path" if options.use_path_request_style or _is_address(options.url) else "virtual"
+        s3: Any = {"addressing_style": style, "payload_signing_enabled": options.url.startswith("http:")}
         config = Config(
             signature_version=botocore.UNSIGNED if found is None else signature if service == "s3" else None,
-            s3={"addressing_style": style, "payload_signing_enabled": options.url.startswith("http:")},
+            s3=s3,
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
             connect_timeout=options.connect_timeout, read_timeout=options.read_timeout, parameter_validation=True,
             retries={"mode": "standard", "total_max_attempts": options.retries + 1},
