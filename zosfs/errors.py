@@ -23,14 +23,98 @@ class ErrorRow:
 
 
 _ROWS = (
-    ErrorRow("NoSuchKey", errno.ENOENT, "the object does not exist"),
-    ErrorRow("NoSuchBucket", errno.ENOENT, "the bucket does not exist"),
-    ErrorRow("AccessDenied", errno.EACCES, "the server refuses this to these credentials"),
-    ErrorRow("PreconditionFailed", errno.ESTALE, "the object was changed by someone else"),
-    # found out by our own checks, where the server has no condition to break
+    # -- what the server says: the manuals' tables, and what Ceph and SeaweedFS say besides
+    ErrorRow("AccessDenied", errno.EACCES, "the server refuses this to these credentials: check the policy, the ACL and the keys"),
+    ErrorRow("AccountProblem", errno.EACCES, "the account has a problem: ask the provider"),
+    ErrorRow("AllAccessDisabled", errno.EACCES, "all access to this was disabled by the provider"),
+    ErrorRow("AuthorizationHeaderMalformed", errno.EACCES, "the region of the signature is wrong: set -o region="),
+    ErrorRow("BadDigest", errno.EIO, "the data was damaged on its way", retry=True),
+    ErrorRow("BucketAlreadyExists", errno.EEXIST, "somebody has a bucket of this name"),
+    ErrorRow("BucketAlreadyOwnedByYou", errno.EEXIST, "you have this bucket already"),
+    ErrorRow("BucketNotEmpty", errno.ENOTEMPTY, "the bucket is not empty"),
+    ErrorRow("ConcurrentModification", errno.EIO, "another request changes this object just now", retry=True),
     ErrorRow("Conflict", errno.ESTALE, "the object was changed by someone else"),
-    ErrorRow("EntityTooLarge", errno.EFBIG, "no object can be as large"),
+    ErrorRow("EntityTooLarge", errno.EFBIG, "the object is larger than the server takes"),
+    ErrorRow("EntityTooSmall", errno.EIO, "a part of the upload is smaller than the server takes"),
+    ErrorRow("ExpiredToken", errno.EACCES, "the temporary credentials have ended: renew them"),
+    ErrorRow("IllegalLocationConstraintException", errno.EINVAL, "the bucket cannot be made in this region"),
+    ErrorRow("IllegalVersioningConfigurationException", errno.EINVAL, "the versioning configuration is not valid"),
+    ErrorRow("IncompleteBody", errno.EIO, "the request broke off on its way", retry=True),
     ErrorRow("InternalError", errno.EIO, "the server failed", retry=True),
+    ErrorRow("InvalidAccessKeyId", errno.EACCES, "the server does not know the access key: check the credentials"),
+    ErrorRow("InvalidArgument", errno.EINVAL, "the server does not take an argument of the request"),
+    ErrorRow("InvalidBucketName", errno.EINVAL, "the bucket name is not legal: 3-63 lower-case letters, digits, hyphens, dots"),
+    ErrorRow("InvalidBucketState", errno.EINVAL, "the bucket's state does not allow this (versioning or object lock)"),
+    ErrorRow("InvalidDigest", errno.EIO, "the checksum sent is not valid", retry=True),
+    ErrorRow("InvalidEncryptionAlgorithmError", errno.EINVAL, "the server does not know this encryption: check -o sse="),
+    ErrorRow("InvalidLocationConstraint", errno.EINVAL, "the server has no such region"),
+    ErrorRow("InvalidObjectName", errno.ENAMETOOLONG, "the key is longer than the server takes (1024 bytes)"),
+    ErrorRow("InvalidObjectState", errno.EREMOTEIO, "the object is archived: thaw it with zosfs restore"),
+    ErrorRow("InvalidPart", errno.EIO, "the server does not have a part of the upload"),
+    ErrorRow("InvalidPartOrder", errno.EIO, "the parts of the upload are not in order"),
+    ErrorRow("InvalidPolicyDocument", errno.EINVAL, "the policy is not valid"),
+    ErrorRow("InvalidRange", errno.EINVAL, "the object is shorter than it was"),
+    ErrorRow("InvalidRequest", errno.EINVAL, "the server does not take the request"),
+    ErrorRow("InvalidRetentionPeriod", errno.EINVAL, "the retention period is not valid"),
+    ErrorRow("InvalidSecurity", errno.EACCES, "the credentials are not valid"),
+    ErrorRow("InvalidStorageClass", errno.EINVAL, "the server has no such storage class: check -o storage_class="),
+    ErrorRow("InvalidTag", errno.EINVAL, "a tag is not valid: 10 tags, keys of 128 and values of 256 characters at most"),
+    ErrorRow("InvalidToken", errno.EACCES, "the session token is not valid"),
+    ErrorRow("InvalidURI", errno.EINVAL, "the server cannot read the key"),
+    ErrorRow("KeyTooLong", errno.ENAMETOOLONG, "the key is longer than the server takes (1024 bytes)"),
+    ErrorRow("KeyTooLongError", errno.ENAMETOOLONG, "the key is longer than the server takes (1024 bytes)"),
+    ErrorRow("MalformedACLError", errno.EINVAL, "the ACL is not valid"),
+    ErrorRow("MalformedPolicy", errno.EINVAL, "the policy is not valid"),
+    ErrorRow("MalformedXML", errno.EINVAL, "the server does not take the document"),
+    ErrorRow("MetadataTooLarge", errno.E2BIG, "the metadata is larger than the server takes"),
+    ErrorRow("MethodNotAllowed", errno.EOPNOTSUPP, "the server does not offer this"),
+    ErrorRow("MissingContentLength", errno.EIO, "the request lacks its length"),
+    ErrorRow("NoSuchBucket", errno.ENOENT, "the bucket does not exist: check its name and the endpoint"),
+    ErrorRow("NoSuchBucketPolicy", errno.ENODATA, "the bucket has no policy"),
+    ErrorRow("NoSuchCORSConfiguration", errno.ENODATA, "the bucket has no CORS configuration"),
+    ErrorRow("NoSuchKey", errno.ENOENT, "the object does not exist"),
+    ErrorRow("NoSuchLifecycleConfiguration", errno.ENODATA, "the bucket has no lifecycle configuration"),
+    ErrorRow("NoSuchObjectLockConfiguration", errno.ENODATA, "the object has no lock"),
+    ErrorRow("NoSuchTagSet", errno.ENODATA, "there are no tags"),
+    ErrorRow("NoSuchUpload", errno.EIO, "the server has no such upload (any more)"),
+    ErrorRow("NoSuchVersion", errno.ENOENT, "there is no such version"),
+    ErrorRow("NoSuchWebsiteConfiguration", errno.ENODATA, "the bucket has no website configuration"),
+    ErrorRow("NotImplemented", errno.EOPNOTSUPP, "the server does not offer this"),
+    ErrorRow("NotModified", errno.EIO, "the object did not change"),
+    ErrorRow("ObjectLockConfigurationNotFoundError", errno.ENODATA, "the bucket has no object lock configuration"),
+    ErrorRow("ObjectLocked", errno.EPERM, "the object is locked by a legal hold or a retention period"),
+    ErrorRow("ObjectNotAppendable", errno.EOPNOTSUPP, "the object does not grow by appends"),
+    ErrorRow("OperationAborted", errno.EIO, "another request was in the way", retry=True),
+    ErrorRow("PermanentRedirect", errno.EINVAL, "the bucket is at another endpoint: check -o url="),
+    ErrorRow("PositionNotEqualToLength", errno.ESTALE, "the object grew by someone else's append"),
+    ErrorRow("PreconditionFailed", errno.ESTALE, "the object was changed by someone else"),
+    ErrorRow("QuotaExceeded", errno.EDQUOT, "the quota is used up"),
+    ErrorRow("RequestTimeTooSkewed", errno.EACCES, "this host's clock is more than 15 minutes off: set it (timedatectl set-ntp true)"),
+    ErrorRow("RequestTimeout", errno.ETIMEDOUT, "the request took longer than the server waits", retry=True),
+    ErrorRow("RestoreAlreadyInProgress", errno.EALREADY, "the object is being thawed already"),
+    ErrorRow("ServerSideEncryptionConfigurationNotFoundError", errno.ENODATA, "the bucket has no encryption configuration"),
+    ErrorRow("ServiceUnavailable", errno.EIO, "the server is overloaded", retry=True),
+    ErrorRow("SignatureDoesNotMatch", errno.EACCES, "the secret key is wrong (or the clock, or a proxy changed the request)"),
+    ErrorRow("SlowDown", errno.EIO, "the server asks for fewer requests", retry=True),
+    ErrorRow("TemporaryRedirect", errno.EIO, "the bucket is being moved", retry=True),
+    ErrorRow("TooManyBuckets", errno.EDQUOT, "the account may have no more buckets"),
+    ErrorRow("TooManyRequests", errno.EIO, "the server asks for fewer requests", retry=True),
+    ErrorRow("UnprocessableEntity", errno.EINVAL, "the server cannot act on the request"),
+    ErrorRow("UnresolvableGrantByEmailAddress", errno.EINVAL, "the server knows nobody with the e-mail address of the grant"),
+    ErrorRow("UserSuspended", errno.EACCES, "the account is suspended"),
+    ErrorRow("XAmzContentSHA256Mismatch", errno.EIO, "the data was damaged on its way", retry=True),
+    # -- what no server says: our own words for failures without a usable answer
+    ErrorRow("BadAnswer", errno.EIO, "the server's answer makes no sense: is url= an object store?", retry=True),
+    ErrorRow("BadEndpoint", errno.EINVAL, "the endpoint is not an address: give -o url=https://HOST"),
+    ErrorRow("Cancelled", errno.EINTR, "the request was given up"),
+    ErrorRow("ConnectTimeout", errno.ETIMEDOUT, "the endpoint does not answer: check -o url= and the network", retry=True),
+    ErrorRow("ConnectionReset", errno.EIO, "the connection broke", retry=True),
+    ErrorRow("EndpointUnreachable", errno.EHOSTUNREACH, "the endpoint cannot be reached: check -o url= and the network", retry=True),
+    ErrorRow("NameNotResolved", errno.EHOSTUNREACH, "the endpoint's name is not known: check -o url= and the DNS", retry=True),
+    ErrorRow("NoCredentials", errno.EACCES, "there are no usable credentials"),
+    ErrorRow("ReadTimeout", errno.ETIMEDOUT, "the server said nothing in time", retry=True),
+    ErrorRow("TlsFailed", errno.EIO, "the TLS connection failed: check the certificate (-o ca_file=PEM) and the URL"),
+    ErrorRow("TruncatedBody", errno.EIO, "the answer has another length than was asked for", retry=True),
 )
 TABLE: Mapping[str, ErrorRow] = {row.code: row for row in _ROWS}
 _UNKNOWN = ErrorRow("Unknown", errno.EIO, "the server answered with an error that zosfs does not know")
@@ -79,9 +163,19 @@ class StoreError(OSError):
         return f"{where}: {self.row.text} ({self.code}{', HTTP ' + str(self.status) if self.status else ''}){said}"
 
 
+BY_STATUS: Mapping[int, str] = {
+    304: "NotModified", 307: "TemporaryRedirect", 301: "PermanentRedirect", 400: "InvalidRequest", 401: "AccessDenied", 403: "AccessDenied",
+    404: "NoSuchKey", 405: "MethodNotAllowed", 408: "RequestTimeout", 409: "OperationAborted", 411: "MissingContentLength",
+    412: "PreconditionFailed", 413: "EntityTooLarge", 416: "InvalidRange", 422: "UnprocessableEntity", 429: "TooManyRequests",
+    500: "InternalError", 501: "NotImplemented", 502: "ServiceUnavailable", 503: "ServiceUnavailable", 504: "ServiceUnavailable",
+}  # fmt: skip
+"""The code of an answer that has none of its own (HEAD, proxies)."""
+
+
 def lookup(code: str, status: int = 0) -> ErrorRow:
     """The row of *code*; an unknown code is judged by its HTTP *status*."""
     row = TABLE.get(code)
     if row is not None:
         return row
-    return _UNKNOWN
+    known = BY_STATUS.get(status)
+    return TABLE[known] if known is not None else _UNKNOWN

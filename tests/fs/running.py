@@ -95,9 +95,10 @@ def refused(number: int | tuple[int, ...], call: Callable[..., Any], *args: Any,
     """Check that *call* fails with errno *number* (or one of them)."""
     allowed = number if isinstance(number, tuple) else (number,)
     names = "/".join(errno.errorcode[one] for one in allowed)
+    failure = None
     try:
-        result = call(*args, **kwargs)
+        call(*args, **kwargs)
     except OSError as error:
-        assert error.errno in allowed, f"{error} instead of {names}"
-    else:
-        raise AssertionError(f"{result!r} instead of {names}")
+        failure = error
+    assert failure is not None, f"no error instead of {names}"
+    assert failure.errno in allowed, f"{failure} instead of {names}"

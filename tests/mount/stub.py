@@ -1,4 +1,4 @@
-"""A mount without a store, run as a program: the daemon, life and registry of zosfs around a directory with one file.
+"""A mount without a store, run as a program: daemon, session, life and registry of zosfs around a directory with one file.
 
 usage: stub.py DIR [front] [patience=S] [fail=TEXT] [hang] [die] [drain=FILE] [keep=TEXT]
 The drain waits until FILE exists and then writes FILE.delivered; keep= makes it fail with TEXT.
@@ -16,7 +16,6 @@ import time
 from typing import Any
 
 from zosfs.mount import daemon, registry
-from zosfs.mount.mountpoint import mounted_on, unmount
 from zosfs.mount.refusal import Refusal
 
 arguments = dict(word.partition("=")[::2] for word in sys.argv[2:])
@@ -27,8 +26,10 @@ def body(live: daemon.Live) -> int:
     import pyfuse3
     import trio
 
+    from zosfs.config import Options
     from zosfs.mount.life import Life, Progress
     from zosfs.mount.notify import Notifier
+    from zosfs.mount.session import Session
 
     class Operations(pyfuse3.Operations):
         async def getattr(self, inode: int, ctx: Any = None) -> pyfuse3.EntryAttributes:
@@ -51,29 +52,6 @@ def body(live: daemon.Live) -> int:
                 return b'{"requests_get": 3, "fuse_errors": 0, "open_files": 1}'
             raise pyfuse3.FUSEError(errno.ENODATA)
 
-    class Session:
-        def open(self) -> None:
-            options = {*pyfuse3.default_options, "fsname=stub", "subtype=zosfs"} - {"default_permissions"}
-            pyfuse3.init(Operations(), directory, options)
-
-        async def serve(self, operations: Any, ready: Any) -> None:
-            async with trio.open_nursery() as nursery:
-
-                async def look() -> None:
-                    await trio.to_thread.run_sync(os.stat, directory)
-                    ready()
-
-                nursery.start_soon(look)
-                await pyfuse3.main()
-
-        def terminate(self) -> None:
-            pyfuse3.terminate()
-
-        def unmount(self, lazy: bool = False) -> None:
-            said = unmount(directory, lazy=lazy)
-            if said:
-                raise Refusal(said)
-
     async def drain(progress: Progress) -> None:
         if "keep" in arguments:
             raise OSError(errno.EIO, arguments["keep"])
@@ -88,14 +66,13 @@ def body(live: daemon.Live) -> int:
         raise Refusal(arguments["fail"])
     if "die" in arguments:
         os.kill(os.getpid(), signal.SIGKILL)
-    session = Session()
-    session.open()
+    session = Session(directory, "stub", Options())
     if "hang" in arguments:
+        session.open()
         time.sleep(1000)
 
     async def main() -> int:
-        there = mounted_on(directory)
-        entry = registry.entry_for("stub", directory, connection=there.device if there else "", cache_dir="/cache")
+        entry = registry.entry_for("stub", directory, cache_dir="/cache")
         return await Life(session, Operations(), drain, entry=entry, notifier=Notifier.from_environ(), live=live).run()
 
     return trio.run(main)

@@ -80,7 +80,7 @@ def test_flags_of_every_spelling() -> None:
 
 def test_nothing_heavy_is_imported_before_the_fork() -> None:
     text = (
-        "import sys; from zosfs.cli.main import main; import zosfs.cli.mount, zosfs.mount.start, zosfs.mount.helper; "
+        "import sys; from zosfs.cli.main import main; import zosfs.cli.mount, zosfs.mount.start, zosfs.mount.mount8; "
         "main(['options']); main(['b', '/missing/m', '--url', 'http://h', '--config', '/dev/null']); "
         f"sys.exit(str([name for name in {HEAVY!r} if name in sys.modules] or ''))"
     )

@@ -141,8 +141,8 @@ def test_umount_waits_for_delivery(stub: Stub) -> None:
     until(lambda: not stub.mounted)
     (pid,) = stub.pids()
     until(lambda: registry._load(stub.runtime / f"{pid}.json").delivering == (1, 1 << 20))  # type: ignore[union-attr]
-    status = stub.zosfs("status", "--json")
-    assert json.loads(status.stdout)[0]["delivering"] == [1, 1 << 20]
+    facts = json.loads(stub.zosfs("status", "--json").stdout)
+    assert [fact["delivering"] for fact in facts if fact["mountpoint"] == stub.directory] == [[1, 1 << 20]]
     assert umount.poll() is None
     stub.gate.touch()
     assert umount.wait(20) == 0
@@ -265,3 +265,21 @@ def test_a_killed_mount_is_cleaned_before_the_next(stub: Stub) -> None:
     assert prepare(stub.directory) == stub.directory
     assert not stub.mounted
     assert stub.behind().returncode == 0
+
+
+def test_a_signal_while_it_comes_up_leaves_no_dead_mount(stub: Stub) -> None:
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, STUB, stub.directory, "front"], env=stub.environ, stderr=subprocess.PIPE)
+        until(lambda: stub.mounted)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        assert not stub.mounted
+
+
+def test_status_tells_of_what_was_left_until_the_next_mount(stub: Stub) -> None:
+    process = stub.front("keep=the server is gone")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 1
+    assert "the server is gone" in stub.zosfs("status").stdout
+    assert stub.behind().returncode == 0
+    assert "the server is gone" not in stub.zosfs("status").stdout

@@ -20,6 +20,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("stats", "zosfs.cli.stats", "counters of a mount"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
+    ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""

@@ -70,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         for one in facts:
             print("\n".join(_lines(one)))
-    if not facts and not args.json:
+    left = registry.ended() if args.path is None and not args.json else []
+    for entry in left:
+        print(f"{entry.source} is unmounted, and not everything was delivered ({entry.undelivered});")
+        print(f"  the next mount of it delivers what {entry.cache_dir} keeps")
+    if not facts and not left and not args.json:
         print("nothing is mounted")
     return 0 if facts or args.path is None else 1

@@ -15,7 +15,7 @@ import trio
 
 from zosfs.content.delivery import check_unchanged, correct_headers, deliver, delivered_info, put_tags
 from zosfs.content.journal import Record
-from zosfs.content.plan import Base, Limits, plan
+from zosfs.content.plan import Base, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.staging import StagedFile
@@ -52,6 +52,7 @@ class Writer:
         self._changed = base is None or truncate
         self._generation = 0
         self._promised = -1
+        self._doubtful = False  # an earlier delivery may have been applied without an answer
         self._delivering = trio.Lock()
         self._reader: Reader | None = None
         self._stream: StreamingUpload | None = None
@@ -186,20 +187,23 @@ class Writer:
             else:
                 await self._abandon_stream()
                 base = Base.of(self.base) if self.base is not None else None
-                if base is not None and kept != base.size:
-                    base = dataclasses.replace(base, size=kept, next_position=-1)
-                steps = plan(base, dirty, size, self._content.limits, self._content.abilities, appending=self.appending,
-                             present=self.staged.present)  # fmt: skip
+                limits = self._content.limits
+                steps = plan(base, dirty, size, limits, self._content.abilities, appending=self.appending,
+                             present=self.staged.present, kept=kept)  # fmt: skip
                 info = await deliver(
-                    self._store, self.key, steps, size, self, headers, base, self._content.options.upload_concurrency
-                )
-        except BaseException:
+                    self._store, self.key, steps, size, self, headers, base, self._content.options.upload_concurrency,
+                    limits=limits, tail=only_grown(base, dirty, size, kept) if self.appending else None, doubtful=self._doubtful,
+                )  # fmt: skip
+            self._doubtful = False
+        except BaseException as exc:
+            # a request that got no good answer may still have been applied
+            self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
             self._changed = True
             dirty.truncate(self.size)
             self.staged.dirty = dirty.union(self.staged.dirty)
             raise
         if info is not None:
-            self._rebase(info, size)
+            await self._rebase(info, size)
             self.delivered = info if generation == self._generation and info.size == size else None
         if generation == self._generation and self.record:
             await self._content.forget_record(self)
@@ -207,12 +211,26 @@ class Writer:
             self.on_delivered(info)
         return info
 
-    def _rebase(self, info: ObjectInfo, size: int) -> None:
+    async def _rebase(self, info: ObjectInfo, size: int) -> None:
         self.base = info
-        self._kept = min(size, self.size)
+        if info.size == size:
+            self._kept = min(size, self.size)
+        else:
+            await self._move_behind_others(info.size, size)
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    async def _move_behind_others(self, now: int, size: int) -> None:
+        """Others' bytes came before ours: the staged ones lie wrong; what was appended meanwhile goes behind the object of now."""
+        newer = [(max(start, size), end) for start, end in self.staged.dirty if end > size]
+        saved = [(start + now - size, self.staged.read(start, end - start)) for start, end in newer]
+        grown = max(0, self.size - size)
+        self._kept = now
+        self.size = now + grown
+        await self.staged.truncate(0)
+        for start, data in saved:
+            await self.staged.write(start, data)
 
     async def _finish_stream(self, size: int, headers: ObjectHeaders) -> ObjectInfo:
         stream = self._stream
@@ -260,6 +278,7 @@ class Writer:
         self.staged.present = self.staged.dirty.copy()
         self.staged.size = record.size
         self._changed = True
+        self._doubtful = True
         self.record = record.id
         headers = record.headers
         self.headers = lambda: headers

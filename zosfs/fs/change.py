@@ -56,7 +56,7 @@ class Changes:
             self._files.let_go(file)
 
     async def _directory(self, inode: Inode, described: Described | None) -> None:
-        if inode.parent is None or inode.key == "":
+        if inode.top:
             return  # the root of a bucket has no object to keep its attributes
         if described is None:
             described = of_object(inode.info, self._options) if inode.info else fresh(inode.name, True, self._options)

@@ -5,6 +5,7 @@ Owns: which bucket has which Content. A mount of one bucket has one; `zos:` has 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +33,10 @@ class Contents:
         self._made: dict[str, Content] = {}
         self._making = trio.Lock()
 
-    async def of(self, volume: Volume) -> Content:
-        """The Content of *volume*, started; raises OSError(EBUSY) when another mount uses its journal."""
+    async def of(self, volume: Volume | None) -> Content:
+        """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket."""
+        if volume is None:
+            raise OSError(errno.EPERM, "only directories are made among buckets")
         content: Content | None = volume.content
         if content is not None:
             return content

@@ -105,7 +105,7 @@ class Directories:
 
     def emptied(self, directory: Inode) -> None:
         """A name left *directory*: if that was the last one, and no marker keeps it, it is owed one."""
-        if directory.marker or directory.parent is None or directory.key == "" or directory.number in self._owed:
+        if directory.marker or directory.top or directory.number in self._owed:
             return
         if self._tree.known_children(directory):
             return

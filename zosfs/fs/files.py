@@ -155,7 +155,7 @@ class Files:
         info = inode.info
         if info is None:
             return False
-        content: Content | None = inode.volume.content
+        content: Content | None = inode.volume.content if inode.volume else None
         return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
 
     def _refuse_archived(self, inode: Inode) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
-from zosfs.counters import Counters
 from zosfs.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -27,27 +26,19 @@ QUIET = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENODATA, e
 """What programs run into in passing: not worth a line in the log."""
 
 
-class HasCounters(Protocol):
-    """What the wrapper needs of the Operations object."""
-
-    counters: Counters
-    deadline: float
+Handler = Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
 
 
-def handler(
-    *, bounded: bool = True
-) -> Callable[
-    [Callable[Concatenate[Any, P], Awaitable[R]]], Callable[Concatenate[Any, P], Awaitable[R]]
-]:
-    """Make a method a FUSE handler: OSError becomes its errno, anything unexpected EIO with a logged traceback.
+def handler(*, bounded: bool = True) -> Callable[[Handler[P, R]], Handler[P, R]]:
+    """Make a method of an object with `counters` and `deadline` a FUSE handler: OSError becomes its errno, anything unexpected EIO with a logged traceback.
 
     *bounded* handlers end with ETIMEDOUT after the object's `deadline` seconds; deliveries (flush, fsync) are bounded
     by the store's own retry time-outs instead, because a large file takes as long as it takes.
     """
 
-    def wrap(fn: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], Awaitable[R]]:
+    def wrap(fn: Handler[P, R]) -> Handler[P, R]:
         @functools.wraps(fn)
-        async def run(self: HasCounters, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def run(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             self.counters["fuse_requests"] += 1
             try:
                 if not bounded:

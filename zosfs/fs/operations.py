@@ -27,7 +27,7 @@ from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
 from zosfs.fs.rename import Renames
 from zosfs.fs.xattrs import Xattrs
-from zosfs.store.api import Account, Buffer
+from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -79,15 +79,6 @@ class Operations(pyfuse3.Operations):
             "undelivered": [file.inode.key for file in self.files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
-
-    async def drain(self) -> None:
-        """Deliver what open files and directories still owe, before the journals are drained."""
-        for file in self.files.undelivered():
-            try:
-                await self.files.deliver(file, close=True)
-            except OSError:
-                pass  # logged where it happened; the bytes stay in the journal
-        await self.directories.settle_markers()
 
     def _inode(self, number: int) -> Inode:
         try:
@@ -277,8 +268,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(inode, self.ttl)
 
     @handler(bounded=False)
-    async def read(self, fh: int, off: int, size: int) -> Buffer:
-        return await self.files.read(fh, off, size)
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        data = await self.files.read(fh, off, size)
+        return data  # type: ignore[return-value]  # pyfuse3 takes any contiguous buffer and copies it before the loop goes on
 
     @handler(bounded=False)
     async def write(self, fh: int, off: int, buf: bytes) -> int:

@@ -118,7 +118,7 @@ class Xattrs:
 
     async def info(self, inode: Inode) -> ObjectInfo:
         """The object's HEAD facts; ENODATA for what has no object (yet)."""
-        if inode.pending or inode.key == "" or (inode.is_dir and inode.marker is False):
+        if inode.pending or inode.top or (inode.is_dir and inode.marker is False):
             raise _no_data()
         info: ObjectInfo | None = inode.info
         if info is None or info.metadata is None:

@@ -27,7 +27,7 @@ def wrapper_text(interpreter: str, package_parent: str = "") -> str:
     return (
         f"#!/bin/sh\n{_MARK}\n"
         'case "${0##*/}" in\n'
-        f'mount.*|umount.*) {path}exec {python} -P -m zosfs.mount.helper "$0" "$@" ;;\n'
+        f'mount.*|umount.*) {path}exec {python} -P -m zosfs.mount.mount8 "$0" "$@" ;;\n'
         f'*) {path}exec {python} -P -m zosfs "$@" ;;\n'
         "esac\n"
     )

@@ -1,4 +1,4 @@
-"""The life of a mount between its first request and its last delivery.
+"""The life of a mount from mount(2) to its last delivery.
 
 Owns: the order of things at the end. A signal delivers while the mount still serves, then unmounts (plainly, else lazily), and
 delivers what came in meanwhile; an unmount by others delivers after it. Signals are heard to the very end. Must not know:
@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import trio
 
 from zosfs.mount import registry, signals
+from zosfs.mount.mountpoint import mounted_on
 from zosfs.mount.notify import Notifier
+from zosfs.mount.refusal import Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +32,13 @@ LINGER = 10.0
 
 
 class Served(Protocol):
-    """What `zosfs.mount.session.Session` offers once it is open."""
+    """What `zosfs.mount.session.Session` offers."""
 
-    async def serve(self, operations: Any, ready: Callable[[], None]) -> None:
+    def open(self) -> None:
+        """Mount; requests wait in the kernel until `serve` runs. Raises what has an exit_code when it cannot."""
+        ...
+
+    async def serve(self, operations: Any, ready: Callable[[], None], /) -> None:
         """Answer requests until the kernel lets go of the mount or `terminate` is called; *ready* when INIT is answered."""
         ...
 
@@ -40,8 +46,8 @@ class Served(Protocol):
         """Let `serve` return although the mount is still there."""
         ...
 
-    def unmount(self, lazy: bool = False) -> None:
-        """Take the mount away; OSError or a refusal when it is in use and not *lazy*. Blocks."""
+    def unmount(self, lazy: bool = False) -> bool:
+        """Take the mount away, and whether it is gone; one in use goes only when *lazy*. Blocks."""
         ...
 
 
@@ -72,10 +78,15 @@ class Life:
         self._stop = trio.Event()
         self._asked = 0
         self._failed = False
+        self._answers = False
+        self._there = False  # whether the kernel may still have the mount
         self._serving = trio.CancelScope()
 
     async def run(self) -> int:
-        """Serve until unmounted or told to stop, deliver; the exit status: 0, or 1 when something stayed undelivered."""
+        """Mount, serve until unmounted or told to stop, deliver; the exit status: 0, or 1 when something stayed undelivered.
+
+        Raises a refusal when it never went live. However it ends, nothing of it stays mounted.
+        """
         async with trio.open_nursery() as nursery:
             actions: dict[signal.Signals, Callable[[], object]] = {
                 signal.SIGTERM: self.stop,
@@ -87,14 +98,22 @@ class Life:
             nursery.start_soon(self._notifier.keep_watchdog)
             nursery.start_soon(self._end_when_asked, nursery)
             try:
+                self._session.open()  # signals are caught by now: none can leave a dead mount behind
+                self._there = True
+                there = mounted_on(self._entry.mountpoint)
+                self._entry.connection = there.device if there is not None else ""
                 with self._serving:
                     await self._session.serve(self._operations, self._ready)
+                    self._there = False
+                if not self._answers:
+                    raise Refusal("ended before the mount was live")
                 if not self._stop.is_set():
                     _log.info("%s was unmounted", self._entry.mountpoint)
                 nursery.start_soon(self._notifier.ask_for_time)
                 await self._deliver()
             finally:
                 nursery.cancel_scope.cancel()
+                self._take_away()
                 if not self._failed:  # else the file says so to whoever waits in umount
                     registry.remove(self._entry)
         self._notifier.status("ended")
@@ -103,13 +122,18 @@ class Life:
     def stop(self) -> None:
         """Begin the orderly end; asked again, say that it is under way."""
         self._asked += 1
+        if not self._answers:
+            self._serving.cancel()
+            return
         if self._asked > 1:
             _log.warning("still delivering; what is killed now stays undelivered until the next mount")
         self._stop.set()
 
     def _ready(self) -> None:
+        self._answers = True
         try:
             registry.write(self._entry)
+            registry.forget_ended(self._entry.source)
         except OSError as error:
             _log.warning("this mount will not show in `zosfs status`: %s", error)
         text = f"{self._entry.source} on {self._entry.mountpoint}"
@@ -130,14 +154,25 @@ class Life:
         self._serving.cancel()  # a handler that never ends must not keep the rest from being delivered
 
     def _unmount(self) -> None:
-        try:
-            self._session.unmount()
-        except Exception as error:
-            _log.warning("%s is in use (%s): it is detached, and open files end with it", self._entry.mountpoint, error)
-            try:
-                self._session.unmount(lazy=True)
-            except Exception as still:
-                _log.error("%s cannot be unmounted: %s", self._entry.mountpoint, still)
+        if not self._there:  # someone else was faster while we delivered
+            return
+        if self._session.unmount():
+            self._there = False
+            return
+        _log.warning("%s is in use: it is detached, and open files end with it", self._entry.mountpoint)
+        if self._session.unmount(lazy=True):
+            self._there = False
+        else:
+            _log.error("%s cannot be unmounted", self._entry.mountpoint)
+
+    def _take_away(self) -> None:
+        """Leave nothing of ours mounted.
+
+        Once the kernel has let go, what is mounted there is another's, even under the same device number: it is used again.
+        """
+        there = mounted_on(self._entry.mountpoint)
+        if self._there and there is not None and there.device == self._entry.connection:
+            self._session.unmount(lazy=True)
 
     async def _deliver(self) -> None:
         self._failed = False

@@ -60,7 +60,7 @@ def secrets_of(passwd_file: str = "", token_file: str = "", environ: Mapping[str
 class _Queue(logging.handlers.QueueHandler):
     """Hands formatted and redacted records to the writing thread; drops what does not fit."""
 
-    def __init__(self, records: queue.Queue[logging.LogRecord], redaction: Redaction) -> None:
+    def __init__(self, records: queue.Queue[logging.LogRecord | None], redaction: Redaction) -> None:
         super().__init__(records)
         self._records = records
         self._redaction = redaction
@@ -85,13 +85,17 @@ class _Queue(logging.handlers.QueueHandler):
 class _Writer(logging.handlers.QueueListener):
     """The writing thread; a stuck sink does not keep the process from ending."""
 
+    def __init__(self, records: queue.Queue[logging.LogRecord | None], handler: logging.Handler) -> None:
+        super().__init__(records, handler)
+        self._records = records
+
     def stop(self, patience: float = 5.0) -> None:
         thread = self._thread
         if thread is None:
             return
         self._thread = None
         try:
-            self.queue.put(None, timeout=patience)
+            self._records.put(None, timeout=patience)
         except queue.Full:
             return
         thread.join(patience)
@@ -134,7 +138,7 @@ class Log:
         self.where = ""
         self._file = file
         handler = self._handler(file, foreground, fallback, environ)
-        records: queue.Queue[logging.LogRecord] = queue.Queue(10_000)
+        records: queue.Queue[logging.LogRecord | None] = queue.Queue(10_000)
         self._front = _Queue(records, self.redaction)
         self._listener = _Writer(records, handler)
         self._handlers = handler

@@ -87,7 +87,7 @@ def install() -> bool:
         current_trio_token=trio.lowlevel.current_trio_token,
         notify_closing=trio.lowlevel.notify_closing,
     )
-    pyfuse3.trio = types.SimpleNamespace(
+    vars(pyfuse3)["trio"] = types.SimpleNamespace(
         lowlevel=lowlevel, Lock=_Baton, open_nursery=trio.open_nursery,
         ClosedResourceError=trio.ClosedResourceError, from_thread=trio.from_thread,
     )  # fmt: skip

@@ -12,7 +12,10 @@ USAGE, FAILED = 1, 32
 
 
 class Refusal(Exception):
-    """Why there will be no mount. *line* is one readable line without `zosfs:` in front, *exit_code* as mount(8) means it."""
+    """Why there will be no mount. *line* is one readable line without `zosfs:` in front, *exit_code* as mount(8) means it.
+
+    The session's MountError is of the same shape: its text is the line, and it has an exit_code.
+    """
 
     def __init__(self, line: str, exit_code: int = FAILED) -> None:
         super().__init__(line)
@@ -25,7 +28,7 @@ def root_cause(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [root_cause(inner) for inner in error.exceptions]
-    told = [leaf for leaf in leaves if hasattr(leaf, "line")]
+    told = [leaf for leaf in leaves if hasattr(leaf, "exit_code")]
     answers = [leaf for leaf in leaves if isinstance(leaf, StoreError)]
     return [*told, *answers, *leaves][0]
 
@@ -33,9 +36,8 @@ def root_cause(error: BaseException) -> BaseException:
 def line_of(error: BaseException) -> tuple[str, int]:
     """One readable line and the exit status for *error*, groups of exceptions included."""
     error = root_cause(error)
-    line, code = getattr(error, "line", None), getattr(error, "exit_code", FAILED)
-    if isinstance(line, str):
-        return " ".join(line.split()), code
+    if hasattr(error, "exit_code"):
+        return " ".join(str(error).split()), error.exit_code
     if isinstance(error, StoreError):
         return " ".join(str(error).split()), FAILED
     if isinstance(error, OSError):

@@ -76,7 +76,7 @@ def _body(source: Source, mountpoint: str, options: Options, foreground: bool) -
             try:
                 return trio.run(main)
             except BaseException as error:
-                _record(error)
+                _record(error, told=foreground and log.where == "stderr")
                 raise
         finally:
             log.close()
@@ -84,16 +84,17 @@ def _body(source: Source, mountpoint: str, options: Options, foreground: bool) -
     return body
 
 
-def _record(error: BaseException) -> None:
-    """Log why a mount ended or never was: in full when it was not foreseen."""
+def _record(error: BaseException, *, told: bool) -> None:
+    """Log why a mount ended or never was: in full when it was not foreseen, not at all when the line is printed there anyway."""
     import logging
 
     from zosfs.mount.refusal import line_of, root_cause
 
     log = logging.getLogger("zosfs.mount")
     cause = root_cause(error)
-    if isinstance(cause, (OSError, Refusal)) or hasattr(cause, "line"):
-        log.error("%s", line_of(error)[0])
+    if isinstance(cause, (OSError, Refusal)) or hasattr(cause, "exit_code"):
+        if not told:
+            log.error("%s", line_of(error)[0])
         log.debug("the whole story", exc_info=error)
     elif not isinstance(cause, KeyboardInterrupt):
         log.error("unforeseen", exc_info=error)

@@ -10,7 +10,6 @@ import calendar
 import email.utils
 import hashlib
 import logging
-import mmap
 import os
 import random
 import ssl
@@ -18,8 +17,7 @@ import time
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -27,9 +25,20 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
-from zosfs.errors import StoreError
+from zosfs.errors import BY_STATUS, StoreError
 from zosfs.store.api import (
-    Abilities, Body, BucketUsage, FileSlice, ListPage, ObjectHeaders, ObjectInfo, PartInfo, Store, StoreFailure, Written, body_length,
+    Abilities,
+    Body,
+    BucketUsage,
+    FileSlice,
+    ListPage,
+    ObjectHeaders,
+    ObjectInfo,
+    PartInfo,
+    Store,
+    StoreFailure,
+    Written,
+    body_length,
 )  # fmt: skip
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
 from zosfs.store.wire import Answer, Connection, WireError
@@ -68,6 +77,10 @@ class Wires:
                 fresh = connection is None
                 holder: list[Connection] = [] if connection is None else [connection]
 
+                def give_up(holder: list[Connection] = holder) -> None:
+                    for running in holder:
+                        running.abort()
+
                 def exchange(connection: Connection | None = connection, holder: list[Connection] = holder) -> Answer:
                     if connection is None:
                         connection = Connection(
@@ -77,7 +90,7 @@ class Wires:
                     return connection.request(head, body, into, has_body)
 
                 try:
-                    answer = await self.threads.run(exchange, on_cancel=lambda h=holder: [c.abort() for c in h])
+                    answer = await self.threads.run(exchange, on_cancel=give_up)
                 except WireError as exc:
                     if not fresh and not exc.answered and exc.code == "ConnectionReset":
                         continue
@@ -96,7 +109,7 @@ class Wires:
 
 
 class S3Account:
-    def __init__(self, options: Options, counters: Counters, signer: Signer) -> None:
+    def __init__(self, options: Options, counters: Counters, signer: Signer | None) -> None:
         self.options, self.counters, self.signer = options, counters, signer
         self.wires = Wires(options.url, options, counters)
         self._stores: dict[str, S3Store] = {}
@@ -105,6 +118,24 @@ class S3Account:
         if name not in self._stores:
             self._stores[name] = S3Store(self, name)
         return self._stores[name]
+
+    async def list_buckets(self) -> Sequence[tuple[str, int]]:
+        answer = await self.request("list_buckets", "GET", "", "")
+        found = []
+        for element in ET.fromstring(answer.body).iter():
+            if element.tag.rpartition("}")[2] == "Bucket":
+                values = {child.tag.rpartition("}")[2]: child.text or "" for child in element}
+                found.append((values["Name"], _iso_ns(values["CreationDate"])))
+        return found
+
+    async def create_bucket(self, name: str, **members: Any) -> None:
+        await self.request("other", "PUT", name, "")
+
+    async def delete_bucket(self, name: str) -> None:
+        await self.request("other", "DELETE", name, "")
+
+    async def aclose(self) -> None:
+        self.wires.close()
 
     async def request(
         self, verb: str, method: str, bucket: str, key: str, *, query: Mapping[str, str] = {}, headers: Mapping[str, str] = {},
@@ -130,7 +161,8 @@ class S3Account:
         while True:
             attempt += 1
             sent = {"host": self.wires.netloc, **extra, **{n: v.encode("utf-8").decode("latin-1") if not v.isascii() else v for n, v in headers.items()}}
-            self.signer.sign(method, path, text, sent, payload)
+            if self.signer is not None:
+                self.signer.sign(method, path, text, sent, payload)
             if method in ("PUT", "POST"):
                 sent["content-length"] = str(length)
             head = f"{method} {path}{'?' + text if text else ''} HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in sent.items()) + "\r\n"
@@ -172,9 +204,6 @@ def _hash(name: str, body: Body) -> str:
     return digest.hexdigest()
 
 
-_BY_STATUS = {400: "InvalidRequest", 403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed", 409: "Conflict409", 412: "PreconditionFailed", 416: "InvalidRange", 501: "NotImplemented", 503: "SlowDown"}
-
-
 def _error(answer: Answer, verb: str, key: str) -> StoreError:
     code = message = ""
     if answer.body:
@@ -188,7 +217,9 @@ def _error(answer: Answer, verb: str, key: str) -> StoreError:
                     message = element.text or ""
         except ET.ParseError:
             pass
-    code = code or _BY_STATUS.get(answer.status, "InternalError")
+    if answer.status == 403 and "object lock" in message:
+        code = "ObjectLocked"
+    code = code or BY_STATUS.get(answer.status, "InternalError")
     return StoreError(code, status=answer.status, message=message, operation=verb, key=key, headers=answer.headers)
 
 
@@ -359,6 +390,9 @@ class S3Store:
         return {}
 
     async def put_acl(self, key: str, acl: str | Mapping[str, Any], *, version_id: str = "") -> None: ...
+
+    async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
+        raise StoreError("NotImplemented", operation=operation)
 
     async def usage(self) -> BucketUsage:
         answer = await self._do("head_bucket", "HEAD", "")

@@ -13,7 +13,7 @@ import pytest
 
 from zosfs.config import Options
 from zosfs.config_values import OptionError
-from zosfs.mount import helper
+from zosfs.mount import mount8
 from zosfs.mount.install import HELPERS, install, uninstall, unit_text, wrapper_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 
 def mount(*argv: str) -> int:
-    return helper.main(["/sbin/mount.fuse.zosfs", *argv])
+    return mount8.main(["/sbin/mount.fuse.zosfs", *argv])
 
 
 def test_a_line_as_mount8_makes_it(started: Started) -> None:
@@ -108,13 +108,13 @@ def test_wrong_lines_exit_1(started: Started, argv: tuple[str, ...]) -> None:
 
 
 def test_umounts_line() -> None:
-    line = helper.parse(["/mnt/x", "-n", "-l", "-f", "-v"])
+    line = mount8.parse(["/mnt/x", "-n", "-l", "-f", "-v"])
     assert (line.operands, line.flags) == (["/mnt/x"], {"n", "l", "f", "v"})
     with pytest.raises(OptionError):
-        helper.parse(["-q"])
-    assert helper.main(["/sbin/umount.zosfs", "/proc/nothing-here"]) == 32
-    assert helper.main(["/sbin/umount.zosfs"]) == 1
-    assert helper.main(["other"]) == 1
+        mount8.parse(["-q"])
+    assert mount8.main(["/sbin/umount.zosfs", "/proc/nothing-here"]) == 32
+    assert mount8.main(["/sbin/umount.zosfs"]) == 1
+    assert mount8.main(["other"]) == 1
 
 
 def test_install_and_uninstall_below_a_root(tmp_path: Path) -> None:

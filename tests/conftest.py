@@ -1,0 +1,38 @@
+"""The real servers, started once a run on free ports of the loopback interface (or given, already running, by their URLs)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.rgw import Rgw
+from tests.servers.server import Server
+from tests.servers.weed import Weed
+
+
+@pytest.fixture(scope="session")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Ceph RADOS gateway; ZOSFS_TEST_RGW names a running one (keys zosak, zossk)."""
+    given = os.environ.get("ZOSFS_TEST_RGW")
+    if given:
+        yield Server(given, "zosak", "zossk", "rgw", conf=os.environ.get("ZOSFS_TEST_RGW_CONF", ""))
+        return
+    # unix socket paths are short: not below pytest's own long directories
+    running = Rgw(Path("/tmp") / f"zosfs-rgw-{os.getpid()}")
+    yield running.server
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Server]:
+    """A SeaweedFS; ZOSFS_TEST_WEED names a running one."""
+    given = os.environ.get("ZOSFS_TEST_WEED")
+    if given:
+        yield Server(given, "zosak", "zossk", "weed")
+        return
+    running = Weed(Path("/tmp") / f"zosfs-weed-{os.getpid()}")
+    yield running.server
+    running.stop()

@@ -1,0 +1,244 @@
+"""What each action may cost in requests and bytes, counted by the daemon: the table of docs/architecture.md, a test a row.
+
+Every test has a mount of its own, so that nothing is warm but what the row says.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount
+from tests.fs.running import noise, run
+
+MIB = 1 << 20
+Mounting = Callable[..., Mount]
+
+
+def put_many(s3: Any, bucket: str, keys: list[str], body: bytes = b"x") -> None:
+    """Make the objects, eight at a time."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=body), keys))
+
+
+def put_large(s3: Any, bucket: str, key: str, mebibytes: int) -> None:
+    """Make one object of that size; byte n of it is noise."""
+    s3.put_object(Bucket=bucket, Key=key, Body=noise(MIB) * mebibytes)
+
+
+def cold_read(path: Path, offset: int, size: int) -> bytes:
+    """Read without the kernel reading ahead."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        return os.pread(fd, size, offset)
+    finally:
+        os.close(fd)
+
+
+def test_ls_of_a_directory_without_posix(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:04}" for n in range(1100)])
+    living = mount(posix=False)
+    os.stat(living.path / "d")
+    with living.requests() as spent:
+        assert run("ls", "-l", living.path / "d").count("\n") == 1101
+    assert spent.get("list", 0) <= 2
+    assert sum(spent.values()) == spent.get("list", 0), spent
+
+
+def test_ls_with_posix_attributes_asks_each_entry_once_and_remembers(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:04}" for n in range(120)])
+    living = mount()
+    os.stat(living.path / "d")
+    with living.requests() as spent:
+        run("ls", "-l", living.path / "d")
+    assert spent.get("list", 0) <= 1
+    assert spent.get("head", 0) <= 120
+    assert set(spent) <= {"list", "head"}
+    with living.requests() as spent:
+        run("ls", "-l", living.path / "d")
+    assert spent == {}
+    living.again()
+    os.stat(living.path / "d")
+    with living.requests() as spent:
+        run("ls", "-l", living.path / "d")
+    assert spent.get("head", 0) <= 2, "attributes are remembered across mounts"
+
+
+def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"t/a{a}/b{b:02}/c/f{n}" for a in range(5) for b in range(15) for n in range(15)])
+    living = mount(posix=False)
+    with living.requests() as spent:
+        assert run("find", living.path, "-type", "f").count("\n") == 5 * 15 * 15
+    assert spent["list"] <= 2 + 6, "a walk is recognised within a few directories"
+    assert set(spent) == {"list"}
+
+
+def test_a_missing_name_in_a_listed_directory(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n}" for n in range(10)])
+    living = mount()
+    os.listdir(living.path / "d")
+    with living.requests() as spent:
+        for n in range(50):
+            assert not (living.path / "d" / f"missing{n}").exists()
+    assert spent == {}
+
+
+def test_reading_a_small_listed_file(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n}" for n in range(10)], b"small")
+    living = mount()
+    run("ls", "-l", living.path / "d")
+    with living.requests() as spent:
+        for n in range(10):
+            assert (living.path / "d" / f"f{n}").read_bytes() == b"small"
+    assert spent == {"get": 10}
+
+
+def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 64)
+    living = mount()
+    (living.path / "large").stat()
+    with living.moved() as growth:
+        cold_read(living.path / "large", 0, 4096)
+    assert growth["requests_get"] == 1
+    assert growth["bytes_received"] <= MIB + 65536
+    with living.moved() as growth, (living.path / "large").open("rb", buffering=0) as f:
+        while f.read(MIB):
+            pass
+    assert growth["requests_get"] <= 64
+    assert growth["bytes_received"] <= 66 * MIB
+    assert growth["requests_head"] == 0
+
+
+def test_random_reads_fetch_what_is_needed(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 128)
+    living = mount()
+    (living.path / "large").stat()
+    rng = random.Random(1)
+    block = noise(MIB)
+    with living.moved() as growth:
+        fd = os.open(living.path / "large", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        for _ in range(30):
+            at = rng.randrange(128 * MIB // 4096) * 4096
+            assert os.pread(fd, 4096, at) == block[at % MIB : at % MIB + 4096]
+        os.close(fd)
+    assert growth["requests_get"] <= 30
+    assert growth["bytes_received"] <= 30 * 128 * 1024
+
+
+def test_a_small_new_file_is_one_put(mount: Mounting, bucket: str) -> None:
+    living = mount()
+    os.listdir(living.path)
+    with living.requests() as spent:
+        (living.path / "new").write_bytes(b"content")
+    assert spent == {"put": 1}
+
+
+def test_attributes_of_a_fresh_file_ride_on_its_put(mount: Mounting, bucket: str) -> None:
+    living = mount()
+    os.listdir(living.path)
+    with living.requests() as spent, (living.path / "new").open("wb") as f:
+        f.write(b"content")
+        os.fchmod(f.fileno(), 0o600)
+        os.fchown(f.fileno(), 1, 2)
+        os.utime(f.fileno(), (1, 2))
+    assert spent == {"put": 1}
+
+
+def test_appending_sends_only_the_new_bytes(mount: Mounting, bucket: str, server: Any) -> None:
+    living = mount()
+    os.listdir(living.path)
+    path = living.path / "log"
+    for n in range(3):
+        with path.open("ab") as f:
+            f.write(noise(200_000, n))
+    with living.moved() as growth, path.open("ab") as f:
+        f.write(b"one more line\n")
+    living.again()
+    assert path.read_bytes() == b"".join(noise(200_000, n) for n in range(3)) + b"one more line\n"
+    if server.kind == "rgw":
+        assert growth["requests_append"] <= 1
+        assert sum(n for name, n in growth.items() if name.startswith("requests_")) <= 2
+        assert growth["bytes_sent"] <= 1000
+
+
+def test_appending_with_changed_attributes_costs_nothing_extra(mount: Mounting, bucket: str, server: Any) -> None:
+    if server.kind != "rgw":
+        pytest.skip("SeaweedFS has no append")
+    living = mount()
+    os.listdir(living.path)
+    path = living.path / "log"
+    with path.open("ab") as f:
+        f.write(b"first\n")
+    with living.requests() as spent, path.open("ab") as f:
+        f.write(b"second\n")
+        os.fchmod(f.fileno(), 0o600)
+    living.again()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == b"first\nsecond\n"
+    assert spent == {"append": 1}
+
+
+def test_appending_to_a_large_file_does_not_send_it_again(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 24)
+    living = mount()
+    (living.path / "large").stat()
+    with living.moved() as growth, (living.path / "large").open("ab") as f:
+        f.write(b"tail")
+    assert growth["bytes_sent"] + growth["bytes_received"] <= 6 * MIB
+    got = s3.get_object(Bucket=bucket, Key="large")["Body"].read()
+    assert got == noise(MIB) * 24 + b"tail"
+
+
+def test_an_edit_inside_a_large_file_sends_little(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 96)
+    living = mount()
+    (living.path / "large").stat()
+    with living.moved() as growth, (living.path / "large").open("r+b") as f:
+        f.seek(41 * MIB + 12345)
+        f.write(bytes(MIB))
+    assert growth["bytes_sent"] + growth["bytes_received"] <= 16 * MIB
+    want = bytearray(noise(MIB) * 96)
+    want[41 * MIB + 12345 : 42 * MIB + 12345] = bytes(MIB)
+    assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == want
+
+
+def test_renaming_a_file(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "old", 20)
+    living = mount()
+    run("ls", "-l", living.path)
+    with living.requests() as spent:
+        os.rename(living.path / "old", living.path / "new")
+    assert spent.get("copy") == 1
+    assert spent.get("delete", 0) + spent.get("delete_many", 0) == 1
+    assert sum(spent.values()) <= 3, spent
+
+
+def test_renaming_a_directory(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"old/{n % 3}/f{n}" for n in range(90)])
+    living = mount()
+    run("find", living.path)
+    with living.requests() as spent:
+        os.rename(living.path / "old", living.path / "new")
+    assert 90 <= spent["copy"] <= 95
+    assert spent.get("delete", 0) + spent.get("delete_many", 0) <= 2
+    assert sum(n for verb, n in spent.items() if verb not in ("copy", "delete", "delete_many")) <= 3, spent
+    assert run("find", living.path / "new", "-type", "f").count("\n") == 90
+
+
+def test_removing_a_tree(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:03}" for n in range(150)])
+    living = mount()
+    run("ls", "-l", living.path / "d")
+    with living.requests() as spent:
+        run("rm", "-r", living.path / "d")
+    living.stop()
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    assert spent.get("delete", 0) + spent.get("delete_many", 0) <= 150 + 1

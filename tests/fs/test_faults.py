@@ -1,0 +1,226 @@
+"""Things go wrong between the mount and the server, or on the local disk: what the caller gets, and that the mount lives on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount, wait_for
+from tests.fs.running import noise, refused
+from tests.proxy import Proxy, answer
+
+MIB = 1 << 20
+HASTY = {"connect_timeout": 1, "read_timeout": 2, "retries": 2, "retry_timeout": 5}
+Mounting = Callable[..., Mount]
+
+
+@pytest.fixture
+def proxy(server: Any) -> Iterator[Proxy]:
+    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
+    with Proxy(server.url) as living:
+        yield living
+
+
+def within(seconds: float, call: Callable[..., Any], *args: Any) -> Any:
+    """Call and check that it took no longer."""
+    start = time.monotonic()
+    try:
+        return call(*args)
+    finally:
+        assert time.monotonic() - start < seconds
+
+
+def read_all(path: Path) -> bytes:
+    """The whole file through a fresh handle."""
+    return path.read_bytes()
+
+
+def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: Any) -> None:
+    old, new = b"old!" * (12 * MIB), b"new!" * (12 * MIB)
+    s3.put_object(Bucket=bucket, Key="f", Body=old)
+    living = mount(read_ahead="1M")
+    stale = False
+    with (living.path / "f").open("rb", buffering=0) as f:
+        assert f.read(4096) == old[:4096]
+        s3.put_object(Bucket=bucket, Key="f", Body=new)
+        at = 40 * MIB
+        while at < len(old):
+            try:
+                piece = os.pread(f.fileno(), 64 * 1024, at)
+            except OSError as error:
+                stale = error.errno == errno.ESTALE
+                break
+            assert piece == old[at : at + len(piece)]
+            at += len(piece)
+    assert stale
+    assert read_all(living.path / "f") == new
+
+
+def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 48)
+    living = mount(url=proxy.url, read_ahead="1M", **HASTY)
+    living.forgive("")
+    with (living.path / "f").open("rb", buffering=0) as f:
+        assert len(f.read(4096)) == 4096
+        for trouble in ("gone", "stalled"):
+            setattr(proxy, trouble, True)
+            proxy.reset_all()
+            far = (40 if trouble == "gone" else 44) * MIB
+            within(40, refused, (errno.EIO, errno.ETIMEDOUT), os.pread, f.fileno(), 4096, far)
+            setattr(proxy, trouble, False)
+            at = 20 * MIB
+            wait_for(lambda at=at, f=f: len(os.pread(f.fileno(), 4096, at)) == 4096, 20, "reading to work again")
+    assert read_all(living.path / "f") == noise(MIB) * 48
+    assert "Traceback" not in living.log()
+
+
+def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(url=proxy.url, **HASTY)
+    living.forgive("")
+    os.listdir(living.path)
+    for n, trouble in enumerate(("gone", "stalled")):
+        path = living.path / f"f{n}"
+        fd = os.open(path, os.O_CREAT | os.O_RDWR)
+        os.write(fd, noise(300_000, n))
+        setattr(proxy, trouble, True)
+        proxy.reset_all()
+        within(60, refused, (errno.EIO, errno.ETIMEDOUT), os.fsync, fd)
+        assert os.pread(fd, 300_000, 0) == noise(300_000, n), "what was written is still there"
+        setattr(proxy, trouble, False)
+        within(30, os.fsync, fd)
+        os.close(fd)
+        assert s3.get_object(Bucket=bucket, Key=f"f{n}")["Body"].read() == noise(300_000, n)
+    (living.path / "after").write_text("alive")
+    assert s3.get_object(Bucket=bucket, Key="after")["Body"].read() == b"alive"
+    assert "Traceback" not in living.log()
+
+
+def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    living = mount(url=proxy.url, **HASTY)
+    living.forgive("")
+    os.listdir(living.path)
+    fd = os.open(living.path / "f", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"precious")
+    proxy.gone = True
+    proxy.reset_all()
+    refused((errno.EIO, errno.ETIMEDOUT), os.close, fd)
+    proxy.gone = False
+    with (living.path / "f").open("r+b") as f:
+        assert f.read() == b"precious"
+        os.fsync(f.fileno())
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
+
+
+def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 24)
+    living = mount(url=proxy.url, retries=20)
+    (living.path / "f").stat()
+    proxy.cut_after = 3 * MIB
+    with living.moved() as growth:
+        assert read_all(living.path / "f") == noise(MIB) * 24
+    assert growth["retries"] > 0
+
+
+def test_a_busy_server_is_asked_again(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(url=proxy.url)
+    os.listdir(living.path)
+    refusals = iter([answer(503, "SlowDown"), answer(500, "InternalError"), answer(503, "ServiceUnavailable")])
+    proxy.intercept = lambda method, target: next(refusals, None) if method == "PUT" else None
+    with living.moved() as growth:
+        (living.path / "f").write_text("arrived")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"arrived"
+    assert growth["retries"] >= 3
+
+
+def test_one_forbidden_key(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    for name in ("allowed", "forbidden"):
+        s3.put_object(Bucket=bucket, Key=name, Body=name.encode())
+
+    def forbid(method: str, target: str) -> bytes | None:
+        return answer(403, "AccessDenied", "Forbidden") if "/forbidden" in target and method in ("GET", "PUT") else None
+
+    proxy.intercept = forbid
+    living = mount(url=proxy.url)
+    living.forgive("forbidden")
+    assert sorted(os.listdir(living.path)) == ["allowed", "forbidden"]
+    refused(errno.EACCES, read_all, living.path / "forbidden")
+    assert read_all(living.path / "allowed") == b"allowed"
+
+    def write() -> None:
+        with (living.path / "forbidden").open("wb", buffering=0) as f:
+            f.write(b"x")
+            os.fsync(f.fileno())
+
+    refused(errno.EACCES, write)
+    proxy.intercept = None
+    assert s3.get_object(Bucket=bucket, Key="forbidden")["Body"].read() == b"forbidden"
+
+
+def test_the_cache_disk_is_full(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(disk)], check=True)
+    try:
+        living = mount(url=proxy.url, cache_dir=disk, cache_size="64M", free_space=0)
+        living.forgive("")
+        (living.path / "before").write_bytes(noise(MIB) * 3)
+
+        def backwards() -> None:
+            # from the end to the beginning, so that nothing can leave the disk before the file is whole
+            with (living.path / "large").open("wb", buffering=0) as f:
+                for n in reversed(range(40)):
+                    f.seek(n * MIB)
+                    f.write(noise(MIB))
+
+        refused(errno.ENOSPC, backwards)
+        (living.path / "large").unlink()
+        assert read_all(living.path / "before") == noise(MIB) * 3
+        (living.path / "after").write_bytes(noise(MIB, 2))
+        assert s3.get_object(Bucket=bucket, Key="after")["Body"].read() == noise(MIB, 2)
+        assert s3.get_object(Bucket=bucket, Key="before")["Body"].read() == noise(MIB) * 3
+        living.finish()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_killed_after_fsync(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount()
+    with (living.path / "closed").open("wb") as f:
+        f.write(b"closed")
+    with (living.path / "synced").open("wb", buffering=0) as f:
+        f.write(noise(200_000))
+        os.fsync(f.fileno())
+        f.write(b"not promised")
+        living.kill()
+        with pytest.raises(OSError, match=r"connected|aborted"):
+            os.fsync(f.fileno())
+        refused((errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), os.write, f.fileno(), b"x")
+        try:
+            f.close()
+        except OSError:
+            pass
+    living.start()
+    assert read_all(living.path / "closed") == b"closed"
+    assert read_all(living.path / "synced")[:200_000] == noise(200_000)
+
+
+def test_a_replaced_object_is_not_overwritten(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"base")
+    living = mount()
+    living.forgive("")
+    fd = os.open(living.path / "f", os.O_RDWR)
+    os.pwrite(fd, b"mine", 0)
+    s3.put_object(Bucket=bucket, Key="f", Body=b"theirs")
+    refused(errno.ESTALE, os.fsync, fd)
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"theirs"
+    refused(errno.ESTALE, os.close, fd)
+    assert "Traceback" not in living.log()

@@ -1,0 +1,164 @@
+"""Attributes remembered across mounts: the HEADs that need not be sent again.
+
+Owns: ``attributes.sqlite`` in the cache directory. A row is found only with the very ETag, modification second and size that a listing
+shows; values are JSON. Everything here can be lost without harm: a damaged file is started anew, writes are batched and not
+fsynced. SQLite runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from zosfs.store.api import ObjectInfo
+from zosfs.threads import ThreadPool
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MOST_ROWS = 2_000_000
+BATCH = 512
+AT_ONCE = 500
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS attributes (
+    id BLOB PRIMARY KEY,        -- hash of bucket and key
+    etag TEXT NOT NULL,
+    modified INTEGER NOT NULL,  -- seconds since the epoch
+    size INTEGER NOT NULL,
+    facts TEXT NOT NULL         -- JSON: metadata, content type, kept headers, object type
+) WITHOUT ROWID
+"""
+
+KEPT_HEADERS = (
+    "content-encoding", "content-disposition", "content-language", "cache-control", "expires", "x-amz-tagging-count",
+    "x-amz-restore", "x-amz-website-redirect-location", "x-rgw-next-append-position",
+)  # fmt: skip
+
+
+def _identity(bucket: str, key: str) -> bytes:
+    return hashlib.blake2b(f"{bucket}\n{key}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class AttributeCache:
+    """What HEADs said, by bucket, key, ETag, modification second and size."""
+
+    def __init__(self, directory: Path, name: str = "attributes") -> None:
+        self._path = directory / f"{name}.sqlite"
+        self._db: sqlite3.Connection | None = None
+        self._thread = ThreadPool("attributes", 1)
+        self._fresh: dict[bytes, tuple[str, int, int, str]] = {}
+        self._writing = False
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            try:
+                self._db = self._connect()
+            except sqlite3.DatabaseError as exc:
+                log.warning("%s is damaged (%s): starting anew", self._path, exc)
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                self._db = self._connect()
+        return self._db
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, FORMAT):
+            db.execute("DROP TABLE IF EXISTS attributes")
+        db.execute(SCHEMA)
+        db.execute(f"PRAGMA user_version={FORMAT}")
+        return db
+
+    async def get_many(self, bucket: str, listed: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+        """Those of *listed* that are remembered, with metadata, by key."""
+        wanted = {_identity(bucket, info.key): info for info in listed}
+        rows = {identity: self._fresh[identity] for identity in wanted if identity in self._fresh}
+        asked = [identity for identity in wanted if identity not in rows]
+        if asked:
+            try:
+                rows.update(await self._thread.run(self._select, asked))
+            except sqlite3.Error as exc:
+                log.warning("%s cannot be read: %s", self._path, exc)
+        found = {}
+        for identity, (etag, modified, size, facts) in rows.items():
+            info = wanted[identity]
+            if (etag, modified, size) == (info.etag, info.modified_ns // 10**9, info.size):
+                found[info.key] = _with_facts(info, facts)
+        return found
+
+    def _select(self, identities: list[bytes]) -> dict[bytes, tuple[str, int, int, str]]:
+        rows: dict[bytes, tuple[str, int, int, str]] = {}
+        for start in range(0, len(identities), AT_ONCE):
+            some = identities[start : start + AT_ONCE]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT id, etag, modified, size, facts FROM attributes WHERE id IN ({marks})"  # marks are only "?"
+            rows.update({row[0]: (row[1], row[2], row[3], row[4]) for row in self._open().execute(query, some)})
+        return rows
+
+    def put(self, bucket: str, info: ObjectInfo) -> None:
+        """Remember *info* (of a HEAD); written out in batches."""
+        facts = json.dumps(
+            {
+                "metadata": dict(info.metadata or {}), "content_type": info.content_type, "object_type": info.object_type,
+                "headers": {name: info.headers[name] for name in KEPT_HEADERS if name in info.headers},
+            }
+        )  # fmt: skip
+        self._fresh[_identity(bucket, info.key)] = (info.etag, info.modified_ns // 10**9, info.size, facts)
+
+    async def keep_writing(self, pause: float = 2.0) -> None:
+        """Write out what was put, every *pause* seconds; never returns."""
+        while True:
+            await trio.sleep(pause)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write out what was put so far."""
+        if not self._fresh:
+            return
+        fresh, self._fresh = self._fresh, {}
+        try:
+            await self._thread.run(self._insert, fresh)
+        except sqlite3.Error as exc:
+            log.warning("%s cannot be written: %s", self._path, exc)
+
+    def _insert(self, fresh: dict[bytes, tuple[str, int, int, str]]) -> None:
+        db = self._open()
+        db.execute("BEGIN")
+        try:
+            rows = [(identity, *row) for identity, row in fresh.items()]
+            db.executemany("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?, ?, ?)", rows)
+            (count,) = db.execute("SELECT COUNT(*) FROM attributes").fetchone() if len(fresh) > BATCH else (0,)
+            if count > MOST_ROWS:
+                db.execute("DELETE FROM attributes WHERE id IN (SELECT id FROM attributes LIMIT ?)", (MOST_ROWS // 10,))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+    async def aclose(self) -> None:
+        """Write out and close."""
+        await self.write()
+        if self._db is not None:
+            await self._thread.run(self._db.close)
+            self._db = None
+        self._thread.close()
+
+
+def _with_facts(listed: ObjectInfo, facts: str) -> ObjectInfo:
+    kept = json.loads(facts)
+    return ObjectInfo(
+        key=listed.key, size=listed.size, etag=listed.etag, modified_ns=listed.modified_ns, storage_class=listed.storage_class,
+        object_type=listed.object_type or kept["object_type"], version_id=listed.version_id,
+        content_type=kept["content_type"], metadata=kept["metadata"], headers=kept["headers"],
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""Inodes and their table: numbers, lookup counts, and where each one hangs in the tree.
+
+Owns: inode numbers and the kernel's lookup counts. A number is never used twice in a mount; it is a hash of bucket and key, so that
+git and rsync see the same numbers after a remount. Must not know: requests, listings' freshness, open files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from zosfs.store.api import ObjectInfo, Store
+from zosfs.tree.attributes import Attributes
+
+if TYPE_CHECKING:
+    from zosfs.tree.directory import Directory
+
+ROOT = 1
+
+
+class Volume:
+    """One bucket, or what lies below *prefix* ("" or ending in a slash) of it. *content* belongs to fs/."""
+
+    __slots__ = ("content", "name", "prefix", "store")
+
+    def __init__(self, store: Store, prefix: str, name: str) -> None:
+        self.store = store
+        self.prefix = prefix
+        self.name = name
+        self.content: Any = None
+
+
+class Inode:
+    """A file or directory that the kernel, a listing or an open file knows.
+
+    *info* is what the store said of the object, *attributes* what stat shows; *known* tells whether they come from the object
+    or are guessed from a listing. *fresh_until* and *checked_at* are trio times. *pending*: not in the store yet. *marker*: whether
+    a directory has its `dir/` object (None: not known). *pins*: reasons besides the kernel to keep it. *file* and *entry* belong to fs/.
+    """
+
+    __slots__ = (
+        "attributes", "checked_at", "directory", "entry", "file", "fresh_until", "info", "is_dir", "known", "lookups", "marker",
+        "name", "number", "parent", "part", "pending", "pins", "stamp", "unlinked", "volume",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
+    ) -> None:
+        self.number = number
+        self.parent = parent
+        self.name = name
+        self.part = part
+        self.is_dir = is_dir
+        self.volume = volume
+        self.attributes = attributes
+        self.info: ObjectInfo | None = None
+        self.directory: Directory | None = None
+        self.known = False
+        self.fresh_until = 0.0
+        self.checked_at = float("-inf")
+        self.lookups = 0
+        self.pins = 0
+        self.stamp = 0
+        self.pending = False
+        self.unlinked = False
+        self.marker: bool | None = None
+        self.file: Any = None
+        self.entry: Any = None
+
+    def __repr__(self) -> str:
+        return f"Inode({self.number}, {self.path()!r})"
+
+    @property
+    def store(self) -> Store:
+        """The bucket that it lies in."""
+        assert self.volume is not None
+        return self.volume.store
+
+    @property
+    def key(self) -> str:
+        """The object's key: a directory's ends in a slash; the top of a volume is its prefix."""
+        parts: list[str] = []
+        inode: Inode = self
+        while inode.parent is not None and inode.parent.volume is inode.volume:
+            parts.append(inode.part)
+            inode = inode.parent
+        assert inode.volume is not None
+        parts.append("")
+        parts.reverse()
+        text = "/".join(parts[1:])
+        return inode.volume.prefix + (text + "/" if self.is_dir and len(parts) > 1 else text)
+
+    @property
+    def top(self) -> bool:
+        """Whether it is the top of a volume, which has no object of its own to keep attributes in."""
+        return self.parent is None or self.parent.volume is not self.volume
+
+    def path(self) -> bytes:
+        """The path from the mount point, without a leading slash."""
+        names: list[bytes] = []
+        inode: Inode = self
+        while inode.parent is not None:
+            names.append(inode.name)
+            inode = inode.parent
+        return b"/".join(reversed(names))
+
+    def is_below(self, directory: Inode) -> bool:
+        """Whether *directory* is this inode or one of its ancestors."""
+        inode: Inode | None = self
+        while inode is not None:
+            if inode is directory:
+                return True
+            inode = inode.parent
+        return False
+
+    @property
+    def dirty(self) -> bool:
+        """Whether this host knows better than the store: remote facts must not overwrite it."""
+        return self.pending or (self.file is not None and self.file.dirty)
+
+
+class InodeTable:
+    """All inodes by number."""
+
+    def __init__(self) -> None:
+        self._inodes: dict[int, Inode] = {}
+        self._used: set[int] = {0, ROOT}
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def get(self, number: int) -> Inode:
+        """KeyError for a number that is not known (any more)."""
+        return self._inodes[number]
+
+    def allocate(
+        self, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
+    ) -> Inode:
+        """A new inode with a number that was never used in this mount."""
+        if parent is None:
+            number = ROOT
+        else:
+            bucket = volume.name if volume is not None else ""
+            # the parent's number stands for its key, so that this costs the same at any depth
+            seed = f"{bucket}\n{parent.number}\n{part}{'/' if is_dir else ''}".encode("utf-8", "surrogatepass")
+            number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 1
+            while number in self._used:
+                number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
+        self._used.add(number)
+        inode = Inode(number, parent, name, part, is_dir, volume, attributes)
+        self._inodes[number] = inode
+        return inode
+
+    def keep(self, inode: Inode) -> None:
+        """The kernel refers to *inode*: it stays until it is discarded."""
+        self._inodes[inode.number] = inode
+
+    def discard(self, inode: Inode) -> None:
+        """Drop an inode that nobody refers to."""
+        self._inodes.pop(inode.number, None)

@@ -1,0 +1,349 @@
+"""Listing directories: pages from the store become names in the tree, and stream to whoever reads the directory.
+
+Owns: the loads under way (one a directory, however many ask) and which directories' names are kept in memory. A directory of a
+million keys gives its first names after the first page. May use: the store through the inodes. Must not know: the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cachetools
+import trio
+
+from zosfs.errors import StoreError
+from zosfs.store.api import ListPage, ObjectInfo
+from zosfs.tree.attributes import Attributes
+from zosfs.tree.inodes import Inode, Volume
+from zosfs.tree.names import file_beside_directory, part_to_name
+from zosfs.tree.walk import Walks
+
+if TYPE_CHECKING:
+    from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+KEPT_ENTRIES = 1_000_000
+"""Names kept in memory over all directories; the least recently listed directories that nobody uses are dropped beyond."""
+
+SYMLINK_MAX = 4096
+"""An object larger than this is surely no symbolic link (PATH_MAX), and an empty one may be a FIFO: types in between need a HEAD."""
+
+
+class _Kept(cachetools.LRUCache[int, Inode]):
+    """Listed directories by inode number, measured by their names."""
+
+    def __init__(self) -> None:
+        super().__init__(KEPT_ENTRIES, getsizeof=lambda inode: 1 + len(inode.directory.children) if inode.directory else 1)
+
+    def popitem(self) -> tuple[int, Inode]:
+        number, inode = super().popitem()
+        directory = inode.directory
+        if directory is not None and directory.loading is None:
+            directory.complete_until = float("-inf")
+            for name, child in list(directory.children.items()):
+                busy = child.lookups > 0 or child.pins or child.dirty
+                if not busy and not (child.directory is not None and child.directory.children):
+                    del directory.children[name]
+        return number, inode
+
+
+class Load:
+    """One listing of one directory under way."""
+
+    __slots__ = ("done", "entries", "failure", "first", "onward", "progress", "readers", "seen")
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[bytes, Inode]] = []
+        self.seen: set[bytes] = set()
+        self.done = False
+        self.failure: OSError | None = None
+        self.progress = trio.Event()
+        self.first = trio.Event()  # the first page is applied
+        self.readers = 0  # who wants all pages
+        self.onward = trio.Event()
+
+    def advance(self) -> None:
+        """There is something new to see."""
+        self.progress.set()
+        self.progress = trio.Event()
+
+
+class Listing:
+    """The names of a directory for one opendir, in a stable order with cookies from 1."""
+
+    def __init__(self, loader: Loader, directory: Inode) -> None:
+        self._loader = loader
+        self._directory = directory
+        self._entries: Sequence[tuple[bytes, Inode]] = ()
+        self._load: Load | None = None
+        self._begun = False
+
+    async def batch(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
+        """Up to *limit* entries behind cookie *after* (0: from the start, seen anew), [] at the end. Raises StoreError."""
+        if after == 0 or not self._begun:
+            self._begun = True
+            self._load, self._entries = self._loader.read(self._directory)
+        load = self._load
+        if load is not None:
+            load.readers += 1
+            load.onward.set()
+            try:
+                while len(load.entries) <= after and not load.done:
+                    await load.progress.wait()
+            finally:
+                load.readers -= 1
+            if load.failure is not None and len(load.entries) <= after:
+                raise load.failure
+            self._entries = load.entries
+        batch: list[tuple[int, bytes, Inode]] = []
+        for index in range(after, len(self._entries)):
+            if len(batch) >= limit:
+                break
+            name, inode = self._entries[index]
+            if not inode.unlinked:
+                batch.append((index + 1, name, inode))
+        if not batch and after < len(self._entries):
+            return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
+        return batch
+
+
+class Loader:
+    """Loads directories for a Tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._kept = _Kept()
+        self._walks = Walks(tree, self)
+
+    # -- who asks ---------------------------------------------------------------------------------------------------
+
+    def read(self, inode: Inode) -> tuple[Load | None, Sequence[tuple[bytes, Inode]]]:
+        """The entries of a directory: a snapshot when they are fresh, else a load that goes on filling them in."""
+        directory = self._tree.directory(inode)
+        if directory.complete():
+            self._kept[inode.number] = inode
+            return None, [(name, child) for name, child in directory.children.items()]
+        return self._start(inode), ()
+
+    def _start(self, inode: Inode) -> Load:
+        directory = self._tree.directory(inode)
+        load = directory.loading
+        if not isinstance(load, Load):
+            load = Load()
+            directory.loading = load
+            self._tree.nursery.start_soon(self._run, inode, load)
+        return load
+
+    async def first_page(self, inode: Inode, name: bytes) -> None:
+        """Make the directory listed if one page does it; a larger one is marked huge."""
+        load = self._start(inode)
+        await load.first.wait()
+        if load.failure is not None:
+            raise load.failure
+
+    async def load_buckets(self, root: Inode) -> None:
+        """List the account's buckets into the root."""
+        load = self._start(root)
+        while not load.done:
+            await load.progress.wait()
+        if load.failure is not None:
+            raise load.failure
+
+    # -- loading ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, inode: Inode, load: Load) -> None:
+        directory = self._tree.directory(inode)
+        started, sequence = trio.current_time(), self._tree.sequence
+        whole = False
+        try:
+            if inode.volume is None:
+                await self._buckets(inode, load)
+                whole = True
+            elif self._walks.recognises(inode) and await self._walks.load(inode, load):
+                pass
+            else:
+                whole = await self._pages(inode, load)
+        except OSError as exc:
+            load.failure = exc
+        except Exception:
+            log.exception("listing %s failed unexpectedly", inode)
+            load.failure = StoreError("BadAnswer", operation="list", key=inode.path().decode("utf-8", "replace"))
+        finally:
+            if directory.loading is load:
+                directory.loading = None
+            if whole:
+                self.finish(inode, load.seen, started, sequence)
+            if not directory.asking:
+                directory.changes.clear()
+            load.done = True
+            load.first.set()
+            load.advance()
+
+    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> None:
+        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone."""
+        tree = self._tree
+        directory = tree.directory(inode)
+        for name in [name for name in directory.children if name not in seen]:
+            if not directory.newer_than(name, sequence):
+                tree.vanished(inode, name)
+        for name, child in list(directory.children.items()):
+            plain = part_to_name(child.part)
+            if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
+                del directory.children[name]
+                child.name = plain
+                directory.children[plain] = child
+        directory.complete_until = started + tree.options.metadata_ttl
+        directory.huge = directory.huge and len(directory.children) >= PAGE
+        self._kept[inode.number] = inode
+
+    async def _buckets(self, root: Inode, load: Load) -> None:
+        tree = self._tree
+        directory = tree.directory(root)
+        for name, created in await tree.account.list_buckets():
+            shown = name.encode()
+            child = directory.children.get(shown)
+            if child is None:
+                defaults = tree.defaults
+                child = tree.new_inode(
+                    root, shown, name, True,
+                    Attributes(stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, 0, created, created, created),
+                )  # fmt: skip
+                child.volume = Volume(tree.account.bucket(name), "", name)
+                child.known = child.marker = True
+                directory.children[shown] = child
+            child.fresh_until = trio.current_time() + tree.options.metadata_ttl
+            load.seen.add(shown)
+            load.entries.append((shown, child))
+
+    async def _pages(self, inode: Inode, load: Load) -> bool:
+        """Apply page after page; False when only the first was wanted and there are more."""
+        store, prefix = inode.store, inode.key
+        directory = self._tree.directory(inode)
+        marker = ""
+        while True:
+            sequence = self._tree.sequence
+            page = await store.list_page(prefix, delimiter="/", marker=marker)
+            await self._apply(inode, prefix, page, load, sequence)
+            marker = page.next_marker
+            load.advance()
+            if not marker:
+                return True
+            directory.huge = True
+            load.first.set()
+            if not load.readers:
+                # nobody reads on for now: a reader between two batches comes back within a moment
+                with trio.move_on_after(1.0):
+                    load.onward = trio.Event()
+                    await load.onward.wait()
+                if not load.readers and not load.onward.is_set():
+                    return False
+
+    async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
+        tree = self._tree
+        directory = tree.directory(inode)
+        skip = len(prefix)
+        known = await self.remembered(inode, page.objects)
+        fresh: list[tuple[bytes, Inode]] = []
+        objects = iter(page.objects)
+        prefixes = iter(page.prefixes)
+        info = next(objects, None)
+        below = next(prefixes, None)
+        while info is not None or below is not None:
+            if below is None or (info is not None and info.key.encode() < below.encode()):
+                assert info is not None
+                if info.key == prefix:
+                    self.marker(inode, info)
+                if info.key != prefix or info.size > 0:
+                    # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                    self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
+                info = next(objects, None)
+            else:
+                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
+                below = next(prefixes, None)
+        if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
+            inode.marker = False
+        await self.sweep_unsure([child for _, child in fresh])
+        load.entries.extend((child.name, child) for _, child in fresh if directory.children.get(child.name) is child)
+
+    async def sweep_unsure(self, children: Sequence[Inode]) -> None:
+        """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
+        if not self._tree.options.posix:
+            return
+        unsure = [child for child in children if not child.known and not child.is_dir and child.attributes.size <= SYMLINK_MAX]
+        if unsure:
+            try:
+                await self._tree.head_all(unsure)
+            except OSError as exc:
+                log.info("attributes of some names stay guessed: %s", exc)
+
+    async def remembered_keys(self, top: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+        """What the attribute cache has of *objects* anywhere below *top*, by key."""
+        cache = self._tree.cache
+        return await cache.get_many(top.store.bucket, objects) if cache is not None and objects else {}
+
+    async def remembered(self, inode: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+        """What the attribute cache has of those objects of one directory that are not known yet, by key."""
+        cache = self._tree.cache
+        if cache is None or not objects:
+            return {}
+        children = self._tree.directory(inode).children
+        skip = len(inode.key)
+        unknown = []
+        for info in objects:
+            child = children.get(part_to_name(info.key[skip:]))
+            if child is None or not child.known:
+                unknown.append(info)
+        return await cache.get_many(inode.store.bucket, unknown) if unknown else {}
+
+    def marker(self, inode: Inode, info: ObjectInfo) -> None:
+        """The listing of a directory shows its own object: whether its attributes are still what we know."""
+        inode.marker = True
+        if inode.top or inode.dirty:
+            return
+        tree = self._tree
+        before = inode.info
+        tree.learn(inode, info)
+        if before is not inode.info and inode.info is info and tree.options.posix:
+            inode.known = False
+
+    def place(
+        self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, seen: set[bytes] | None, sequence: int,
+        fresh: list[tuple[bytes, Inode]],
+    ) -> Inode:  # fmt: skip
+        """Hang what a listing says of one part into *inode*; adds it to *seen* and *fresh*, and returns its inode.
+
+        The listing was asked for at the tree's *sequence*: names changed here since are left as they are.
+        """
+        tree = self._tree
+        directory = tree.directory(inode)
+        name = part_to_name(part)
+        other = directory.children.get(name)
+        if other is not None and other.is_dir != is_dir and not other.dirty:
+            if not is_dir:
+                name = file_beside_directory(part)
+            elif seen is not None and name in seen:
+                # the file came first: the directory takes the plain name
+                beside = file_beside_directory(part)
+                del directory.children[name]
+                other.name = beside
+                directory.children[beside] = other
+                seen.add(beside)
+        if seen is not None:
+            seen.add(name)
+        if directory.newer_than(name, sequence):
+            child = directory.children.get(name)
+            if child is not None:
+                fresh.append((name, child))
+                return child
+            # removed here meanwhile: a stand-in that hangs nowhere takes what lies below
+            gone = tree.new_inode(inode, name, part, is_dir)
+            gone.unlinked = True
+            return gone
+        child = tree.settle(inode, name, part, is_dir, info)
+        fresh.append((name, child))
+        return child
