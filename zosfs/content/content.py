@@ -21,11 +21,7 @@ from zosfs.content.chunks import ChunkCache
 from zosfs.content.journal import CONFLICT, FAILED, PROMISED, Journal, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
-<<<<<<< HEAD
 from zosfs.content.reader import Reader, Readers
-=======
-from zosfs.content.reader import Reader
->>>>>>> main
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
