@@ -86,6 +86,7 @@ class Writer:
         end = offset + len(data)
         self.delivered = None
         await self.staged.write(offset, data)
+        self.delivered = None  # again: a delivery may have ended meanwhile
         self.size = max(self.size, end)
         self._changed = True
         self._generation += 1
