@@ -1,7 +1,7 @@
 """What is inside the files of one bucket: readers, writers, the journal, the disk they use.
 
-Owns: the staged files, the journal and the chunk cache of one bucket, and which keys are being delivered. May use: store/ and the other
-modules here. Must not know: names, inodes, the kernel.
+Owns: the staged files, the journal and the chunk cache of one bucket, and which keys are being delivered. May use: store/ and the
+other modules here. Must not know: names, inodes, the kernel.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 import trio
 
 from zosfs.config import Options
+from zosfs.content.chunks import ChunkCache
 from zosfs.content.journal import CONFLICT, FAILED, PROMISED, Journal, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
-from zosfs.content.reader import Reader
+from zosfs.content.reader import Reader, Readers
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -56,6 +57,10 @@ class Content:
         self._threads = ThreadPool("disk", 8)
         self._journal_thread = ThreadPool("journal", 1)
         self._disk = DiskBudget(self._directory, options.cache_size, options.free_space, counters)
+        self.chunks = ChunkCache(
+            cache_dir / "chunks", options.cache_size, options.free_space, counters, elsewhere=lambda: self._disk.used
+        )
+        self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self._busy: dict[str, trio.Lock] = {}
         self._records: dict[str, Record] = {}
 
@@ -72,6 +77,8 @@ class Content:
         await self._journal_thread.run(self._journal.open)
         records = await self._journal_thread.run(self._journal.all)
         self._records = {record.id: record for record in records}
+        await self.chunks.start(self.nursery)
+        self._disk.evict = self.chunks.evict
         for stray in self._staged.iterdir():
             if stray.name not in self._records:
                 stray.unlink()  # never promised: the program that wrote it got no answer
@@ -102,11 +109,11 @@ class Content:
 
     def reader(self, info: ObjectInfo) -> Reader:
         """A reader pinned to the version *info*."""
-        return Reader(self.store, info, self.memory, self.counters, self.nursery, self.options)
+        return self._readers.reader(info)
 
     def cached(self, info: ObjectInfo) -> bool:
         """Whether bytes of this version could come from the local disk."""
-        return False
+        return self.chunks.has_any(info)
 
     async def writer(
         self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False
@@ -176,8 +183,11 @@ class Content:
             await self._forget(record.id)
 
     async def retire(self, writer: Writer) -> None:
-        """A writer is done with its staged file: the journal may still need it."""
-        writer.staged.close(remove=writer.record not in self._records)
+        """A writer is done with its staged file: the journal may still need it, or it becomes the cached version."""
+        needed = writer.record in self._records
+        if writer.delivered is not None and not needed and not writer.dirty:
+            await self.chunks.adopt(writer.staged.path, writer.delivered, writer.staged.present)
+        writer.staged.close(remove=not needed)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -189,6 +199,8 @@ class Content:
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""
+        self._readers.close()
+        await self.chunks.aclose()
         await self._journal_thread.run(self._journal.close)
         self._threads.close()
         self._journal_thread.close()

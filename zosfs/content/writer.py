@@ -58,6 +58,7 @@ class Writer:
         self._stream: StreamingUpload | None = None
         self._frontier = 0
         self.record = ""  # the journal's id of this writer's entry
+        self.delivered: ObjectInfo | None = None  # the version that the staged bytes are equal to, if any
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -83,7 +84,9 @@ class Writer:
         if append:
             offset = self.size
         end = offset + len(data)
+        self.delivered = None
         await self.staged.write(offset, data)
+        self.delivered = None  # again: a delivery may have ended meanwhile
         self.size = max(self.size, end)
         self._changed = True
         self._generation += 1
@@ -134,6 +137,7 @@ class Writer:
 
     async def truncate(self, size: int) -> None:
         """Set the file's size."""
+        self.delivered = None
         if self._stream is not None and size < self.size:
             await self._abandon_stream()
         await self.staged.truncate(size)
@@ -201,6 +205,7 @@ class Writer:
             raise
         if info is not None:
             await self._rebase(info, size)
+            self.delivered = info if generation == self._generation and info.size == size else None
         if generation == self._generation and self.record:
             await self._content.forget_record(self)
         if info is not None:
@@ -285,6 +290,7 @@ class Writer:
     async def renamed(self, key: str) -> None:
         """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged."""
         self.key = key
+        self.delivered = None
         if self.base is not None:
             self.base = dataclasses.replace(self.base, key=key)
         if self._reader is not None:
@@ -296,10 +302,12 @@ class Writer:
         """A new file took the name of the object *info*: it replaces that one and no other."""
         self.base = info
         self._kept = 0
+        self.delivered = None
 
     async def discard(self) -> None:
         """Nothing of this will be sent any more."""
         self._changed = False
+        self.delivered = None
         self.staged.dirty.clear()
         await self._abandon_stream()
         if self.record:
