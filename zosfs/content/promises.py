@@ -176,6 +176,14 @@ class Promises:
         """The upload was completed or aborted."""
         await self._apply(remove_upload(upload_id))
 
+    async def open_uploads(self) -> list[Upload]:
+        """The uploads that are noted as under way."""
+        return await self._thread.run(self._journal.uploads)
+
+    async def settled(self) -> None:
+        """Wait until the changes made so far are on the disk."""
+        await self._apply()
+
     async def note_deletion(self, key: str, etag: str) -> None:
         """The object of *etag* at *key* was unlinked and goes when its last user closes it: at the latest in the next run."""
         await self._apply(put_deletion(Deletion(key, etag)))
