@@ -7,6 +7,9 @@ The server takes an append only at the object's length, so an append is a compar
 wins. What remains is the answer that got lost. An append can only have landed at the position that it was sent to, so the
 object tells: by its length and chained ETag or, when others appended behind it, by the bytes at that position. (One hole is
 left: another host's append of exactly the same bytes at exactly the same position cannot be told from ours.)
+
+Only the first append is different: on Ceph 16 those that find no object do not exclude each other, all are acknowledged and
+the last one stays. So an object is created empty, appended to, and looked at; what a slower creation wiped out is appended again.
 """
 
 from __future__ import annotations
@@ -122,6 +125,8 @@ async def append(
     Raises ``ObjectNotAppendable`` when the object must be rewritten instead (nothing was appended), ``Conflict`` when it is
     gone, and what the store raises; after an ambiguous error the next call must say *doubtful*.
     """
+    if not state.etag and body_length(body):
+        return await _create(store, key, body, headers, doubtful=doubtful, patience=patience)
     foreign = False
     tries = 0
     pause = 0.05
@@ -182,6 +187,27 @@ async def append(
                 raise StoreError("Conflict", operation="append", key=key) from failure
         await trio.sleep(pause * random.uniform(0.5, 1))
         pause = min(pause * 2, 5.0)
+
+
+async def _create(
+    store: Store, key: str, body: Body, headers: ObjectHeaders, *, doubtful: bool, patience: float
+) -> Appended:
+    """The first append to an object that was missing when its file was opened."""
+    foreign = False
+    for _ in range(_TRIES):
+        found = await look(store, key) if doubtful else None
+        if found is not None and await holds(store, key, 0, body, found) == body_length(body):
+            return Appended(found, found.size != body_length(body))
+        made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
+        done = await append(store, key, made.state, body, headers, appending=True, patience=patience)
+        foreign = foreign or made.foreign or done.foreign
+        position = done.info.size - body_length(body)
+        found = await look(store, key)
+        if found is not None and found.etag == done.info.etag:
+            return Appended(found, foreign or position > 0)
+        if found is not None and await holds(store, key, position, body, found) == body_length(body):
+            return Appended(found, True)
+    raise StoreError("Conflict", operation="append", key=key, message="others went on creating it")
 
 
 async def set_headers_by_empty_append(
