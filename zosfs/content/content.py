@@ -21,13 +21,14 @@ import trio
 
 from zosfs.config import Options
 from zosfs.content.append import look
+from zosfs.content.chunks import ChunkCache
 from zosfs.content.delivery import abort
 from zosfs.content.etags import body_md5
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
-from zosfs.content.reader import Reader
+from zosfs.content.reader import Reader, Readers
 from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
@@ -83,6 +84,10 @@ class Content:
         self._staged = private_directory(cache_dir / "staged")
         self._disk = DiskBudget(self._directory, options.cache_size, options.free_space, counters)
         self._disk.evict = self._make_room
+        self.chunks = ChunkCache(
+            cache_dir / "chunks", options.cache_size, options.free_space, counters, elsewhere=lambda: self._disk.used
+        )
+        self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self._busy: dict[str, trio.Lock] = {}
         self._writers: dict[Writer, None] = {}
@@ -104,6 +109,7 @@ class Content:
         Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
         """
         uploads, deletions = await self.promises.open()
+        await self.chunks.start(self.nursery)
         for record in sorted(self.promises.records.values(), key=lambda record: record.changed):
             if record.state != CONFLICT:
                 self._revived[record.id] = self._revive(record)
@@ -226,11 +232,11 @@ class Content:
 
     def reader(self, info: ObjectInfo) -> Reader:
         """A reader pinned to the version *info*."""
-        return Reader(self.store, info, self.memory, self.counters, self.nursery, self.options)
+        return self._readers.reader(info)
 
     def cached(self, info: ObjectInfo) -> bool:
         """Whether bytes of this version could come from the local disk."""
-        return False
+        return self.chunks.has_any(info)
 
     def staged_file(self, name: str = "") -> StagedFile:
         """A staged file, empty until it is written or loaded; *name* is that of an earlier run's."""
@@ -245,8 +251,14 @@ class Content:
         return writer
 
     async def retire(self, writer: Writer) -> None:
-        """A writer is done with its staged file: the journal may still need it."""
+        """A writer is done with its staged file: the journal may still need it, or it becomes the cached version.
+
+        What was staged in memory is not cached: that would cost more than fetching it again.
+        """
         self._writers.pop(writer, None)
+        staged = writer.staged
+        if writer.delivered is not None and writer.record is None and not writer.dirty and staged.image is None:
+            await self.chunks.adopt(staged.path, writer.delivered, staged.present)
         self.promises.leave(writer.staged)
 
     @contextlib.asynccontextmanager
@@ -266,8 +278,8 @@ class Content:
             pass
 
     async def _make_room(self, n: int) -> int:
-        """Free staged bytes that the store has; and have promised files delivered before their time."""
-        freed = 0
+        """Free cached bytes, then staged ones that the store has; and have promised files delivered before their time."""
+        freed = await self.chunks.evict(n)
         for writer in list(self._writers):
             if freed >= n:
                 return freed
@@ -371,6 +383,8 @@ class Content:
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""
+        self._readers.close()
+        await self.chunks.aclose()
         await self.promises.aclose()
         self.threads.close()
 

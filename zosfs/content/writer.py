@@ -88,6 +88,8 @@ class Writer:
         self._doubtful = False
         self._timed = False
         self._precious = False
+        self.delivered: ObjectInfo | None = None
+        """The version that the staged bytes are equal to, if any."""
         self.unlinked = False
         """Whether the name is gone: nothing is delivered any more, and the local bytes may be the only ones."""
 
@@ -146,6 +148,7 @@ class Writer:
         self.size = max(self.size, end)
         self._changed = True
         self._generation += 1
+        self.delivered = None
         if self._stream is not None:
             self._stream.rewritten(offset, end)
         if not self._kept and not self.appending:
@@ -206,6 +209,7 @@ class Writer:
             self.size = size
             self._changed = True
             self._generation += 1
+            self.delivered = None
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -370,13 +374,16 @@ class Writer:
         self._kept_after = size
         try:
             info = await self._send_or_rebase(dirty, size, kept, generation)
-        except BaseException:
+        except BaseException as exc:
+            # a request that got no good answer may still have been applied
+            self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
             self._changed = True
             dirty.truncate(self._kept_after)
             staged.dirty = dirty.union(staged.dirty)
             raise
         if info is not None:
             await self._rebase(info, size)
+            self.delivered = info if generation == self._generation and info.size == size else None
             self._suspects.clear()
             self._doubtful = False
         record, self.record = self.record, None
@@ -468,7 +475,6 @@ class Writer:
             if upload is not None:
                 await self._content.upload_ended(upload.upload_id)
         elif exc.ambiguous:
-            self._doubtful = True
             if isinstance(steps, Put):
                 body = self.staged.lend(0, size)
                 try:
@@ -582,6 +588,7 @@ class Writer:
             await self._abandon_stream()
             await self._drop_upload()
             self.key = key
+            self.delivered = None
             if self.base is not None:
                 self.base = dataclasses.replace(self.base, key=key)
             self._close_reader()
@@ -590,6 +597,7 @@ class Writer:
         """A new file took the name of the object *info*: it replaces that one and no other."""
         self.base = info
         self._kept = 0
+        self.delivered = None
         self._generation += 1
         if self.record is not None:
             self._content.nursery.start_soon(self._promise_again)
@@ -604,6 +612,7 @@ class Writer:
         """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""
         async with self._delivering:
             self._changed = False
+            self.delivered = None
             self.staged.dirty.clear()
             await self._abandon_stream()
             await self._drop_upload()
