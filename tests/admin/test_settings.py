@@ -95,7 +95,7 @@ def test_object_lock_in_a_bucket_made_for_it(on_rgw: Callable[..., Any], rgw: Se
         await settings.unset(store, "object-lock")
         assert await settings.document(store, "object-lock") == {"ObjectLockEnabled": "Enabled"}
 
-    for name in fresh(client(rgw), ObjectLockEnabledForBucket=True):
+    for name in fresh(client(rgw), ObjectLockEnabledForBucket=True):  # noqa: B007  # work() uses it
         on_rgw(work)
 
 

@@ -425,6 +425,10 @@ class S3Store:
     async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
         return await self.account.rare.call(operation, bucket=self.bucket, **members)
 
+    async def presign(self, operation: str, key: str, seconds: int, *, v2: bool = False, **members: Any) -> str:
+        """A URL that does *operation* ("get_object", "put_object") on *key* for whoever has it; nothing is sent."""
+        return await self.account.rare.presign(operation, seconds, v2=v2, bucket=self.bucket, Key=key, **members)
+
     async def usage(self) -> BucketUsage:
         answer = await self._do("head_bucket", "HEAD", "")
 
