@@ -162,7 +162,8 @@ def test_storage_class_in_place(account: Callable[..., Any], server: Server, buc
         try:
             await _set(store, "k", "storage-class", "STANDARD_IA")
         except StoreError as exc:  # this gateway has one class only
-            assert exc.errno == errno.EINVAL
+            if exc.errno != errno.EINVAL:
+                raise
         after = await store.head("k")
         assert (after.metadata or {})["mode"] == "33188"
         assert after.content_type == "text/x-try"
