@@ -114,7 +114,8 @@ def test_usage_and_restore(zosfs: Command, rgw: Server, rgw_bucket: str) -> None
 
 
 def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
-    for words in (("versions", "/nowhere/at/all"), ("usage", "--url", "http://127.0.0.1:9", "--retries", "0"), ("bucket", "get", rgw_bucket)):
+    nobody = ("usage", "--url", "http://127.0.0.1:9", "--retries", "0")
+    for words in (("versions", "/nowhere/at/all"), nobody, ("bucket", "get", rgw_bucket)):
         assert len(zosfs(*words, status=1).stderr.splitlines()) == 1
 
 
