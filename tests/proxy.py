@@ -46,6 +46,7 @@ class Proxy:
         self.intercept: Callable[[str, str], bytes | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self._listen_port = port
+        self._connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
@@ -74,9 +75,14 @@ class Proxy:
         self._ready.set()
         await self._end.wait()
         server.close()
-        self._reset_all()
+        for _ in range(200):
+            self._reset_all()
+            if not self._connections:
+                break
+            await asyncio.sleep(0.01)
 
     async def _connection(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        self._connections += 1
         self._writers.add(client_out)
         server_out: asyncio.StreamWriter | None = None
         try:
@@ -95,6 +101,7 @@ class Proxy:
         except OSError:
             pass
         finally:
+            self._connections -= 1
             for writer in (client_out, server_out):
                 if writer is not None:
                     self._writers.discard(writer)

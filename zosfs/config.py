@@ -79,7 +79,7 @@ class Options:
 
     # freshness
     metadata_ttl: float = option(60.0, "how long names and attributes are trusted without asking", group="freshness", kind="duration", aliases=("stat_cache_expire", "dir_cache_time", "attr_cache", "attr_timeout"))
-    open_ttl: float = option(1.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
+    open_ttl: float = option(0.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
     negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing", group="freshness", kind="duration")
 
     # memory and disk

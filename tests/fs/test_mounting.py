@@ -140,10 +140,11 @@ def test_mount_point_busy(mount: Callable[..., Mount], bucket: str, tmp_path: Pa
     assert os.listdir(living.path) == []
 
 
-def test_fuse_missing(point: Path, tmp_path: Path, rgw: Any, request: pytest.FixtureRequest) -> None:
-    empty = tmp_path / "dev"
-    empty.touch()
-    prefix = ("unshare", "-m", "sh", "-c", f'mount --bind {empty} /dev/fuse && exec "$@"', "sh")
+def test_fuse_missing(point: Path, tmp_path: Path, rgw: Any) -> None:
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    hide = f'cp -a /dev/null /dev/zero /dev/urandom {devices} && mount --bind {devices} /dev && exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-c", hide, "sh")
     fails("any", point, options(tmp_path, rgw), says="fuse", prefix=prefix)
 
 

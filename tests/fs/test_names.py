@@ -31,10 +31,10 @@ def test_names_go_to_the_store_and_come_back(place: Path, shared: Mount, shared_
         keys |= {item["Key"] for item in page.get("Contents", [])}
     if not any("%" in key for key in keys):  # some versions of boto3 decode, some do not
         assert {f"{place.name}/{name}" for name in NAMES} <= keys
-    for name in NAMES:
-        (place / name).rename(place / (name[:-1] + "z"))
-    for name in NAMES:
-        os.unlink(place / (name[:-1] + "z"))
+    for n, name in enumerate(NAMES):
+        (place / name).rename(place / f"{name[:60]} {n}")
+    for n, name in enumerate(NAMES):
+        os.unlink(place / f"{name[:60]} {n}")
     assert os.listdir(place) == []
 
 
@@ -96,7 +96,7 @@ def test_keys_that_are_no_names_are_shown_and_can_be_read_and_deleted(
     contents = []
     for directory, _, files in os.walk(living.path):
         contents.extend((Path(directory) / name).read_bytes() for name in files)
-    assert sorted(contents) == sorted(body for key, body in put.items() if not key.endswith("/") or key.endswith("//"))
+    assert sorted(contents) == sorted(put.values())
     for directory, directories, files in os.walk(living.path, topdown=False):
         for name in files:
             (Path(directory) / name).unlink()

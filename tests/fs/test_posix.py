@@ -285,7 +285,7 @@ def test_special_files(place: Path) -> None:
     assert stat.S_ISSOCK((place / "socket").lstat().st_mode)
 
 
-def test_attributes_survive_a_remount(mount: Any, bucket: str) -> None:
+def test_attributes_survive_a_remount(mount: Any, bucket: str, server: Any) -> None:
     living: Mount = mount()
     f, d, link = living.path / "f", living.path / "d", living.path / "l"
     f.write_text("text")
@@ -299,6 +299,8 @@ def test_attributes_survive_a_remount(mount: Any, bucket: str) -> None:
     before = [path.lstat() for path in (f, d, link)]
     living.again()
     for path, old in zip((f, d, link), before, strict=True):
+        if path == d and server.kind == "weed":
+            continue  # SeaweedFS keeps no metadata with the objects of directories
         new = path.lstat()
         for field in ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
             assert getattr(new, field) == getattr(old, field), (path.name, field)
@@ -394,8 +396,11 @@ def test_extended_attributes(place: Path, shared_bucket: str, s3: Any) -> None:
     os.removexattr(path, "user.zos.meta.colour")
     assert "colour" not in s3.head_object(Bucket=shared_bucket, Key=f"{place.name}/f.txt")["Metadata"]
     refused(errno.ENODATA, os.getxattr, path, "user.zos.meta.colour")
-    assert "user.zos.etag" in os.listxattr(path)
     os.getxattr(path, "user.zos.storage-class")
+    refused(errno.EPERM, os.setxattr, path, "user.zos.etag", b"x")
+    # what cp -a or rsync -X could not set on the copy is not listed
+    os.setxattr(path, "user.zos.meta.shape", b"round")
+    assert os.listxattr(path) == ["user.zos.meta.shape"]
 
 
 def test_foreign_extended_attributes(place: Path) -> None:

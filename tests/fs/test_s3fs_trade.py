@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 
 from tests.fs.mounting import Mount, is_mounted, passwd_file, wait_for
 from tests.fs.running import facts, plant, run
+
+DIRECTORY = re.compile(r" 4\d{4} \d+:\d+ ")
 
 pytestmark = pytest.mark.skipif(not shutil.which("s3fs"), reason="Debian's s3fs is not installed")
 
@@ -41,17 +44,26 @@ def s3fs(tmp_path: Path, bucket: str, server: Any) -> Iterator[Callable[[], Path
         daemon.wait(30)
 
 
-def test_s3fs_reads_what_zosfs_wrote(mount: Callable[..., Mount], s3fs: Callable[[], Path], tmp_path: Path) -> None:
+def traded(root: Path, server: Any) -> list[str]:
+    """What both tools must agree about; on SeaweedFS not directories, with whose objects it keeps no metadata."""
+    lines = facts(root)
+    return lines if server.kind == "rgw" else [line for line in lines if not DIRECTORY.search(line)]
+
+
+def test_s3fs_reads_what_zosfs_wrote(
+    mount: Callable[..., Mount], s3fs: Callable[[], Path], tmp_path: Path, server: Any
+) -> None:
     source = plant(tmp_path / "source", 15)
     living = mount()
     run("cp", "-a", source, living.path / "t")
     os.chown(living.path / "t" / "empty", 1000, 1001)
     os.setxattr(living.path / "t" / "empty", "user.word", b"value")
     os.mkfifo(living.path / "t" / "fifo")
-    want = facts(living.path)
+    living.again()  # that a directory's entries changed is not stored with it
+    want = traded(living.path, server)
     living.stop()
     there = s3fs()
-    assert facts(there) == want
+    assert traded(there, server) == want
     assert os.getxattr(there / "t" / "empty", "user.word") == b"value"
 
 
@@ -64,7 +76,7 @@ def test_zosfs_reads_what_s3fs_wrote(
     run("cp", "-a", source, there / "t", ok=(0,) if server.kind == "rgw" else (0, 1))
     os.chown(there / "t" / "empty", 1000, 1001)
     os.setxattr(there / "t" / "empty", "user.word", b"value")
-    want = facts(there)
+    want = traded(there, server)
     living = mount()
-    assert facts(living.path) == want
+    assert traded(living.path, server) == want
     assert os.getxattr(living.path / "t" / "empty", "user.word") == b"value"

@@ -15,12 +15,12 @@ from zosfs.mount.refusal import Refusal, line_of, root_cause
 def test_mountinfo_is_read_with_its_escapes() -> None:
     text = (
         "21 28 0:19 / /sys rw,nosuid - sysfs sysfs rw\n"
-        "36 35 0:58 / /mnt/a\\040b\\134 rw,nosuid shared:1 master:2 - fuse.zosfs b\\040c:/\u65e5 rw,user_id=0\n"
+        "36 35 0:58 / /mnt/a\\040b\\134 rw,nosuid shared:1 master:2 - fuse.zosfs b\\040c:/\u65e5 rw,user_id=7,group_id=0\n"
         "broken\n"
     )
     assert parse_mountinfo(text) == [
         Mounted("/sys", "sysfs", "sysfs", "0:19"),
-        Mounted("/mnt/a b\\", "fuse.zosfs", "b c:/\u65e5", "0:58"),
+        Mounted("/mnt/a b\\", "fuse.zosfs", "b c:/\u65e5", "0:58", 7),
     ]
     assert mounted_on("/proc") is not None
 

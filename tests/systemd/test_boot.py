@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fs.conftest import client, delete_bucket
+from tests.proxy import Proxy
 from tests.systemd.container import Container, why_not
 from zosfs.mount.install import HELPERS, UNIT, WRAPPER, install
 
@@ -131,6 +132,25 @@ def test_the_unit_mounts_at_boot_heals_and_delivers_at_shutdown(boot: Boot, buck
     container.run("sh", "-c", f"echo last words > {MOUNTPOINT}/last")
     assert container.shut_down() < 60
     assert s3.get_object(Bucket=bucket, Key="last")["Body"].read() == b"last words\n"
+
+
+@pytest.mark.parametrize("way", ["fstab", "unit"])
+def test_a_shutdown_waits_for_a_slow_delivery(boot: Boot, bucket: str, s3: Any, rgw: Any, way: str) -> None:
+    with Proxy(rgw.url, rate=1.5e6) as proxy:
+        if way == "fstab":
+            line = f"{bucket}: {MOUNTPOINT} fuse.zosfs _netdev,writeback=1h,url={proxy.url} 0 0\n"
+            container = boot({"etc/fstab": line})
+        else:
+            container = boot(
+                {
+                    f"etc/zosfs/{bucket}.env": f"ZOSFS_WRITEBACK=1h\nZOSFS_MOUNTPOINT={MOUNTPOINT}\nZOSFS_URL={proxy.url}\n",
+                    "etc/systemd/system/zosfs@.service.d/short.conf": "[Service]\nTimeoutStopSec=1\n",
+                },
+                {f"etc/systemd/system/remote-fs.target.wants/zosfs@{bucket}.service": f"/{UNIT}"},
+            )
+        container.run("dd", "if=/dev/urandom", f"of={MOUNTPOINT}/large", "bs=1M", "count=8")
+        assert 3 < container.shut_down() < 90
+    assert s3.head_object(Bucket=bucket, Key="large")["ContentLength"] == 8 << 20
 
 
 def test_install_puts_links_where_mount8_looks(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
     from zosfs.store.connect import check, connect
 
     async def look() -> Finding:
-        account = await connect(options, Counters())
+        account = await connect(options, Counters(), source.bucket)
         try:
             with trio.fail_after(15):
                 await check(account, source.bucket)

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     if seconds < 1 or (seconds > LONGEST_V4 and not args.v2):
         say("--expires: 1 second to 7 days (604800 s); longer needs --v2")
         return 1
+    if args.v2:
+        args.pairs = [*args.pairs, ("sigv2", None)]
     if not place.key or (place.key.endswith("/") and not args.post and not args.html):
         say(f"{place} is no file")
         return 1
@@ -54,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
 
 async def _job(args: argparse.Namespace, place: Place, seconds: int, account: Any) -> int:
     if args.post or args.html:
-        form = await account.rare.presign_post(place.bucket, place.key, seconds, v2=args.v2)
+        form = await account.bucket(place.bucket).presign_post(place.key, seconds)
         print(page(form) if args.html else json.dumps(form, indent=1))
         return 0
     version = {"VersionId": args.version_id} if args.version_id else {}
     operation = "put_object" if args.put else "get_object"
-    print(await account.bucket(place.bucket).presign(operation, place.key, seconds, v2=args.v2, **version))
+    print(await account.bucket(place.bucket).presign(operation, place.key, seconds, version=2 if args.v2 else 4, **version))
     return 0
 
 

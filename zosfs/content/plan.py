@@ -5,9 +5,10 @@ Must not know: files, tasks, requests.
 
 The file that is planned for has *size* bytes. Each of them is one of three:
 - **dirty**: it is in the staged file and nowhere else;
-- **base**: not dirty and below ``min(size, base.size)``: equal to the base object's byte at the same offset;
-- **hole**: not dirty and at or above ``base.size``: zero, and the sparse staged file reads as zero there.
-Whoever shrinks a file and grows it again marks the part between as dirty, since those bytes are no longer the base's.
+- **base**: not dirty and below *kept*: equal to the base object's byte at the same offset;
+- **hole**: not dirty and at or above *kept*: zero, and the sparse staged file reads as zero there.
+*kept* is the least size that the file has had since it was opened on its base (0 with O_TRUNC): what was cut and grown
+again is no longer the base's.
 
 Fewest wire bytes come first, then fewest requests; with one exception: a file of moderate size goes up as one PUT, even if that
 costs up to one smallest part more than a multipart upload would, because a PUT can be conditional and atomic on servers
@@ -151,17 +152,19 @@ def plan(
     *,
     appending: bool,
     present: Ranges | None = None,
+    kept: int | None = None,
 ) -> Plan:
     """Decide how a file of *size* bytes with these *dirty* ranges gets into the store (the module says what a byte is).
 
-    *base* is None for a new file. *appending* says that the file was opened with O_APPEND: a new one then becomes an appendable
-    object where the server can. *present* are base ranges that the staged file has already and that
-    need no download. Nothing is planned for an unchanged file: attributes are the caller's business.
+    *base* is None for a new file. *appending* says that the file was opened with O_APPEND: a new one then becomes an
+    appendable object where the server can. *present* are base ranges that the staged file has already and that need no
+    download. *kept* is min(size, base.size) unless given. Nothing is planned for an unchanged file: attributes are the
+    caller's business.
     Raises StoreError ``EntityTooLarge`` (EFBIG) when no object can be as large.
     """
     if size > limits.max_object:
         raise StoreError("EntityTooLarge", operation="write", key=base.key if base else "")
-    kept = min(base.size, size) if base else 0
+    kept = min(base.size if base else 0, size, size if kept is None else kept)
     runs = _uploads(dirty, kept, size)
     if base is not None and size == base.size and not runs:
         return Nothing()
@@ -184,6 +187,14 @@ def plan(
     if len(parts) == 1 and isinstance(parts[0], UploadRange) and size <= limits.max_put:
         return whole
     return pieces
+
+
+def only_grown(base: Base | None, dirty: Ranges, size: int, kept: int) -> tuple[int, int] | None:
+    """The staged bytes ``[start, end)`` by which a file grew at its end, changed nowhere else; None when it did change."""
+    old = base.size if base else 0
+    if size <= old or kept != old or (dirty and dirty.start < old):
+        return None
+    return old, size
 
 
 def part_size_for(number: int, limits: Limits) -> int:

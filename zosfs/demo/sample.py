@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from zosfs.store.api import Account, ObjectHeaders
 
-BUCKET = "demo"
+BUCKET = "sample"
 LARGE = 64 << 20
 README = """This is a bucket, mounted as a directory by zosfs.
 

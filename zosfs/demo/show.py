@@ -32,7 +32,7 @@ WHAT_TO_TRY = """
     cat {directory}/readme.txt
     echo hello > {directory}/mine.txt
     cp -a /etc/default {directory}/
-    getfattr -d -m - {directory}/readme.txt
+    getfattr -n user.zos.etag {directory}/readme.txt
     zosfs stats {directory}
 
   The server answers at {url} (bucket {bucket}; credentials in {passwd}).
@@ -161,7 +161,7 @@ def _mounted(directory: Path, options: Options, home: Path) -> Iterator[subproce
     words = f"url={options.url},passwd_file={options.passwd_file},cache_dir={home / 'cache'},fsname=zosfs-demo"
     with (home / "mount.log").open("wb") as log:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "zosfs", BUCKET, str(directory), "-f", "-o", words],
+            [sys.executable, "-m", "zosfs", "mount", BUCKET, str(directory), "-f", "-o", words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pyfuse3
 import trio
 
@@ -9,14 +11,15 @@ from zosfs.config import Options
 from zosfs.store.api import BucketUsage
 from zosfs.tree.tree import Tree
 
+log = logging.getLogger(__name__)
+
 BLOCK = 4096
 UNTOLD_BYTES = 1 << 50
 UNTOLD_OBJECTS = 1 << 40
-FRESH_SECONDS = 10.0
 
 
 class Capacity:
-    """The numbers of df, asked for at most every FRESH_SECONDS."""
+    """The numbers of df, asked for once before the mount is live and then at most every metadata_ttl seconds."""
 
     def __init__(self, tree: Tree, options: Options) -> None:
         self._tree = tree
@@ -24,10 +27,18 @@ class Capacity:
         self._usage = BucketUsage()
         self._asked = float("-inf")
 
+    async def prime(self) -> None:
+        """Ask before anybody waits; a server that refuses HEAD bucket costs only the numbers."""
+        try:
+            await self.statfs()
+        except OSError as exc:
+            log.info("the bucket's usage is not known: %s", exc)
+            self._asked = trio.current_time()
+
     async def statfs(self) -> pyfuse3.StatvfsData:
         """Sizes in blocks of 4096 bytes; objects count as inodes."""
         volume = self._tree.root.volume
-        if volume is not None and trio.current_time() - self._asked > FRESH_SECONDS:
+        if volume is not None and trio.current_time() - self._asked > self._options.metadata_ttl:
             self._usage = await volume.store.usage()
             self._asked = trio.current_time()
         usage = self._usage

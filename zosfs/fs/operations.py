@@ -80,15 +80,6 @@ class Operations(pyfuse3.Operations):
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
 
-    async def drain(self) -> None:
-        """Deliver what open files and directories still owe, before the journals are drained."""
-        for file in self.files.undelivered():
-            try:
-                await self.files.deliver(file, close=True)
-            except OSError:
-                pass  # logged where it happened; the bytes stay in the journal
-        await self.directories.settle_markers()
-
     def _inode(self, number: int) -> Inode:
         try:
             return self.tree.get(number)

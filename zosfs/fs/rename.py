@@ -12,9 +12,11 @@ import trio
 
 from zosfs.config import Options
 from zosfs.errors import StoreError
+from zosfs.fs.change import unusual_acl
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
-from zosfs.store.api import ObjectInfo, Store
+from zosfs.fs.headers import of_object
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -82,6 +84,9 @@ class Renames:
                 else:
                     if writer is not None and writer.dirty:
                         await writer.deliver()
+                        file.attributes_changed = False
+                    elif file.attributes_changed:
+                        await self._files.deliver_attributes(file)
                     await file.content.settle(old_key)
                     await file.content.settle(new_key)
                     moved = await self._copy(source, file, new_key)
@@ -101,7 +106,10 @@ class Renames:
         info = source.info
         if info is None:
             info = await source.store.head(source.key)
+        grants = await unusual_acl(source.store, info.key) if self._options.keep_acl == "always" else None
         written = await source.store.copy(info.key, new_key, acl=self._options.acl, if_match=info.etag, size=info.size)
+        if grants is not None:
+            await source.store.put_acl(new_key, grants)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
             modified_ns=written.modified_ns or time.time_ns(),
@@ -139,7 +147,7 @@ class Renames:
                 if failures:
                     return
                 try:
-                    await store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
+                    await self._copy_one(store, info, key)
                     done.append(key)
                 except OSError as exc:
                     failures.append(exc)
@@ -152,6 +160,18 @@ class Renames:
             with trio.CancelScope(shield=True):
                 await self._delete_all(store, done)
             raise failures[0]
+
+    async def _copy_one(self, store: Store, info: ObjectInfo, key: str) -> None:
+        try:
+            await store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
+        except StoreError as exc:
+            if exc.errno != errno.ENOENT or info.size or not key.endswith("/"):
+                raise
+            # SeaweedFS copies no directory markers: write the same one anew
+            marker = await store.head(info.key)
+            described = of_object(marker, self._options)
+            again = ObjectHeaders(described.metadata, described.content_type, self._options.acl, extra=described.extra)
+            await store.put(key, (), again)
 
     async def _delete_all(self, store: Store, keys: list[str]) -> None:
         for start in range(0, len(keys), BATCH):

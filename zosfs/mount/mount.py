@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
-from zosfs.mount.life import Life, Progress
+from zosfs.mount.drain import drain
+from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
@@ -65,16 +67,16 @@ async def run(
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
         stack.push_async_callback(contents.aclose)
-        tree, volume = await _tree(options, source, account, counters, nursery, cache_dir)
+        cache = AttributeCache(cache_dir) if options.posix else None
+        if cache is not None:
+            stack.push_async_callback(cache.aclose)
+        tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
             await contents.of(volume)  # another mount on the same journal is told before anything is mounted
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
-
-        async def drain(progress: Progress) -> None:
-            await operations.drain()
-            await contents.drain(progress)
+        await operations.capacity.prime()
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")
@@ -87,9 +89,15 @@ async def run(
             log=log.where if log is not None else "", options=changed(options),
         )  # fmt: skip
         life = Life(
-            session, operations, drain, entry=entry, notifier=notifier or Notifier(), live=ready, reload=reload,
+            session,
+            operations,
+            partial(drain, operations, contents),
+            entry=entry,
+            notifier=notifier or Notifier(),
+            live=ready,
+            reload=reload,
             next_level=log.cycle if log is not None else lambda: None,
-        )  # fmt: skip
+        )
         return await life.run()
     raise AssertionError  # the stack swallows nothing
 
@@ -113,19 +121,26 @@ async def _reach(options: Options, source: Source, counters: Counters, stack: As
         raise Refusal("no endpoint is given: -o url=https://HOST, ZOSFS_URL, or url in a configuration file")
     where = f"{source.text} at {options.url}"
     try:
-        account = await connect(options, counters)
+        account = await connect(options, counters, source.bucket)
         stack.push_async_callback(account.aclose)
         with trio.fail_after(CHECK_PATIENCE):
             await check(account, source.bucket)
     except StoreError as error:
+        if error.code == "NoSuchKey":  # a listing never says so
+            raise Refusal(f"{where}: what answers there is no S3 server; check -o url=") from error
         raise Refusal(f"{where}: {error.row.text} ({error.message or error.code})") from error
     except trio.TooSlowError:
         raise Refusal(f"{where}: the endpoint gave no usable answer within {CHECK_PATIENCE:.0f} s") from None
     return account
 
 
-async def _tree(
-    options: Options, source: Source, account: Account, counters: Counters, nursery: trio.Nursery, cache_dir: Path
+def _tree(
+    options: Options,
+    source: Source,
+    account: Account,
+    counters: Counters,
+    nursery: trio.Nursery,
+    cache: AttributeCache | None,
 ) -> tuple[Tree, Volume | None]:
     umask = max(options.umask, 0)
     defaults = Defaults(
@@ -135,11 +150,8 @@ async def _tree(
         dir_mode=options.dir_mode & ~umask,
     )
     volume = None if source.account else Volume(account.bucket(source.bucket), source.prefix, source.bucket)
-    cache = AttributeCache(cache_dir) if options.posix else None
-    tree = Tree(
-        options, counters, nursery, defaults, cache, volume=volume, account=account if source.account else None
-    )  # fmt: skip
-    return tree, volume
+    everything = account if source.account else None
+    return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
 
 
 def _private(directory: Path) -> None:

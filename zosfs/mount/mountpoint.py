@@ -18,17 +18,19 @@ from pathlib import Path
 
 from zosfs.mount.refusal import USAGE, Refusal
 
+_USER = re.compile(r"(?:^|,)user_id=(\d+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One line of mountinfo: where, type, source as the kernel shows it, device MAJ:MIN."""
+    """One line of mountinfo: where, type, source as the kernel shows it, device MAJ:MIN, uid of the daemon (-1: not FUSE)."""
 
     mountpoint: str
     type: str
     source: str
     device: str
+    owner: int = -1
 
 
 def _plain(text: str) -> str:
@@ -43,7 +45,10 @@ def parse_mountinfo(text: str) -> list[Mounted]:
         words = line.split(" ")
         try:
             dash = words.index("-", 6)
-            found.append(Mounted(_plain(words[4]), words[dash + 1], _plain(words[dash + 2]), words[2]))
+            owner = _USER.search(words[dash + 3])
+            found.append(
+                Mounted(_plain(words[4]), words[dash + 1], _plain(words[dash + 2]), words[2], int(owner[1]) if owner else -1)
+            )
         except (ValueError, IndexError):
             continue
     return found
@@ -134,7 +139,11 @@ def _dead(path: str) -> bool:
 
 
 def _check_fuse() -> None:
-    if not os.path.exists("/dev/fuse"):
+    try:
+        device = stat.S_ISCHR(os.stat("/dev/fuse").st_mode)
+    except OSError:
+        device = False
+    if not device:
         raise Refusal("/dev/fuse is missing: load the kernel's module with `modprobe fuse` (in a container: --device /dev/fuse)")
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))

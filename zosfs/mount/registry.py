@@ -18,12 +18,15 @@ from typing import Any
 
 from zosfs import places
 
+_LARGEST = 1 << 16
+
 
 @dataclass(slots=True)
 class Entry:
     """One mount. *started* and *born* are seconds since the epoch and the kernel's clock ticks; *options* are those that differ
     from the defaults (none is a secret); *delivering* is (files, bytes) still to go while it ends, else None; *undelivered* says
-    why a mount ended with something left in its journal: its file then outlives it until someone has read it."""
+    why a mount ended with something left in its journal: its file then outlives it until someone has read it. *path* and *owner*
+    (uid) are those of the file that it was read from."""
 
     pid: int
     born: int
@@ -38,6 +41,7 @@ class Entry:
     delivering: tuple[int, int] | None = None
     undelivered: str = ""
     path: str = ""
+    owner: int = -1
 
     @property
     def alive(self) -> bool:
@@ -77,24 +81,42 @@ def write(entry: Entry, directory: Path | None = None) -> None:
 
 
 def remove(entry: Entry) -> None:
-    """Take *entry*'s file away; a missing one is no error."""
-    if entry.path:
+    """Take *entry*'s file away if it is this user's own; a missing one is no error."""
+    if entry.path and entry.owner in (-1, os.geteuid()):
         Path(entry.path).unlink(missing_ok=True)
 
 
+def _plain(value: Any) -> Any:
+    """*value*, a text without what would steer a terminal."""
+    return "".join(letter for letter in value if letter.isprintable()) if isinstance(value, str) else value
+
+
+def _files() -> list[Path]:
+    """The runtime files, own and others'; a directory that is a link is none of ours."""
+    return [
+        path
+        for directory in places.runtime_dirs()
+        if directory.is_dir() and not directory.is_symlink()
+        for path in sorted(directory.glob("*.json"))
+    ]
+
+
 def _load(path: Path) -> Entry | None:
+    """The entry in *path*, None for anything else. The file may be a user's and the reader root: it is trusted with nothing."""
     try:
-        with open(path, encoding="ascii") as file:
-            owner = os.fstat(file.fileno()).st_uid
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), encoding="ascii") as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode) or info.st_size > _LARGEST:
+                return None
             raw = json.load(file)
         known = {row.name for row in dataclasses.fields(Entry)}
-        entry = Entry(**{name: value for name, value in raw.items() if name in known})
+        entry = Entry(**{name: _plain(value) for name, value in raw.items() if name in known})
         # a user's file may speak of that user's processes only: root waits for whom it names
-        if owner != os.geteuid() and born(entry.pid) and os.stat(f"/proc/{entry.pid}").st_uid != owner:
+        if info.st_uid != os.geteuid() and born(entry.pid) and os.stat(f"/proc/{entry.pid}").st_uid != info.st_uid:
             return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    entry.path = str(path)
+    entry.path, entry.owner = str(path), info.st_uid
     if entry.delivering is not None:
         entry.delivering = (int(entry.delivering[0]), int(entry.delivering[1]))
     return entry
@@ -109,20 +131,21 @@ def forget_ended(source: str) -> None:
 
 def ended() -> list[Entry]:
     """The mounts that ended with something undelivered, as far as this user may know of them."""
-    loaded = [_load(path) for directory in places.runtime_dirs() for path in sorted(directory.glob("*.json"))]
+    loaded = [_load(path) for path in _files()]
     return [entry for entry in loaded if entry is not None and entry.undelivered and not entry.alive]
 
 
 def entries() -> list[Entry]:
-    """The mounts alive that this user may know of, oldest first. Files of dead processes are taken away where that is allowed."""
+    """The mounts alive that this user may know of, oldest first. This user's own files of dead processes are taken away."""
     found = []
-    for directory in places.runtime_dirs():
-        for path in sorted(directory.glob("*.json")):
-            entry = _load(path)
-            if entry is not None and entry.alive:
-                found.append(entry)
-            elif os.access(directory, os.W_OK) and (entry is None or not entry.undelivered):
-                path.unlink(missing_ok=True)
+    for path in _files():
+        entry = _load(path)
+        if entry is None:
+            continue
+        if entry.alive:
+            found.append(entry)
+        elif not entry.undelivered:
+            remove(entry)
     return sorted(found, key=lambda entry: entry.started)
 
 

@@ -37,7 +37,10 @@ _INIT_IN = struct.Struct("<IIII")
 _OUT_HEADER = struct.Struct("<IiQ")
 _INIT_OUT = struct.Struct("<IIIIHHIIHHI")
 
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_RDONLY, MS_NOATIME = 2, 4, 8, 1, 1024
+MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+KERNEL_FLAGS = {"noexec": 8, "sync": 16, "dirsync": 128, "noatime": 1024, "nodiratime": 2048}
+"""What mount(8) passes on and the kernel heeds for every file system (mount(2))."""
+
 MNT_DETACH = 2
 
 
@@ -114,6 +117,8 @@ class Session:
         if options.allow_other or options.allow_root:
             data += ",allow_other"
         flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if options.ro else 0)
+        for word in kernel_words(options):
+            flags |= KERNEL_FLAGS[word]
         done = _libc().mount(
             os.fsencode(options.fsname or self._source), os.fsencode(self._mountpoint), b"fuse.zosfs", flags, data.encode()
         )
@@ -128,6 +133,7 @@ class Session:
         ours, theirs = socket.socketpair()
         flags = ["fsname=" + escape(options.fsname or self._source), "subtype=zosfs", "default_permissions", "nosuid", "nodev"]
         flags += [name for name in ("allow_other", "allow_root", "ro") if getattr(options, name)]
+        flags += kernel_words(options)
         with ours, theirs:
             try:
                 run = subprocess.run(
@@ -216,6 +222,11 @@ class Session:
             return ctypes.get_errno() in (errno.EINVAL, errno.ENOENT)
         run = subprocess.run(["fusermount3", "-uqz" if lazy else "-uq", self._mountpoint], check=False)
         return run.returncode == 0
+
+
+def kernel_words(options: Options) -> list[str]:
+    """Those of the options' kernel flags that this module knows."""
+    return [word for word in options.kernel_flags.split(",") if word in KERNEL_FLAGS]
 
 
 def escape(value: str) -> str:

@@ -25,7 +25,9 @@ def umount(directory: str, *, lazy: bool = False, force: bool = False, wait: boo
     """
     path = real_path(directory)
     mount = mounted_on(path)
-    ending = registry.find(path)
+    # root waits for a user's process only when the kernel says that the mount is that user's
+    owner = mount.owner if mount is not None else os.geteuid()
+    ending = [entry for entry in registry.find(path) if entry.owner == owner]
     if mount is None and not ending:
         say(f"{path} is not mounted")
         return FAILED

@@ -1,121 +1,200 @@
-"""Access keys: where they come from, and that they stay secret.
+"""Where the keys come from: file, environment, profile; read again when they change, renewed when they are temporary.
 
-Sources, the first that has them: ``passwd_file``, the environment (AWS_*, the manuals' zosAk and zosSk, zosfs's own file variables),
-/etc/passwd-zosfs and ~/.passwd-zosfs, then botocore's chain (profiles of the AWS shared files, container and instance roles).
-A credentials file must not be readable by group or others.
+Owns: the credentials in use. May use: botocore's chain (shared files, instance roles, renewal). Never shows a secret.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from zosfs.config import Options
 from zosfs.errors import StoreError
+from zosfs.store.sigv4 import Credentials
+from zosfs.threads import ThreadPool
 
-log = logging.getLogger(__name__)
-
-ENVIRONMENT = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("zosAk", "zosSk"), ("AWSACCESSKEYID", "AWSSECRETACCESSKEY"))
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """One set of keys; nothing of it but the access key shows in its repr."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    token: str = field(default="", repr=False)
+ENVIRONMENT = (
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ("zosAk", "zosSk", ""),
+    ("AWSACCESSKEYID", "AWSSECRETACCESSKEY", "AWSSESSIONTOKEN"),
+)
+"""Variables of access key, secret key and token: botocore's, the manuals' and s3fs's."""
+CHECK_EVERY = 5.0
+"""Seconds for which a file is not looked at again."""
 
 
-def refuse(message: str) -> StoreError:
-    """A refusal that names what to do about the credentials."""
-    return StoreError("NoCredentials", message=message, operation="credentials")
+class Provider(Protocol):
+    """Gives the credentials for the next request."""
+
+    async def current(self) -> Credentials:
+        """The credentials to sign with now. Raises StoreError ``NoCredentials`` or ``BadCredentials``."""
+        ...
 
 
-def read_private(path: str) -> str:
-    """The text of a file that only its owner may read; StoreError otherwise."""
+def _private(path: Path) -> str:
+    """The text of *path*, refused when others than the owner may read it."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise refuse(f"{path} is readable by group or others: chmod 600 {path}")
-            return file.read()
-    except OSError as exc:
-        if isinstance(exc, StoreError):
-            raise
-        raise refuse(f"{path}: {exc.strerror}") from None
+            if stat.S_IMODE(mode) & 0o077:
+                raise StoreError(
+                    "BadCredentials", operation="connect",
+                    message=f"{path} may be read by others than its owner (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}",
+                )  # fmt: skip
+            return file.read(1 << 20)
     except UnicodeDecodeError:
-        raise refuse(f"{path} is not a text file of ACCESS_KEY:SECRET_KEY") from None
+        raise StoreError("BadCredentials", operation="connect", message=f"{path} is no text") from None
+    except StoreError:
+        raise
+    except OSError as exc:
+        raise StoreError("BadCredentials", operation="connect", message=f"{path}: {exc.strerror}") from None
 
 
-def parse_passwd(text: str, bucket: str, path: str) -> Credentials:
-    """The line ``bucket:AK:SK`` of this bucket, else the line ``AK:SK`` (s3fs-fuse's format; # begins a comment)."""
-    general: Credentials | None = None
-    for raw in text.splitlines():
-        line = raw.strip()
+def parse_passwd(text: str, where: str, bucket: str = "") -> tuple[str, str]:
+    """Access and secret key of a passwd file: ``AK:SK``, or s3fs's ``bucket:AK:SK``; a line of *bucket* goes first.
+
+    Empty lines and those that begin with # do not count. Raises StoreError ``BadCredentials``.
+    """
+    default: tuple[str, str] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip().lstrip("\ufeff")
         if not line or line.startswith("#"):
             continue
-        fields = line.split(":")
-        if len(fields) == 2 and all(fields):
-            general = general or Credentials(fields[0].strip(), fields[1].strip())
-        elif len(fields) == 3 and fields[0] == bucket:
-            return Credentials(fields[1].strip(), fields[2].strip())
-        elif len(fields) not in (2, 3):
-            raise refuse(f"{path} has a line that is not ACCESS_KEY:SECRET_KEY")
-    if general is None:
-        raise refuse(f"{path} has no line ACCESS_KEY:SECRET_KEY" + (f" and none for bucket {bucket}" if bucket else ""))
-    return general
+        fields = [field.strip() for field in line.split(":")]
+        if len(fields) not in (2, 3) or not all(fields):
+            message = f"{where}, line {number}: not ACCESS_KEY:SECRET_KEY"
+            raise StoreError("BadCredentials", operation="connect", message=message)
+        if len(fields) == 3 and fields[0] == bucket:
+            return fields[1], fields[2]
+        if len(fields) == 2 and default is None:
+            default = fields[0], fields[1]
+    if default is None:
+        raise StoreError("BadCredentials", operation="connect", message=f"{where} has no line for this bucket")
+    return default
 
 
-def _homes() -> list[str]:
-    home = pwd.getpwuid(os.geteuid()).pw_dir  # mount(8) takes HOME away
-    return [os.path.join(home, ".passwd-zosfs"), "/etc/passwd-zosfs"]
+class Fixed:
+    """The same credentials always (or none: unsigned requests)."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    async def current(self) -> Credentials:
+        """They."""
+        return self._credentials
 
 
-def load(options: Options, bucket: str, environment: Mapping[str, str] | None = None) -> Credentials:
-    """The keys of this mount. Raises StoreError ``NoCredentials`` with the way out."""
-    environment = os.environ if environment is None else environment
-    token = read_private(options.session_token_file).strip() if options.session_token_file else environment.get("AWS_SESSION_TOKEN", "")
-    if options.passwd_file:
-        found = parse_passwd(read_private(options.passwd_file), bucket, options.passwd_file)
-        return Credentials(found.access_key, found.secret_key, token if options.session_token_file else "")
-    if not options.profile:
-        for access, secret in ENVIRONMENT:
-            if environment.get(access) and environment.get(secret):
-                return Credentials(environment[access], environment[secret], token)
-        for path in _homes():
-            if os.path.exists(path):
-                return parse_passwd(read_private(path), bucket, path)
-    chain = from_chain(options)
-    if chain is None:
-        raise refuse("no credentials: give -o passwd_file=FILE (ACCESS_KEY:SECRET_KEY, mode 0600), -o profile=NAME or AWS_* variables")
-    return chain()
+class Files:
+    """Credentials of passwd_file and session_token_file, read again when a file has changed."""
+
+    def __init__(self, passwd: str, token: str, keys: tuple[str, str] | None = None, bucket: str = "") -> None:
+        self._passwd = Path(passwd) if passwd else None
+        self._token = Path(token) if token else None
+        self._keys = keys
+        self._bucket = bucket
+        self._seen: tuple[Any, ...] = ()
+        self._credentials = Credentials()
+        self._next = 0.0
+
+    async def current(self) -> Credentials:
+        """The credentials of the files as they are now; those of before while a file is being replaced."""
+        import trio
+
+        now = trio.current_time()
+        if now >= self._next:
+            self._next = now + CHECK_EVERY
+            seen = tuple(_signature(path) for path in (self._passwd, self._token))
+            if seen != self._seen:
+                try:
+                    self._credentials = self.read()
+                except StoreError:
+                    if not self._seen:
+                        raise
+                else:
+                    self._seen = seen
+        return self._credentials
+
+    def read(self) -> Credentials:
+        """Read the files. Raises StoreError ``BadCredentials``."""
+        keys = self._keys
+        if self._passwd is not None:
+            keys = parse_passwd(_private(self._passwd), str(self._passwd), self._bucket)
+        if keys is None:
+            raise StoreError("NoCredentials", operation="connect")
+        token = _private(self._token).strip() if self._token is not None else ""
+        return Credentials(*keys, token)
 
 
-def from_chain(options: Options) -> Callable[[], Credentials] | None:
-    """botocore's credentials of a profile or role, renewed by botocore when they end; None where it finds none."""
-    import botocore.exceptions
-    import botocore.session
-
-    home = pwd.getpwuid(os.geteuid()).pw_dir
-    os.environ.setdefault("HOME", home)
+def _signature(path: Path | None) -> tuple[int, ...]:
+    if path is None:
+        return ()
     try:
-        session = botocore.session.Session(profile=options.profile or None)
-        session.set_config_variable("metadata_service_num_attempts", 1)
-        if not os.environ.get("AWS_EC2_METADATA_DISABLED"):
-            os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-        found = session.get_credentials()
-    except botocore.exceptions.BotoCoreError as exc:
-        raise refuse(f"profile {options.profile}: {exc}") from None
-    if found is None:
-        return None
+        found = path.stat()
+    except OSError:
+        return (-1,)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
-    def now() -> Credentials:
-        frozen = found.get_frozen_credentials()
-        return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
 
-    return now
+class Chain:
+    """Whatever botocore's chain gives: AWS_* variables, shared files, container and instance roles; it renews temporary ones."""
+
+    def __init__(self, profile: str) -> None:
+        self._profile = profile
+        self._found: Any = None
+        self._threads = ThreadPool("credentials", 1)
+
+    async def current(self) -> Credentials:
+        """The chain's credentials now. Files, networks and renewal are waited for in a thread."""
+        if self._found is not None and not getattr(self._found, "_expiry_time", None):
+            return self._frozen()
+        return await self._threads.run(self._load)
+
+    def _load(self) -> Credentials:
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
+
+        try:
+            if self._found is None:
+                os.environ.setdefault("HOME", _home())
+                self._found = Session(profile=self._profile or None).get_credentials()
+            if self._found is None:
+                raise StoreError("NoCredentials", operation="connect")
+            return self._frozen()
+        except BotoCoreError as exc:
+            raise StoreError("BadCredentials", operation="connect", message=str(exc)) from None
+
+    def _frozen(self) -> Credentials:
+        frozen = self._found.get_frozen_credentials()
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+def provider(options: Options, environ: Mapping[str, str] = os.environ, bucket: str = "") -> Provider:
+    """The first source that is given: public_bucket, passwd_file, profile, variables (ENVIRONMENT), ~/.passwd-zosfs,
+    /etc/passwd-zosfs, botocore's chain."""
+    if options.public_bucket:
+        return Fixed(Credentials())
+    if options.passwd_file:
+        return Files(options.passwd_file, options.session_token_file, bucket=bucket)
+    if options.profile:
+        return Chain(options.profile)
+    for key, secret, token in ENVIRONMENT:
+        if environ.get(key) and environ.get(secret):
+            keys = environ[key], environ[secret]
+            if options.session_token_file:
+                return Files("", options.session_token_file, keys)
+            return Fixed(Credentials(*keys, environ.get(token, "") if token else ""))
+    for path in (os.path.join(_home(), ".passwd-zosfs"), "/etc/passwd-zosfs"):
+        if os.path.exists(path):
+            return Files(path, options.session_token_file, bucket=bucket)
+    return Chain("")
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir  # mount(8) takes HOME away
+    except KeyError:
+        return "/"

@@ -1,225 +1,379 @@
 """A blocking HTTP/1.1 connection for worker threads: plain or TLS, bodies received straight into the caller's buffer.
 
-Owns: one socket. Must not know: trio, XML, S3. Every call ends within the socket's time-outs; `abort` ends it at once.
+Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call ends within the socket's
+time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are large, and the socket calls release the GIL.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from zosfs.store.api import Body, FileSlice, body_length
 
 PIECE = 1 << 20
-MAX_HEAD = 64 << 10
+SMALL = 64 << 10
+MAX_HEAD = 128 << 10
+MAX_BODY = 256 << 20
+"""No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
 
 
 class WireError(Exception):
-    """No good answer: *code* is one of our own codes in zosfs.errors; *sent* tells whether the server may have acted."""
+    """No good answer. *code* is one of our own codes in zosfs.errors; *answered*: a byte of the answer had come;
+    *reused*: the connection had served before, so it may simply have been closed meanwhile; *received*: bytes already in the
+    caller's buffer, *headers* of the answer if they had come."""
 
-    def __init__(self, code: str, message: str, *, answered: bool = False) -> None:
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.answered = answered
+        self.answered = False
+        self.reused = False
+        self.received = 0
+        self.headers: dict[str, str] = {}
 
 
 @dataclass(slots=True)
 class Answer:
-    """Status, headers (lower-case names) and, unless it went into the caller's buffer, the body."""
+    """Status, headers (lower-case names) and the body; *received* counts the bytes that went into the caller's buffer instead."""
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes = b""
+    received: int = 0
+
+
+class Peer(NamedTuple):
+    """Where a connection goes, and its time-outs in seconds."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    connect_timeout: float
+    read_timeout: float
 
 
 class Connection:
-    """One kept-alive connection."""
+    """One kept-alive connection, made at its first request. One thread at a time uses it; `abort` may come from any."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_timeout: float, read_timeout: float) -> None:
-        self._host = host
-        self.used = False
-        self.closed = False
-        try:
-            raw = socket.create_connection((host, port), timeout=connect_timeout)
-        except socket.gaierror as exc:
-            raise WireError("NameNotResolved", f"{host}: {exc.strerror}") from None
-        except TimeoutError:
-            raise WireError("ConnectTimeout", f"{host}:{port} does not answer") from None
-        except OSError as exc:
-            raise WireError("EndpointUnreachable", f"{host}:{port}: {exc.strerror}") from None
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._sock: socket.socket = raw
-        self._tls = tls is not None
-        if tls is not None:
-            try:
-                self._sock = tls.wrap_socket(raw, server_hostname=host)
-            except ssl.SSLError as exc:
-                raw.close()
-                raise WireError("TlsFailed", f"{host}: {exc.reason or exc}") from None
-            except OSError as exc:
-                raw.close()
-                raise WireError("TlsFailed", f"{host}: {exc}") from None
-        self._sock.settimeout(read_timeout)
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._sock: socket.socket | None = None
         self._buffer = bytearray()
+        self._aborted = False
+        self._answered = False
+        self._peer_closes = False
+        self._received = 0
+        self._headers: dict[str, str] = {}
+        self.used = 0
+        self.closed = False
 
     def abort(self) -> None:
-        """End whatever call is running on this connection, from any thread."""
-        self.closed = True
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        """End whatever call is running on this connection."""
+        self._aborted = True
+        sock = self._sock
+        if sock is not None:
+            try:
+                # SSLSocket.shutdown would drop the TLS state under the feet of the thread that reads
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def close(self) -> None:
         """Give the socket back."""
         self.closed = True
-        self._sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
-    def request(self, head: bytes, body: Body, into: memoryview | None, has_body: bool) -> Answer:
-        """Send *head* and *body*, receive the answer; a 200/206 body goes into *into* if given.
+    def stale(self) -> bool:
+        """Whether the server has closed the connection (or said something unasked) while it was idle."""
+        if self.closed or self._sock is None:
+            return self.closed
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
-        *has_body* False (HEAD) means the answer has no body whatever its headers say.
+    def request(self, head: bytes, body: Body, into: memoryview | None, has_body: bool, patience: float = 0) -> Answer:
+        """Send *head* and *body* and receive the answer. The body of a 200 or 206 goes into *into*, if given and no larger.
+
+        *has_body* False (HEAD) means the answer has no body whatever its headers say. *patience* are seconds of silence
+        allowed beyond the usual time-out, for requests whose work takes long. Raises WireError, after which the connection is
+        closed.
         """
-        got = False
+        reused = self.used > 0
+        self.used += 1
+        self._answered, self._received, self._headers = False, 0, {}
         try:
-            self._send(head, body)
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            status, headers = self._head()
-            got = True
+            sock = self._sock or self._connect()
+            sock.settimeout(self._peer.read_timeout + patience)
+            try:
+                self._send(sock, head, body)
+            except (BrokenPipeError, ConnectionResetError):
+                # a server that refuses may answer and close before it has read the body
+                self._answer_before_close(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            status, headers = self._head(sock)
             while status == 100:
-                status, headers = self._head()
-            return self._receive(status, headers, into, has_body)
-        except TimeoutError:
+                status, headers = self._head(sock)
+            self._headers = headers
+            return self._receive(sock, status, headers, into, has_body)
+        except (WireError, OSError, ValueError) as exc:
             self.close()
-            raise WireError("ReadTimeout", f"{self._host} said nothing in time", answered=got) from None
-        except (OSError, ssl.SSLError) as exc:
-            self.close()
-            raise WireError("ConnectionReset", f"{self._host}: {exc}", answered=got) from None
-        except WireError as exc:
-            exc.answered = got
-            self.close()
-            raise
-        except ValueError as exc:
-            self.close()
-            raise WireError("BadAnswer", f"{self._host}: {exc}", answered=got) from None
+            failure = self._failure(exc)
+            failure.answered, failure.reused = self._answered, reused
+            failure.received, failure.headers = self._received, self._headers
+            raise failure from None
 
-    def _send(self, head: bytes, body: Body) -> None:
-        if not body:
-            self._sock.sendall(head)
+    def _failure(self, exc: Exception) -> WireError:
+        if self._aborted:
+            return WireError("Interrupted", "given up")
+        if isinstance(exc, WireError):
+            return exc
+        host = self._peer.host
+        if isinstance(exc, TimeoutError):
+            return WireError("ReadTimeout", f"{host} said nothing for {self._peer.read_timeout:g} s")
+        if isinstance(exc, ssl.SSLError | OSError):
+            return WireError("TruncatedBody" if self._headers else "ConnectionReset", f"{host}: {exc.strerror or exc}")
+        return WireError("BadAnswer", f"{host}: {exc}")
+
+    def _connect(self) -> socket.socket:
+        host, port, tls, patience, _ = self._peer
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as exc:
+            raise WireError("NameNotResolved", f"{host}: {getattr(exc, 'strerror', None) or exc}") from None
+        failure = WireError("EndpointUnreachable", f"{host}: no address")
+        for family, kind, protocol, _, address in found:
+            if self._aborted:
+                break
+            sock = socket.socket(family, kind, protocol)
+            self._sock = sock
+            sock.settimeout(patience)
+            try:
+                sock.connect(address)
+            except TimeoutError:
+                failure = WireError("ConnectTimeout", f"{host}:{port} did not answer in {patience:g} s")
+            except OSError as exc:
+                failure = WireError("EndpointUnreachable", f"{host}:{port}: {exc.strerror or exc}")
+            else:
+                break
+            sock.close()
+        else:
+            raise failure
+        if self._aborted:
+            raise failure
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if tls is not None:
+            try:
+                self._sock = sock = tls.wrap_socket(sock, server_hostname=host)
+            except ssl.SSLCertVerificationError as exc:
+                raise WireError("TlsFailed", f"{host}: {exc.verify_message}") from None
+            except ssl.SSLError as exc:
+                raise WireError("TlsFailed", f"{host}:{port}: {exc.reason or exc}") from None
+            except TimeoutError:
+                raise WireError("ConnectTimeout", f"{host}:{port} did not greet in {patience:g} s") from None
+            except (OSError, ValueError) as exc:
+                raise WireError("TlsFailed", f"{host}:{port}: {exc}") from None
+        return sock
+
+    def _send(self, sock: socket.socket, head: bytes, body: Body) -> None:
+        length = body_length(body)
+        if length <= SMALL:
+            sock.sendall(b"".join((head, *(_read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
-        if body_length(body) <= 65536:
-            parts = [head]
-            for piece in body:
-                parts.append(os.pread(piece.fd, piece.length, piece.offset) if isinstance(piece, FileSlice) else bytes(piece))
-            self._sock.sendall(b"".join(parts))
-            return
-        self._sock.sendall(head)
+        sock.sendall(head)
         for piece in body:
             if not isinstance(piece, FileSlice):
-                view = memoryview(piece)
+                view = memoryview(piece).cast("B")
                 for start in range(0, len(view), PIECE):
-                    self._sock.sendall(view[start : start + PIECE])
-            elif self._tls:
-                with mmap.mmap(-1, min(PIECE, max(piece.length, 1))) as scratch, memoryview(scratch) as view:
-                    done = 0
-                    while done < piece.length:
-                        n = os.preadv(piece.fd, [view[: min(PIECE, piece.length - done)]], piece.offset + done)
-                        if n <= 0:
-                            raise ValueError("the staged file is shorter than it should be")
-                        self._sock.sendall(view[:n])
-                        done += n
+                    sock.sendall(view[start : start + PIECE])
+            elif isinstance(sock, ssl.SSLSocket):
+                for part in slices(piece):
+                    sock.sendall(part)
             else:
-                self._sendfile(piece)
+                _sendfile(sock, piece)
 
-    def _sendfile(self, piece: FileSlice) -> None:
-        import select
+    def _answer_before_close(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(SMALL)
+        except OSError:
+            data = b""
+        if not data:
+            raise ConnectionResetError("closed while the request was sent")
+        self._answered = True
+        self._buffer += data
+        self._peer_closes = True
 
-        done = 0
-        fd = self._sock.fileno()
-        timeout = self._sock.gettimeout()
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        while done < piece.length:
-            try:
-                n = os.sendfile(fd, piece.fd, piece.offset + done, min(piece.length - done, 8 * PIECE))
-            except BlockingIOError:
-                if not poll.poll(None if timeout is None else timeout * 1000):
-                    raise TimeoutError from None
-                continue
-            if n == 0:
-                raise ValueError("the staged file is shorter than it should be")
-            done += n
-
-    def _head(self) -> tuple[int, dict[str, str]]:
+    def _head(self, sock: socket.socket) -> tuple[int, dict[str, str]]:
         buffer = self._buffer
         while (end := buffer.find(b"\r\n\r\n")) < 0:
             if len(buffer) > MAX_HEAD:
-                raise ValueError("headers too long")
-            data = self._sock.recv(65536)
+                raise ValueError("its headers have no end")
+            data = sock.recv(SMALL)
             if not data:
-                raise ConnectionResetError("closed before an answer")
+                if buffer:
+                    raise ValueError("it broke off in its headers")
+                raise WireError("ConnectionClosed", f"{self._peer.host} closed without an answer")
+            self._answered = True
             buffer += data
-        text = buffer[:end].decode("latin-1")
+        lines = buffer[:end].decode("utf-8", "surrogateescape").split("\r\n")
         del buffer[: end + 4]
-        lines = text.split("\r\n")
-        status = int(lines[0].split(" ", 2)[1])
-        headers = {}
+        version, _, rest = lines[0].partition(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError("it does not speak HTTP/1.1")
+        status = int(rest[:3])
+        headers: dict[str, str] = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+            name, value = name.lower(), value.strip()
+            if name == "content-length" and headers.get(name, value) != value:
+                raise ValueError("it has two lengths")
+            headers[name] = value
         return status, headers
 
-    def _receive(self, status: int, headers: dict[str, str], into: memoryview | None, has_body: bool) -> Answer:
-        body = b""
+    def _receive(
+        self, sock: socket.socket, status: int, headers: dict[str, str], into: memoryview | None, has_body: bool
+    ) -> Answer:
+        answer = Answer(status, headers)
+        keep = headers.get("connection", "").lower() != "close" and not self._peer_closes
         if has_body and status not in (204, 304):
-            if "chunked" in headers.get("transfer-encoding", ""):
-                body = self._chunked()
+            target = into if status in (200, 206) else None
+            length = headers.get("content-length")
+            if "chunked" in headers.get("transfer-encoding", "").lower():
+                answer.body = self._chunked(sock)
+            elif length is None:
+                answer.body = self._to_the_end(sock)
+                keep = False
+            elif target is not None:
+                if int(length) > len(target):
+                    raise ValueError(f"asked for {len(target)} bytes it sends {length}")
+                self._fill(sock, target[: int(length)])
             else:
-                length = int(headers.get("content-length", "0"))
-                if into is not None and status in (200, 206):
-                    if length != len(into):
-                        raise WireError("TruncatedBody", f"asked for {len(into)} bytes, the answer has {length}")
-                    self._fill(into)
-                else:
-                    scratch = bytearray(length)
-                    self._fill(memoryview(scratch))
-                    body = bytes(scratch)
-        self.used = True
-        if headers.get("connection", "").lower() == "close" or self._buffer:
+                if int(length) > MAX_BODY:
+                    raise ValueError(f"its answer has {length} bytes")
+                scratch = bytearray(int(length))
+                self._fill(sock, memoryview(scratch))
+                self._received = 0
+                answer.body = bytes(scratch)
+            if target is not None and answer.body:
+                if len(answer.body) > len(target):
+                    raise ValueError("more bytes than were asked for")
+                target[: len(answer.body)] = answer.body
+                self._received = len(answer.body)
+                answer.body = b""
+        answer.received = self._received
+        if not keep or self._buffer:
             self.close()
-        return Answer(status, headers, body)
+        return answer
 
-    def _fill(self, into: memoryview) -> None:
+    def _fill(self, sock: socket.socket, into: memoryview) -> None:
         have = min(len(self._buffer), len(into))
         if have:
             into[:have] = self._buffer[:have]
             del self._buffer[:have]
+        self._received = have
         while have < len(into):
-            n = self._sock.recv_into(into[have : have + PIECE])
+            n = sock.recv_into(into[have : have + PIECE])
             if n == 0:
-                raise ConnectionResetError("closed in mid-body")
+                raise ConnectionResetError("closed in the middle of the answer")
             have += n
+            self._received = have
 
-    def _chunked(self) -> bytes:
+    def _chunked(self, sock: socket.socket) -> bytes:
         out = bytearray()
         while True:
-            while (end := self._buffer.find(b"\r\n")) < 0:
-                self._more()
-            size = int(self._buffer[:end].split(b";")[0], 16)
-            del self._buffer[: end + 2]
-            while len(self._buffer) < size + 2:
-                self._more()
-            out += self._buffer[:size]
-            del self._buffer[: size + 2]
+            size = int(self._line(sock).split(b";")[0], 16)
+            if len(out) + size > MAX_BODY:
+                raise ValueError("its answer has no end")
+            while len(self._buffer) < size:
+                self._more(sock)
+            out += memoryview(self._buffer)[:size]
+            del self._buffer[:size]
             if size == 0:
+                while self._line(sock):
+                    pass  # trailers
                 return bytes(out)
+            if self._line(sock):
+                raise ValueError("a chunk has the wrong length")
 
-    def _more(self) -> None:
-        data = self._sock.recv(PIECE)
+    def _line(self, sock: socket.socket) -> bytes:
+        while (end := self._buffer.find(b"\r\n")) < 0:
+            if len(self._buffer) > MAX_HEAD:
+                raise ValueError("a line has no end")
+            self._more(sock)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return line
+
+    def _to_the_end(self, sock: socket.socket) -> bytes:
+        while data := sock.recv(PIECE):
+            self._buffer += data
+            if len(self._buffer) > MAX_BODY:
+                raise ValueError("its answer has no end")
+        body = bytes(self._buffer)
+        self._buffer.clear()
+        return body
+
+    def _more(self, sock: socket.socket) -> None:
+        data = sock.recv(PIECE)
         if not data:
-            raise ConnectionResetError("closed in mid-body")
+            raise ConnectionResetError("closed in the middle of the answer")
         self._buffer += data
+
+
+def slices(piece: FileSlice) -> _Slices:
+    """The bytes of *piece* in views of at most 1 MiB over one buffer, each valid until the next is asked for.
+
+    Raises WireError ``LocalReadFailed`` when the file is shorter than the slice, or cannot be read.
+    """
+    return _Slices(piece)
+
+
+class _Slices:
+    def __init__(self, piece: FileSlice) -> None:
+        self._piece = piece
+        self._done = 0
+        self._scratch = memoryview(mmap.mmap(-1, max(1, min(PIECE, piece.length))))
+
+    def __iter__(self) -> _Slices:
+        return self
+
+    def __next__(self) -> memoryview:
+        piece = self._piece
+        left = piece.length - self._done
+        if left <= 0:
+            raise StopIteration
+        try:
+            n = os.preadv(piece.fd, [self._scratch[: min(PIECE, left)]], piece.offset + self._done)
+        except OSError as exc:
+            raise WireError("LocalReadFailed", str(exc)) from None
+        if n <= 0:
+            raise WireError("LocalReadFailed", "the file is shorter than it should be")
+        self._done += n
+        return self._scratch[:n]
+
+
+def _read_slice(piece: FileSlice) -> bytes:
+    return b"".join(bytes(part) for part in _Slices(piece))
+
+
+def _sendfile(sock: socket.socket, piece: FileSlice) -> None:
+    done = 0
+    patience = sock.gettimeout()
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    while done < piece.length:
+        try:
+            n = os.sendfile(sock.fileno(), piece.fd, piece.offset + done, min(piece.length - done, 8 * PIECE))
+        except BlockingIOError:
+            if not poll.poll(None if patience is None else patience * 1000):
+                raise TimeoutError from None
+            continue
+        if n == 0:
+            raise WireError("LocalReadFailed", "the file is shorter than it should be")
+        done += n

@@ -47,10 +47,10 @@ class Directory:
             self.negative.clear()
         self.negative[name] = trio.current_time() + ttl
 
-    def changed(self, name: bytes, sequence: int) -> None:
-        """This mount changed what *name* is."""
+    def changed(self, name: bytes, sequence: int, *, walking: bool) -> None:
+        """This mount changed what *name* is; *walking*: an undelimited listing is in flight somewhere."""
         self.negative.pop(name, None)
-        if self.loading is not None or self.asking:
+        if self.loading is not None or self.asking or walking:
             self.changes[name] = sequence
 
     def newer_than(self, name: bytes, sequence: int) -> bool:

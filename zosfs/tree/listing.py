@@ -19,6 +19,7 @@ from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import file_beside_directory, part_to_name
+from zosfs.tree.walk import Walks
 
 if TYPE_CHECKING:
     from zosfs.tree.tree import Tree
@@ -117,6 +118,7 @@ class Loader:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._kept = _Kept()
+        self._walks = Walks(tree, self)
 
     # -- who asks ---------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class Loader:
             if inode.volume is None:
                 await self._buckets(inode, load)
                 whole = True
+            elif self._walks.recognises(inode) and await self._walks.load(inode, load):
+                pass
             else:
                 whole = await self._pages(inode, load)
         except OSError as exc:
@@ -173,18 +177,18 @@ class Loader:
             if directory.loading is load:
                 directory.loading = None
             if whole:
-                self._finish(inode, load, started, sequence)
+                self.finish(inode, load.seen, started, sequence)
             if not directory.asking:
                 directory.changes.clear()
             load.done = True
             load.first.set()
             load.advance()
 
-    def _finish(self, inode: Inode, load: Load, started: float, sequence: int) -> None:
-        """All pages are here: what was not among them is gone."""
+    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> None:
+        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone."""
         tree = self._tree
         directory = tree.directory(inode)
-        for name in [name for name in directory.children if name not in load.seen]:
+        for name in [name for name in directory.children if name not in seen]:
             if not directory.newer_than(name, sequence):
                 tree.vanished(inode, name)
         for name, child in list(directory.children.items()):
@@ -243,7 +247,7 @@ class Loader:
         tree = self._tree
         directory = tree.directory(inode)
         skip = len(prefix)
-        known = await self._remembered(inode, page.objects)
+        known = await self.remembered(inode, page.objects)
         fresh: list[tuple[bytes, Inode]] = []
         objects = iter(page.objects)
         prefixes = iter(page.prefixes)
@@ -253,25 +257,37 @@ class Loader:
             if below is None or (info is not None and info.key.encode() < below.encode()):
                 assert info is not None
                 if info.key == prefix:
-                    self._marker(inode, info)
-                else:
-                    self._place(inode, info.key[skip:], False, known.get(info.key, info), load, sequence, fresh)
+                    self.marker(inode, info)
+                if info.key != prefix or info.size > 0:
+                    # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                    self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
                 info = next(objects, None)
             else:
-                self._place(inode, below[skip:-1], True, None, load, sequence, fresh)
+                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
                 below = next(prefixes, None)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
-        if tree.options.posix:
-            unsure = [child for _, child in fresh if not child.known and not child.is_dir and child.attributes.size <= SYMLINK_MAX]
-            if unsure:
-                try:
-                    await tree.head_all(unsure)
-                except OSError as exc:
-                    log.info("attributes of some names below %s stay guessed: %s", prefix or "/", exc)
+        await self.sweep_unsure([child for _, child in fresh])
         load.entries.extend((child.name, child) for _, child in fresh if directory.children.get(child.name) is child)
 
-    async def _remembered(self, inode: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+    async def sweep_unsure(self, children: Sequence[Inode]) -> None:
+        """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
+        if not self._tree.options.posix:
+            return
+        unsure = [child for child in children if not child.known and not child.is_dir and child.attributes.size <= SYMLINK_MAX]
+        if unsure:
+            try:
+                await self._tree.head_all(unsure)
+            except OSError as exc:
+                log.info("attributes of some names stay guessed: %s", exc)
+
+    async def remembered_keys(self, top: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+        """What the attribute cache has of *objects* anywhere below *top*, by key."""
+        cache = self._tree.cache
+        return await cache.get_many(top.store.bucket, objects) if cache is not None and objects else {}
+
+    async def remembered(self, inode: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
+        """What the attribute cache has of those objects of one directory that are not known yet, by key."""
         cache = self._tree.cache
         if cache is None or not objects:
             return {}
@@ -284,7 +300,7 @@ class Loader:
                 unknown.append(info)
         return await cache.get_many(inode.store.bucket, unknown) if unknown else {}
 
-    def _marker(self, inode: Inode, info: ObjectInfo) -> None:
+    def marker(self, inode: Inode, info: ObjectInfo) -> None:
         """The listing of a directory shows its own object: whether its attributes are still what we know."""
         inode.marker = True
         if inode.top or inode.dirty:
@@ -295,10 +311,14 @@ class Loader:
         if before is not inode.info and inode.info is info and tree.options.posix:
             inode.known = False
 
-    def _place(
-        self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, load: Load, sequence: int,
+    def place(
+        self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, seen: set[bytes] | None, sequence: int,
         fresh: list[tuple[bytes, Inode]],
-    ) -> None:  # fmt: skip
+    ) -> Inode:  # fmt: skip
+        """Hang what a listing says of one part into *inode*; adds it to *seen* and *fresh*, and returns its inode.
+
+        The listing was asked for at the tree's *sequence*: names changed here since are left as they are.
+        """
         tree = self._tree
         directory = tree.directory(inode)
         name = part_to_name(part)
@@ -306,17 +326,24 @@ class Loader:
         if other is not None and other.is_dir != is_dir and not other.dirty:
             if not is_dir:
                 name = file_beside_directory(part)
-            elif name in load.seen:
+            elif seen is not None and name in seen:
                 # the file came first: the directory takes the plain name
                 beside = file_beside_directory(part)
                 del directory.children[name]
                 other.name = beside
                 directory.children[beside] = other
-                load.seen.add(beside)
-        load.seen.add(name)
+                seen.add(beside)
+        if seen is not None:
+            seen.add(name)
         if directory.newer_than(name, sequence):
             child = directory.children.get(name)
             if child is not None:
                 fresh.append((name, child))
-            return
-        fresh.append((name, tree.settle(inode, name, part, is_dir, info)))
+                return child
+            # removed here meanwhile: a stand-in that hangs nowhere takes what lies below
+            gone = tree.new_inode(inode, name, part, is_dir)
+            gone.unlinked = True
+            return gone
+        child = tree.settle(inode, name, part, is_dir, info)
+        fresh.append((name, child))
+        return child

@@ -67,6 +67,8 @@ class Tree:
         self.defaults = defaults
         self.cache = cache
         self.sequence = 0
+        self.moves = 0  # directories renamed so far: their keys changed
+        self.walking = 0  # undelimited listings in flight
         self._account = account
         self._table = InodeTable()
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
@@ -199,8 +201,8 @@ class Tree:
         async def head() -> None:
             nonlocal info, failure
             try:
-                if part:
-                    info = await store.head(key)
+                found = await store.head(key)
+                info = found if part or found.size > 0 else None
             except StoreError as exc:
                 if exc.errno != errno.ENOENT:
                     failure = exc
@@ -450,7 +452,7 @@ class Tree:
     def _change(self, parent: Inode, name: bytes) -> Directory:
         self.sequence += 1
         directory = self.directory(parent)
-        directory.changed(name, self.sequence)
+        directory.changed(name, self.sequence, walking=self.walking > 0)
         return directory
 
     def add(
@@ -476,6 +478,8 @@ class Tree:
         if directory.children.get(inode.name) is inode:
             del directory.children[inode.name]
             directory.note_missing(inode.name, self.options.negative_ttl)
+        if not inode.part and not inode.is_dir:
+            parent.marker = False
         self._unlink(inode)
         self._touch(parent, time.time_ns())
 
@@ -490,6 +494,7 @@ class Tree:
         new = self._change(parent, name)
         replaced = new.children.get(name)
         inode.parent, inode.name, inode.part = parent, name, name_to_part(name)
+        self.moves += inode.is_dir
         new.children[name] = inode
         inode.fresh_until = trio.current_time() + self.options.metadata_ttl
         inode.stamp += 1
@@ -514,7 +519,7 @@ class Tree:
         inode.fresh_until = inode.checked_at + self.options.metadata_ttl
         if inode.parent is not None and not inode.unlinked:
             self.sequence += 1
-            self.directory(inode.parent).changed(inode.name, self.sequence)
+            self.directory(inode.parent).changed(inode.name, self.sequence, walking=self.walking > 0)
         inode.stamp += 1
         if self.cache is not None and info.metadata is not None:
             self.cache.put(inode.store.bucket, info)
@@ -561,5 +566,7 @@ class Tree:
     async def delete_bucket(self, inode: Inode) -> None:
         """rmdir in the root of all buckets: ENOTEMPTY unless empty."""
         store: Store = inode.store
+        if (await store.list_page("", max_keys=1)).objects:
+            raise _fail(errno.ENOTEMPTY)  # SeaweedFS would delete the bucket with all that is in it
         await self.account.delete_bucket(store.bucket)
         self.remove(inode)

@@ -1,0 +1,260 @@
+"""Append uploads that neither lose nor repeat bytes, whoever else appends to the same object.
+
+Owns: what an append's failure means. May use: zosfs.store.api, zosfs.errors, zosfs.content.etags.
+Must not know: files, plans, the kernel.
+
+The server takes an append only at the object's length, so an append is a compare-and-append: of several at one position, one
+wins. What remains is the answer that got lost. An append can only have landed at the position that it was sent to, so the
+object tells: by its length and chained ETag or, when others appended behind it, by the bytes at that position. (One hole is
+left: another host's append of exactly the same bytes at exactly the same position cannot be told from ours.)
+
+Only the first append is different: on Ceph 16 those that find no object do not exclude each other, all are acknowledged and
+the last one stays. So an object is created empty, appended to, and looked at; what a slower creation wiped out is appended again.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import random
+import time
+from dataclasses import dataclass
+
+import trio
+
+from zosfs.content.etags import appends_of, body_bytes, body_md5, chain_etag, slice_body
+from zosfs.errors import StoreError
+from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, body_length
+
+PATIENCE = 70.0
+"""Seconds to wait for a half-sent append to be forgotten: RGW drops one after 65 s without bytes."""
+COMPACT_AT = 5000
+"""Appends after which an object is worth rewriting."""
+_TRIES = 8
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class AppendState:
+    """Where the next append goes and on what: *position* in bytes, the *etag* that the object has now.
+
+    *etag* is "" for an object that does not exist yet (and then *position* is 0).
+    """
+
+    position: int = 0
+    etag: str = ""
+
+    @classmethod
+    def of(cls, info: ObjectInfo) -> AppendState:
+        """The state of an object that was just looked at."""
+        return cls(info.size, info.etag)
+
+    def after(self, length: int, chunk: str) -> AppendState:
+        """The state after an append of *length* bytes with the MD5 *chunk*."""
+        return AppendState(self.position + length, chain_etag(self.etag, chunk))
+
+
+class Verdict(enum.Enum):
+    """What became of an append that failed or got no answer."""
+
+    LANDED = "the object is what it must be with our bytes"
+    LOOK = "the object grew; whether by our bytes, only its bytes can tell"
+    AGAIN = "the object is as before: the same append may be sent again"
+    WAIT = "something half-sent is in the way at this position"
+    MOVED = "the object is another one or grew by others' bytes"
+    NORMAL = "the object takes no appends any more"
+    GONE = "the object was deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A finished append: the object as it is now, and whether others' bytes are in it that the caller has not seen."""
+
+    info: ObjectInfo
+    foreign: bool
+
+    @property
+    def state(self) -> AppendState:
+        """What the next append builds on."""
+        return AppendState.of(self.info)
+
+
+def judge(
+    state: AppendState, length: int, chunk: str, found: ObjectInfo | None, code: str, *, doubtful: bool
+) -> Verdict:
+    """What became of an append of *length* bytes (MD5 *chunk*) to an object in *state*, now that a HEAD *found* this.
+
+    *code* is the last try's error. *doubtful* says whether any try may have been applied although no good
+    answer came; an append that was plainly refused has not landed, whatever the object looks like.
+    """
+    if found is None:
+        return Verdict.GONE if state.etag else Verdict.AGAIN
+    after = state.after(length, chunk)
+    if doubtful and found.size == after.position and found.etag == after.etag:
+        return Verdict.LANDED
+    if not found.appendable:
+        return Verdict.NORMAL
+    if state.etag and found.size == state.position and found.etag == state.etag:
+        return Verdict.WAIT if code == "BucketAlreadyExists" else Verdict.AGAIN
+    if doubtful and found.size > state.position:
+        return Verdict.LOOK
+    return Verdict.MOVED
+
+
+def needs_compaction(etag: str, at: int = COMPACT_AT) -> bool:
+    """Whether an appendable object of this *etag* is made of so many appends that it should be rewritten."""
+    return appends_of(etag) >= at
+
+
+async def append(
+    store: Store,
+    key: str,
+    state: AppendState,
+    body: Body,
+    headers: ObjectHeaders,
+    *,
+    appending: bool,
+    doubtful: bool = False,
+    patience: float = PATIENCE,
+) -> Appended:
+    """Append *body* to *key* exactly once. *headers* must be all that the object is to have: the server replaces the old ones.
+
+    *appending*: wherever the object's end is (O_APPEND), so that others' appends go in front; otherwise only onto *state*, and
+    StoreError ``Conflict`` (ESTALE) when the object is another one. *doubtful*: an earlier call with the same bytes
+    and state may have been applied. *patience* is how many seconds a half-sent append in the way is waited for.
+    Raises ``ObjectNotAppendable`` when the object must be rewritten instead (nothing was appended), ``Conflict`` when it is
+    gone, and what the store raises; after an ambiguous error the next call must say *doubtful*.
+    """
+    if not state.etag and body_length(body):
+        return await _create(store, key, body, headers, doubtful=doubtful, patience=patience)
+    foreign = False
+    tries = 0
+    pause = 0.05
+    deadline = trio.current_time() + patience
+    while True:
+        length = body_length(body)
+        try:
+            written = await store.append(key, state.position, body, headers)
+        except StoreError as error:
+            failure = error
+        else:
+            chunk = written.etag or await trio.to_thread.run_sync(body_md5, body)
+            # some servers tell the object's ETag, RGW that of the chunk: they differ from the second append on
+            now = AppendState(state.position + length, chunk) if "-" in chunk else state.after(length, chunk)
+            return Appended(_info(key, now, headers, written.version_id), foreign)
+        if failure.code in ("ObjectNotAppendable", "InvalidBucketState") and not doubtful:
+            raise StoreError(
+                "ObjectNotAppendable", status=failure.status, message=failure.code, operation="append", key=key
+            ) from failure
+        if not failure.ambiguous and failure.code not in _SETTLED_BY_HEAD:
+            raise failure
+        doubtful = doubtful or failure.ambiguous
+        found = await look(store, key)
+        # only a doubtful try can have landed, so only then the bytes' sum is asked for
+        chunk = await trio.to_thread.run_sync(body_md5, body) if doubtful else _EMPTY
+        verdict = judge(state, length, chunk, found, failure.code, doubtful=doubtful)
+        if verdict is Verdict.LOOK and found is not None:
+            landed = await holds(store, key, state.position, body, found)
+            if landed == length:
+                return Appended(found, True)
+            # an earlier, shorter try of a file that has grown since
+            body = slice_body(body, landed, length)
+            doubtful = False
+            verdict = Verdict.MOVED
+            if landed:
+                state = AppendState.of(found)
+                continue
+        match verdict:
+            case Verdict.LANDED if found is not None:
+                return Appended(found, foreign)
+            case Verdict.NORMAL:
+                raise StoreError("ObjectNotAppendable", status=409, operation="append", key=key) from failure
+            case Verdict.MOVED if found is not None and appending:
+                state, foreign, doubtful = AppendState.of(found), True, False
+                pause = 0.05
+                await trio.sleep(random.uniform(0, 0.01))
+                continue
+            case Verdict.WAIT:
+                if trio.current_time() + pause > deadline:
+                    raise StoreError(
+                        "ObjectNotAppendable", status=409, message="a half-sent append blocks it", operation="append", key=key
+                    ) from failure
+            case Verdict.AGAIN:
+                tries += 1
+                if tries >= _TRIES:
+                    raise failure
+            case _:
+                raise StoreError("Conflict", operation="append", key=key) from failure
+        await trio.sleep(pause * random.uniform(0.5, 1))
+        pause = min(pause * 2, 5.0)
+
+
+async def _create(
+    store: Store, key: str, body: Body, headers: ObjectHeaders, *, doubtful: bool, patience: float
+) -> Appended:
+    """The first append to an object that was missing when its file was opened."""
+    foreign = False
+    for _ in range(_TRIES):
+        found = await look(store, key) if doubtful else None
+        if found is not None and await holds(store, key, 0, body, found) == body_length(body):
+            return Appended(found, found.size != body_length(body))
+        made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
+        done = await append(store, key, made.state, body, headers, appending=True, patience=patience)
+        foreign = foreign or made.foreign or done.foreign
+        position = done.info.size - body_length(body)
+        found = await look(store, key)
+        if found is not None and found.etag == done.info.etag:
+            return Appended(found, foreign or position > 0)
+        if found is not None and await holds(store, key, position, body, found) == body_length(body):
+            return Appended(found, True)
+    raise StoreError("Conflict", operation="append", key=key, message="others went on creating it")
+
+
+async def set_headers_by_empty_append(
+    store: Store, key: str, state: AppendState, headers: ObjectHeaders
+) -> Appended:
+    """Give an appendable object new *headers* without making it a normal one, as a self-copy would: an append of no bytes.
+
+    It counts as an append, so the ETag changes. Raises as `append` does, ``Conflict`` when the object is not in *state*.
+    """
+    return await append(store, key, state, [], headers, appending=False)
+
+
+async def look(store: Store, key: str) -> ObjectInfo | None:
+    """HEAD *key*; None when it is missing."""
+    try:
+        return await store.head(key)
+    except StoreError as error:
+        if error.errno == errno.ENOENT and error.code != "NoSuchBucket":
+            return None
+        raise
+
+
+_SETTLED_BY_HEAD = ("PositionNotEqualToLength", "BucketAlreadyExists", "ObjectNotAppendable", "InvalidBucketState")
+_EMPTY = "d41d8cd98f00b204e9800998ecf8427e"
+
+
+async def holds(store: Store, key: str, position: int, body: Body, found: ObjectInfo) -> int:
+    """How many bytes of *body* the object has at *position*: all, all that fit (the object ends inside), or 0."""
+    length = min(body_length(body), found.size - position)
+    for at in range(0, length, _BLOCK):
+        end = min(at + _BLOCK, length)
+        theirs = bytearray(end - at)
+        await store.get_range(key, position + at, memoryview(theirs), if_match=found.etag)
+        if await trio.to_thread.run_sync(body_bytes, slice_body(body, at, end)) != theirs:
+            return 0
+    return length
+
+
+def _info(key: str, state: AppendState, headers: ObjectHeaders, version_id: str) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        size=state.position,
+        etag=state.etag,
+        modified_ns=time.time_ns(),
+        storage_class=headers.storage_class,
+        object_type="Appendable",
+        version_id=version_id,
+        content_type=headers.content_type,
+        metadata=dict(headers.metadata),
+    )

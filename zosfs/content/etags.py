@@ -1,0 +1,91 @@
+"""What an ETag says of the bytes behind it: the formulas of whole, multipart and appended objects, and bodies as bytes.
+
+Owns: the formulas. May use: the value types of zosfs.store.api. Must not know: requests, plans.
+An answer that got lost is recognised by them: an object with the ETag that our bytes must have is ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+from zosfs.store.api import Body, FileSlice, PartInfo, Piece
+
+_BLOCK = 1 << 20
+
+
+def chain_etag(before: str, chunk: str) -> str:
+    """The ETag of an appendable object of ETag *before* ("": it did not exist) after an append of bytes with the MD5 *chunk*.
+
+    Not the multipart formula: each append hashes the ETag before it together with its own. Empty appends count too.
+    """
+    if not before:
+        return chunk
+    raw = bytes.fromhex(before.partition("-")[0]) + bytes.fromhex(chunk)
+    return f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}-{appends_of(before) + 1}"
+
+
+def appends_of(etag: str) -> int:
+    """How many appends made the appendable object of this *etag*; 0 for ""."""
+    _, dash, count = etag.partition("-")
+    if dash:
+        return int(count) if count.isdigit() else 1
+    return 1 if etag else 0
+
+
+def multipart_etag(parts: Sequence[PartInfo]) -> str:
+    """The ETag of the object that completing *parts* makes; "" where a part's ETag is no MD5."""
+    try:
+        raw = b"".join(bytes.fromhex(part.etag) for part in sorted(parts, key=lambda part: part.number))
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def body_md5(body: Body) -> str:
+    """The MD5 of a body in hex. Blocks: reads the files it is made of; call it in a thread."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in body:
+        if isinstance(piece, FileSlice):
+            for offset in range(0, piece.length, _BLOCK):
+                digest.update(body_bytes([slice_piece(piece, offset, min(piece.length, offset + _BLOCK))]))
+        else:
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def body_bytes(body: Body) -> bytes:
+    """All bytes of a small body; what lies past the end of a file reads as zeros. Blocks as `body_md5` does."""
+    whole = bytearray()
+    for piece in body:
+        if isinstance(piece, FileSlice):
+            end = len(whole) + piece.length
+            at = piece.offset
+            while len(whole) < end and (got := os.pread(piece.fd, end - len(whole), at)):
+                whole += got
+                at += len(got)
+            whole += bytes(end - len(whole))
+        else:
+            whole += piece
+    return bytes(whole)
+
+
+def slice_body(body: Body, start: int, end: int) -> Body:
+    """The bytes ``[start, end)`` of a body as a body, without copying."""
+    pieces: list[Piece] = []
+    at = 0
+    for piece in body:
+        length = piece.length if isinstance(piece, FileSlice) else len(piece)
+        first, last = max(start - at, 0), min(end - at, length)
+        if first < last:
+            pieces.append(slice_piece(piece, first, last))
+        at += length
+    return pieces
+
+
+def slice_piece(piece: Piece, start: int, end: int) -> Piece:
+    """The bytes ``[start, end)`` of one piece, without copying."""
+    if isinstance(piece, FileSlice):
+        return FileSlice(piece.fd, piece.offset + start, end - start)
+    return memoryview(piece)[start:end]

@@ -1,0 +1,235 @@
+"""From headers and XML documents of answers to the values of store/api, and from values to documents (pure).
+
+Owns: the S3 document formats. Must not know: connections, retries.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlencode
+from xml.sax.saxutils import escape
+
+from zosfs.errors import StoreError, code_of_status
+from zosfs.store.api import BucketUsage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure
+from zosfs.store.wire import Answer
+
+_MONTHS = {name: n for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)}
+_XSI = "http://www.w3.org/2001/XMLSchema-instance"
+
+
+def http_time_ns(text: str) -> int:
+    """Nanoseconds of an HTTP date; 0 when there is none to read."""
+    words = text.replace("-", " ").split()
+    try:
+        day, month, year, clock = words[1:5]
+        hour, minute, second = clock.split(":")
+        return calendar.timegm((int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second))) * 10**9
+    except (ValueError, KeyError):
+        return 0
+
+
+@lru_cache(maxsize=4096)
+def _seconds(text: str) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+
+
+def iso_time_ns(text: str) -> int:
+    """Nanoseconds of an ISO 8601 time in UTC, up to nine digits of fraction; 0 when there is none to read."""
+    base, _, fraction = text.rstrip("Z").partition(".")
+    try:
+        return _seconds(base) * 10**9 + int((fraction + "000000000")[:9])
+    except ValueError:
+        return 0
+
+
+def parse(answer: Answer) -> ET.Element:
+    """The document of *answer* with namespaces taken off. Raises StoreError ``BadAnswer`` when it is none."""
+    try:
+        root = ET.fromstring(answer.body)
+    except ET.ParseError as exc:
+        raise StoreError("BadAnswer", status=answer.status, message=f"no XML document: {exc}") from None
+    for element in root.iter():
+        if element.tag.startswith("{"):
+            element.tag = element.tag.partition("}")[2]
+    return root
+
+
+def field(root: ET.Element, name: str) -> str:
+    """The text of the first element *name* anywhere below *root*; "" when it is missing or empty."""
+    element = root.find(f".//{name}")
+    return (element.text or "") if element is not None else ""
+
+
+def failure(answer: Answer, operation: str, key: str) -> StoreError:
+    """The StoreError of a refusal. Without a document (HEAD) the status has to speak."""
+    code = message = ""
+    if answer.body:
+        try:
+            root = parse(answer)
+            code, message = field(root, "Code"), field(root, "Message")
+            if code in ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"):
+                hint = field(root, "Endpoint") or field(root, "Region")
+                message = f"{message} {hint}".strip()
+        except StoreError:
+            pass
+    if not code:
+        code = code_of_status(answer.status)
+        if not key and code == "NoSuchKey":
+            code = "NoSuchBucket"
+        if answer.status == 400 and operation in ("put", "append", "create_upload", "copy"):
+            # Ceph answers so, without a document, when the headers exceed its 16 KiB
+            code = "MetadataTooLarge"
+    if code == "AccessDenied" and "object lock" in message.lower():
+        code = "ObjectLocked"
+    return StoreError(code, status=answer.status, message=message, operation=operation, key=key, headers=answer.headers)
+
+
+def error_inside(answer: Answer) -> bool:
+    """Whether a 200 carries an error: copies and completions are answered before their work is done."""
+    return b"<Error" in answer.body[:1024]
+
+
+def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
+    """What the headers of a HEAD or a GET say of an object."""
+    size = headers.get("content-length", "0")
+    if "content-range" in headers:
+        size = headers["content-range"].rpartition("/")[2]
+    return ObjectInfo(
+        key=key,
+        size=int(size) if size.isdigit() else 0,
+        etag=headers.get("etag", "").strip('"'),
+        modified_ns=http_time_ns(headers.get("last-modified", "")),
+        storage_class=headers.get("x-amz-storage-class", ""),
+        object_type=headers.get("x-rgw-object-type", ""),
+        version_id=headers.get("x-amz-version-id", ""),
+        content_type=headers.get("content-type", ""),
+        metadata={name[11:]: value for name, value in headers.items() if name.startswith("x-amz-meta-")},
+        headers=headers,
+    )
+
+
+def usage_of(headers: Mapping[str, str]) -> BucketUsage:
+    """What Ceph's HEAD bucket tells besides that the bucket is there; a quota on the bucket goes before the user's."""
+
+    def number(*names: str) -> int | None:
+        for name in names:
+            value = headers.get(name, "")
+            if value.isdigit():
+                return int(value)
+        return None
+
+    return BucketUsage(
+        objects=number("x-rgw-object-count"),
+        bytes=number("x-rgw-bytes-used"),
+        quota_bytes=number("x-rgw-quota-bucket-size", "x-rgw-quota-user-size"),
+        quota_objects=number("x-rgw-quota-bucket-objects", "x-rgw-quota-user-objects"),
+    )
+
+
+def request_headers(headers: ObjectHeaders, *, tags: bool = True) -> dict[str, str]:
+    """The request headers that give an object *headers*; *tags* False leaves those out."""
+    out = {f"x-amz-meta-{name}": value for name, value in headers.metadata.items()}
+    if headers.content_type:
+        out["content-type"] = headers.content_type
+    if headers.acl:
+        out["x-amz-acl"] = headers.acl
+    if headers.storage_class:
+        out["x-amz-storage-class"] = headers.storage_class
+    if headers.tags and tags:
+        out["x-amz-tagging"] = urlencode(headers.tags, quote_via=quote)
+    out.update((name.lower(), value) for name, value in headers.extra.items())
+    return out
+
+
+def parts_of(root: ET.Element) -> tuple[list[PartInfo], int]:
+    """One page of ListParts, and the number to go on after (0: that was all)."""
+    parts = [
+        PartInfo(int(part.findtext("PartNumber", "0")), part.findtext("ETag", "").strip('"'), int(part.findtext("Size", "0")))
+        for part in root.iter("Part")
+    ]
+    more = field(root, "IsTruncated").lower() == "true"
+    return parts, (int(field(root, "NextPartNumberMarker") or (parts[-1].number if parts else 0)) if more else 0)
+
+
+def complete_document(parts: Sequence[PartInfo]) -> bytes:
+    """What CompleteMultipartUpload sends."""
+    rows = (
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>"
+        for part in sorted(parts, key=lambda part: part.number)
+    )
+    return f"<CompleteMultipartUpload>{''.join(rows)}</CompleteMultipartUpload>".encode()
+
+
+def delete_document(keys: Sequence[str]) -> bytes:
+    """What DeleteObjects sends."""
+    rows = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+    return f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
+
+
+def fits_xml(key: str) -> bool:
+    """Whether a key survives a document: no control characters, no bytes that are no UTF-8, no noncharacters."""
+    return not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" for c in key)
+
+
+def delete_failures(root: ET.Element) -> dict[str, StoreFailure]:
+    """The keys that DeleteObjects left, with why; a missing one is none of them."""
+    failures = {}
+    for error in root.iter("Error"):
+        code, message = error.findtext("Code", ""), error.findtext("Message", "")
+        if "object lock" in message.lower():
+            code = "ObjectLocked"
+        if code not in ("NoSuchKey", "NoSuchVersion"):
+            failures[error.findtext("Key", "")] = StoreFailure(code, message)
+    return failures
+
+
+def tags_of(root: ET.Element) -> dict[str, str]:
+    """The tags of a Tagging document."""
+    return {tag.findtext("Key", ""): tag.findtext("Value", "") or "" for tag in root.iter("Tag")}
+
+
+def tags_document(tags: Mapping[str, str]) -> bytes:
+    """A Tagging document."""
+    rows = "".join(f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>" for k, v in tags.items())
+    return f'<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet>{rows}</TagSet></Tagging>'.encode()
+
+
+def acl_of(root: ET.Element) -> dict[str, Any]:
+    """An ACL as boto3 returns it: Owner, and Grants with Grantee (its Type too) and Permission."""
+
+    def person(element: ET.Element | None) -> dict[str, str]:
+        return {child.tag: child.text or "" for child in element} if element is not None else {}
+
+    grants = []
+    for grant in root.iter("Grant"):
+        grantee = grant.find("Grantee")
+        who = person(grantee)
+        if grantee is not None:
+            who["Type"] = grantee.get(f"{{{_XSI}}}type", "")
+        grants.append({"Grantee": who, "Permission": grant.findtext("Permission", "")})
+    return {"Owner": person(root.find("Owner")), "Grants": grants}
+
+
+def acl_document(acl: Mapping[str, Any]) -> bytes:
+    """An AccessControlPolicy document of boto3's members."""
+
+    def inner(members: Mapping[str, str]) -> Iterator[str]:
+        for name in ("ID", "DisplayName", "EmailAddress", "URI"):
+            if members.get(name):
+                yield f"<{name}>{escape(members[name])}</{name}>"
+
+    grants = "".join(
+        f'<Grant><Grantee xmlns:xsi="{_XSI}" xsi:type="{escape(grant["Grantee"].get("Type", "CanonicalUser"))}">'
+        f"{''.join(inner(grant['Grantee']))}</Grantee><Permission>{escape(grant['Permission'])}</Permission></Grant>"
+        for grant in acl.get("Grants", [])
+    )
+    owner = "".join(inner(acl.get("Owner", {})))
+    return (
+        '<AccessControlPolicy xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Owner>{owner}</Owner><AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
+    ).encode()

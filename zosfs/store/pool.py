@@ -1,0 +1,103 @@
+"""The connections of an account and the resident threads that work on them.
+
+Owns: idle connections per host, the limit on all of them, the TLS context. May use: wire, threads. Must not know: S3, signatures.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from zosfs.config import Options
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+from zosfs.store.api import Body
+from zosfs.store.wire import Answer, Connection, Peer, WireError
+from zosfs.threads import ThreadPool
+
+IDLE = 50.0
+"""Seconds after which an idle connection is not used again: Ceph closes them at 64.5 s."""
+
+
+def tls_context(options: Options) -> ssl.SSLContext:
+    """How certificates are judged. Raises StoreError ``TlsFailed`` when ca_file cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file or None)
+    except (OSError, ssl.SSLError) as exc:
+        raise StoreError("TlsFailed", operation="connect", message=f"ca_file {options.ca_file}: {exc.strerror or exc}") from None
+    if not options.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Pool:
+    """Connections to one port, over one or (with bucket names in host names) several hosts."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None, options: Options, counters: Counters) -> None:
+        self.tls = tls
+        self._port = port
+        self._options = options
+        self._counters = counters
+        self._idle: dict[str, deque[tuple[Connection, float]]] = {}
+        self._slots = trio.CapacityLimiter(options.connections)
+        # hashing of what is uploaded works beside the sockets
+        self._threads = ThreadPool("store", options.connections + 2)
+
+    async def send(
+        self, host: str, head: bytes, body: Body, *, into: memoryview | None = None, has_body: bool = True, again: bool = True,
+        patience: float = 0, started: Callable[[], None] | None = None,
+    ) -> Answer:  # fmt: skip
+        """One exchange with *host*; raises WireError.
+
+        A kept connection that the server closed meanwhile is replaced by a fresh one, if no byte of an answer had come and the
+        request may be sent twice (*again*). *started* is called before each sending. A cancelled caller's socket is shut down and
+        its buffers are free when Cancelled is raised.
+        """
+        async with self._slots:
+            while True:
+                connection = self._take(host)
+                if started is not None:
+                    started()
+                try:
+                    answer = await self._threads.run(
+                        connection.request, head, body, into, has_body, patience, on_cancel=connection.abort
+                    )
+                except WireError as exc:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    if exc.reused and again and not exc.answered and exc.code in ("ConnectionReset", "ConnectionClosed"):
+                        continue
+                    raise
+                except BaseException:
+                    connection.close()
+                    raise
+                if not connection.closed:
+                    self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
+                return answer
+
+    def _take(self, host: str) -> Connection:
+        idle = self._idle.get(host)
+        while idle:
+            connection, since = idle.pop()
+            if time.monotonic() - since < IDLE and not connection.stale():
+                return connection
+            connection.close()
+        self._counters.add("connections")
+        options = self._options
+        return Connection(Peer(host, self._port, self.tls, options.connect_timeout, options.read_timeout))
+
+    async def work(self, fn: Callable[[Body], str], body: Body) -> str:
+        """Run *fn* (a digest of *body*) in a worker; the caller is not disturbed until it ends."""
+        return await self._threads.run(fn, body)
+
+    def close(self) -> None:
+        """Close what is idle and let the threads end."""
+        for idle in self._idle.values():
+            for connection, _ in idle:
+                connection.close()
+        self._idle.clear()
+        self._threads.close()

@@ -1,0 +1,141 @@
+"""What a server can do, found out on scratch objects: appends, conditional requests, types in listings.
+
+Owns: nothing that lasts; what it finds goes into the store's Abilities. Nothing stays behind: the scratch objects are deleted even when
+the caller is cancelled. Never asks for an append on an object that matters: a server without appends would replace it.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import trio
+
+from zosfs.errors import StoreError
+from zosfs.store import answers
+from zosfs.store.api import Abilities, Body
+from zosfs.store.exchange import Exchange, source_of
+
+log = logging.getLogger(__name__)
+
+SCRATCH = ".zosfs-probe-"
+"""What the names of scratch objects begin with."""
+WRONG = "0" * 32
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "PositionNotEqualToLength")
+
+
+class Probed(Protocol):
+    """The bucket that is asked."""
+
+    bucket: str
+    abilities: Abilities
+    exchange: Exchange
+    quotes_if_match: bool
+
+
+async def probe(store: Probed, prefix: str, *, writes: bool) -> None:
+    """Fill *store*'s abilities. What cannot be found out (no right to, server in trouble) stays None.
+
+    About seven small requests in three round trips, three of them deletes. A versioned bucket is not written to: its scratch objects would
+    leave versions, and Ceph 16 neither appends nor heeds conditions there.
+    """
+    await _versioning(store)
+    abilities = store.abilities
+    if abilities.versioned:
+        abilities.append = abilities.put_if_match = abilities.put_if_none_match = False
+        return
+    if not writes:
+        return
+    scratch = [f"{prefix}{SCRATCH}{uuid.uuid4().hex}" for _ in range(3)]
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_unless_refused, lambda: _append(store, scratch[0]))
+            nursery.start_soon(_unless_refused, lambda: _conditions(store, scratch[1], scratch[2]))
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(10):
+            async with trio.open_nursery() as nursery:
+                for key in scratch:
+                    nursery.start_soon(_unless_refused, lambda key=key: _send(store, "delete", "DELETE", key))
+    log.debug("abilities of %s: %s", store.bucket, abilities)
+
+
+async def _unless_refused(step: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await step()
+    except StoreError as exc:
+        log.debug("not found out: %s", exc)
+
+
+async def _send(store: Probed, verb: str, method: str, key: str, **more: Any) -> Any:
+    return await store.exchange.request(verb, method, store.bucket, key, tries=2, **more)
+
+
+async def _refused(store: Probed, verb: str, key: str, body: Body = (b"x",), **more: Any) -> bool:
+    """Whether the server refuses the request for its condition; False when it goes through or offers no such condition."""
+    try:
+        await _send(store, verb, "PUT", key, body=body, **more)
+    except StoreError as exc:
+        if exc.row.code in REFUSED:
+            return True
+        if exc.row.code in ("NotImplemented", "InvalidArgument", "InvalidRequest", "MethodNotAllowed"):
+            return False
+        raise
+    return False
+
+
+async def _versioning(store: Probed) -> None:
+    try:
+        answer = await store.exchange.request("other", "GET", store.bucket, query={"versioning": ""}, tries=2)
+        root = answers.parse(answer)
+        if root.tag == "VersioningConfiguration":
+            store.abilities.versioned = answers.field(root, "Status") in ("Enabled", "Suspended")
+        else:
+            store.abilities.versioned = False
+    except StoreError as exc:
+        log.debug("versioning not found out: %s", exc)
+        if exc.row.code in ("NotImplemented", "MethodNotAllowed"):
+            store.abilities.versioned = False
+
+
+async def _append(store: Probed, key: str) -> None:
+    first = await _send(store, "append", "PUT", key, query={"append": "true", "position": "0"}, body=(b"x",), again=False)
+    if first.headers.get("x-rgw-next-append-position") != "1":
+        store.abilities.append = False
+        return
+    # a server that really appends refuses a wrong position
+    store.abilities.append = await _refused(store, "append", key, query={"append": "true", "position": "0"})
+
+
+async def _conditions(store: Probed, key: str, other: str) -> None:
+    abilities = store.abilities
+    made = await _send(store, "put", "PUT", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False)
+    etag = made.headers.get("etag", "").strip('"')
+
+    async def none_match() -> None:
+        abilities.put_if_none_match = await _refused(store, "put", key, (b"probe",), headers={"if-none-match": "*"})
+
+    async def match() -> None:
+        if not await _refused(store, "put", key, (b"probe",), headers={"if-match": WRONG}):
+            abilities.put_if_match = False
+            return
+        for quoted, form in ((False, etag), (True, f'"{etag}"')):
+            if not await _refused(store, "put", key, (b"probe",), headers={"if-match": form}):
+                abilities.put_if_match, store.quotes_if_match = True, quoted
+                return
+        abilities.put_if_match = False
+
+    async def copies() -> None:
+        conditions = {"x-amz-copy-source-if-match": WRONG, "x-amz-copy-if-match": WRONG}
+        source = {"x-amz-copy-source": source_of(store.bucket, key), **conditions}
+        abilities.copy_if_match = await _refused(store, "copy", other, (), headers=source)
+
+    async def listing() -> None:
+        query = {"prefix": key, "max-keys": "1"}
+        answer = await store.exchange.request("list", "GET", store.bucket, query=query, tries=2)
+        abilities.object_types_in_listings = bool(answers.field(answers.parse(answer), "Type"))
+
+    async with trio.open_nursery() as nursery:
+        for step in (none_match, match, copies, listing):
+            nursery.start_soon(_unless_refused, step)
