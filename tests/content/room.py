@@ -23,7 +23,7 @@ from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 SMALL = Limits(
     min_part=5, max_part=40, max_parts=60, max_put=1000, copy_part=16, part_size=10, multipart_threshold=24, max_object=2400
 )
-HASTE = 30
+HASTE = 10
 PLAIN = ObjectHeaders({"mode": "33188"}, "text/plain")
 
 
@@ -60,6 +60,13 @@ async def new(content: Content, key: str, base: ObjectInfo | None = None, **more
     writer.headers = lambda: PLAIN
     writer.on_delivered = lambda info: None
     return writer
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait until *condition* holds; so many seconds of the wall at most."""
+    with trio.fail_after(seconds * HASTE):
+        while not condition():  # noqa: ASYNC110 - what is waited for is not ours to signal
+            await trio.sleep(0.05)
 
 
 def run(main: Callable[[], Any], *, seconds: float = 60) -> None:

@@ -12,7 +12,7 @@ import errno
 import itertools
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ class Content:
             writer.base = found
         return await writer.deliver()
 
-    def pending(self) -> Iterable[Pending]:
+    def pending(self) -> list[Pending]:
         """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
         return [
             Pending(writer.key, writer.size, writer.headers(), writer.record.state, writer.record.cause)
@@ -388,7 +388,7 @@ class Content:
         await self.promises.aclose()
         self.threads.close()
 
-    def records(self) -> Iterable[Record]:
+    def records(self) -> list[Record]:
         """What the journal holds."""
         return list(self.promises.records.values())
 
