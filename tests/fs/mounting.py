@@ -114,9 +114,7 @@ class Mount:
             return is_mounted(self.path)
 
         try:
-            wait_for(alive, WITHDRAWN = r"pyfuse3: fuse_\w+\(\): fuse_reply_\* failed with No such file"
-"""What pyfuse3 says of an answer to a request that the kernel took back, as it does when a mount is taken away."""
-READY_WITHIN, f"the mount of {self.source}; log:\n{self.log()}")
+            wait_for(alive, READY_WITHIN, f"the mount of {self.source}; log:\n{self.log()}")
             os.stat(self.path)
         except BaseException:
             self.kill()
