@@ -25,8 +25,9 @@ def order(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def parse_page(document: bytes) -> ListPage:
-    """The page. Objects and prefixes are each in bytewise order even where the server (SeaweedFS) lists in another.
+def parse_page(document: bytes) -> tuple[ListPage, str]:
+    """The page, and version 2's token for the next one. Objects and prefixes are each in bytewise order even where the server
+    (SeaweedFS) lists in another.
 
     Raises StoreError ``BadAnswer`` when *document* is no listing.
     """
@@ -39,7 +40,7 @@ def parse_page(document: bytes) -> ListPage:
         raise StoreError("BadAnswer", message=f"a {root.tag[skip:]} instead of a listing", operation="list")
     encoded = False
     truncated = False
-    last_marker = ""
+    last_marker = token = ""
     raw_objects: list[dict[str, str]] = []
     raw_prefixes: list[str] = []
     for element in root:
@@ -54,6 +55,8 @@ def parse_page(document: bytes) -> ListPage:
             truncated = (element.text or "").strip().lower() == "true"
         elif tag == "NextMarker":
             last_marker = element.text or ""
+        elif tag == "NextContinuationToken":
+            token = element.text or ""
     decode = name_of if encoded else str
     objects = [
         ObjectInfo(
@@ -74,4 +77,4 @@ def parse_page(document: bytes) -> ListPage:
             raise StoreError("BadAnswer", message="a listing that goes on, but not where", operation="list")
     objects.sort(key=lambda entry: order(entry.key))
     prefixes.sort(key=order)
-    return ListPage(objects, prefixes, marker)
+    return ListPage(objects, prefixes, marker), token
