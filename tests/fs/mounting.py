@@ -197,4 +197,4 @@ class Mount:
             self.kill()
             raise AssertionError(f"the daemon died and left its mount:\n{self.log()}")
         complaints = self.complaints()
-        assert not complaints, "the log complains:\n" + "\n".join(complaints) + f"\n\n{self.log()[-8000:]}"
+        assert not complaints, "the log complains:\n" + "\n".join(complaints) + f"\n\n{self.log()[-3000:]}"

@@ -77,7 +77,7 @@ def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     with living.requests() as spent:
         assert run("find", living.path, "-type", "f").count("\n") == 5 * 15 * 15
     assert spent["list"] <= 2 + 6, "a walk is recognised within a few directories"
-    assert set(spent) == {"list"}
+    assert set(spent) - {"head_bucket"} == {"list"}  # find asks for the kind of the filesystem first
 
 
 def test_a_missing_name_in_a_listed_directory(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -30,7 +30,8 @@ Handler = Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
 
 
 def handler(*, bounded: bool = True) -> Callable[[Handler[P, R]], Handler[P, R]]:
-    """Make a method of an object with `counters` and `deadline` a FUSE handler: OSError becomes its errno, anything unexpected EIO with a logged traceback.
+    """Make a method of an object with `counters` and `deadline` a FUSE handler: OSError becomes its errno, anything unexpected EIO with a
+    logged traceback.
 
     *bounded* handlers end with ETIMEDOUT after the object's `deadline` seconds; deliveries (flush, fsync) are bounded
     by the store's own retry time-outs instead, because a large file takes as long as it takes.

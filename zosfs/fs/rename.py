@@ -14,7 +14,8 @@ from zosfs.config import Options
 from zosfs.errors import StoreError
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
-from zosfs.store.api import ObjectInfo, Store
+from zosfs.fs.headers import of_object
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -139,7 +140,7 @@ class Renames:
                 if failures:
                     return
                 try:
-                    await store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
+                    await self._copy_one(store, info, key)
                     done.append(key)
                 except OSError as exc:
                     failures.append(exc)
@@ -152,6 +153,18 @@ class Renames:
             with trio.CancelScope(shield=True):
                 await self._delete_all(store, done)
             raise failures[0]
+
+    async def _copy_one(self, store: Store, info: ObjectInfo, key: str) -> None:
+        try:
+            await store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
+        except StoreError as exc:
+            if exc.errno != errno.ENOENT or info.size or not key.endswith("/"):
+                raise
+            # SeaweedFS copies no directory markers: write the same one anew
+            marker = await store.head(info.key)
+            described = of_object(marker, self._options)
+            again = ObjectHeaders(described.metadata, described.content_type, self._options.acl, extra=described.extra)
+            await store.put(key, (), again)
 
     async def _delete_all(self, store: Store, keys: list[str]) -> None:
         for start in range(0, len(keys), BATCH):

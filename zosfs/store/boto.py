@@ -39,6 +39,8 @@ OPERATIONS = frozenset(
         "put_object_legal_hold", "get_object_retention", "put_object_retention", "get_object", "get_object_acl",
         "get_object_tagging", "put_object_acl", "put_object_tagging", "delete_object_tagging", "head_object",
         "restore_object", "list_object_versions", "list_multipart_uploads", "list_parts", "list_objects", "list_objects_v2",
+        "delete_bucket_notification_configuration", "delete_object", "put_object", "copy_object", "abort_multipart_upload",
+        "process_object", "md_search", "get_usage_stats",
     }
 )  # fmt: skip
 """All that `call` sends. A server treats a sub-resource that it does not know as the bare operation: ``DELETE /bucket?encryption``

@@ -566,5 +566,7 @@ class Tree:
     async def delete_bucket(self, inode: Inode) -> None:
         """rmdir in the root of all buckets: ENOTEMPTY unless empty."""
         store: Store = inode.store
+        if (await store.list_page("", max_keys=1)).objects:
+            raise _fail(errno.ENOTEMPTY)  # SeaweedFS would delete the bucket with all that is in it
         await self.account.delete_bucket(store.bucket)
         self.remove(inode)

@@ -1,8 +1,8 @@
 """Recognising a walk over a tree (find, du, rsync, git status), and answering it from undelimited listings.
 
-Owns: what was listed of late, and where the last undelimited listing was cut. One page of it fills many directories at once, so that a
-walk over n objects costs about n/1000 requests instead of one a directory. Keys below one directory are contiguous in the store's order, even
-though a name may sort before the directory of the same beginning (`a-b` before `a/`).
+Owns: what was listed of late, and where the last undelimited listing was cut. One page of it fills many directories at once, so
+that a walk over n objects costs about n/1000 requests instead of one a directory. Keys below one directory are contiguous in
+the store's order, even though a name may sort before the directory of the same beginning (`a-b` before `a/`).
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ class Walks:
         assert volume is not None
         cut, self._cut = self._cut, None
         if cut is None or not self._goes_on(cut, inode):
-            # just before the directory's own key: '.' is the character before '/'
-            begin = inode.key[:-1] + ".\U0010ffff"
+            begin = inode.key  # its own marker is left out; SeaweedFS knows no order but that of its directories
             cut = _Cut(begin.encode(), begin, trio.current_time(), tree.sequence, tree.moves, {inode: set()})
         prefix = volume.prefix
         for _ in range(MOST_PAGES):
