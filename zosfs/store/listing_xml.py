@@ -72,7 +72,11 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
     prefixes = [decode(prefix) for prefix in raw_prefixes]
     marker = ""
     if truncated:
-        marker = decode(last_marker) or max([entry.key for entry in objects[-1:]] + prefixes[-1:], key=order, default="")
+        last = {entry.key for entry in objects[-1:]} | set(prefixes[-1:])
+        if last_marker in last:
+            marker = last_marker  # Ceph does not encode it
+        else:
+            marker = decode(last_marker) or max(last, key=order, default="")
         if not marker:
             raise StoreError("BadAnswer", message="a listing that goes on, but not where", operation="list")
     objects.sort(key=lambda entry: order(entry.key))
