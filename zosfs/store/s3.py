@@ -44,6 +44,8 @@ COPIED_PER_SECOND = 10e6
 """Bytes that any server copies in a second: how long an answer may take."""
 NOTIFICATIONS_KNOWN = 60.0
 """Seconds for which it is believed that a bucket has no notifications."""
+SENT_BLINDLY = 1 << 20
+"""Bytes up to which a PUT without conditions is sent again when its kept connection died, without a HEAD to see whether it arrived."""
 DELETES_AT_ONCE = 16
 TOKENS_KEPT = 256
 """Continuation tokens of version 2 listings that are under way. Without its token a listing goes on by start-after, which SeaweedFS
@@ -181,14 +183,14 @@ class S3Store:
             out["if-match"] = also_quoted(if_match) if self.quotes_if_match else if_match
         elif if_none_match and self.abilities.put_if_none_match:
             out["if-none-match"] = "*"
-        conditional = "if-match" in out or "if-none-match" in out
+        again = "if-match" not in out and "if-none-match" not in out and body_length(body) <= SENT_BLINDLY
 
         async def etag() -> str:
             return await self.exchange.pool.work(digests.md5_hex, body)
 
         async with self._turns.of(key):
             answer = await self._change(
-                "put", "PUT", key, headers=out, body=body, again=not conditional,
+                "put", "PUT", key, headers=out, body=body, again=again,
                 settle=self._settling(key, body_length(body), headers, etag),
             )  # fmt: skip
         return self._written(answer)
