@@ -5,12 +5,15 @@ About 4 ms a page of 1000 on the trio thread: the parser is C, and each entry is
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from urllib.parse import unquote_to_bytes
 
 from zosfs.errors import StoreError
 from zosfs.store.answers import iso_time_ns
 from zosfs.store.api import ListPage, ObjectInfo
+
+_NAMESPACE = re.compile(rb'\sxmlns=(?:"[^"]*"|\'[^\']*\')')
 
 
 def name_of(text: str) -> str:
@@ -32,21 +35,21 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
     Raises StoreError ``BadAnswer`` when *document* is no listing.
     """
     try:
-        root = ET.fromstring(document)
+        # without its namespace the tags need no cutting, which is half of the time
+        root = ET.fromstring(_NAMESPACE.sub(b"", document, count=1))
     except ET.ParseError as exc:
         raise StoreError("BadAnswer", message=f"no XML document: {exc}", operation="list") from None
-    skip = len(root.tag.partition("}")[0]) + 1 if root.tag.startswith("{") else 0
-    if root.tag[skip:] != "ListBucketResult":
-        raise StoreError("BadAnswer", message=f"a {root.tag[skip:]} instead of a listing", operation="list")
+    if root.tag != "ListBucketResult":
+        raise StoreError("BadAnswer", message=f"a {root.tag} instead of a listing", operation="list")
     encoded = False
     truncated = False
     last_marker = token = ""
     raw_objects: list[dict[str, str]] = []
     raw_prefixes: list[str] = []
     for element in root:
-        tag = element.tag[skip:]
+        tag = element.tag
         if tag == "Contents":
-            raw_objects.append({child.tag[skip:]: child.text or "" for child in element})
+            raw_objects.append({child.tag: child.text or "" for child in element})
         elif tag == "CommonPrefixes":
             raw_prefixes.append(element[0].text or "")
         elif tag == "EncodingType":
@@ -73,10 +76,8 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
     marker = ""
     if truncated:
         last = {entry.key for entry in objects[-1:]} | set(prefixes[-1:])
-        if last_marker in last:
-            marker = last_marker  # Ceph does not encode it
-        else:
-            marker = decode(last_marker) or max(last, key=order, default="")
+        # Ceph does not encode it
+        marker = last_marker if last_marker in last else decode(last_marker) or max(last, key=order, default="")
         if not marker:
             raise StoreError("BadAnswer", message="a listing that goes on, but not where", operation="list")
     objects.sort(key=lambda entry: order(entry.key))
