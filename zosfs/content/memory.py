@@ -1,30 +1,56 @@
-"""The one budget of bytes in flight and read ahead, over all open files.
+"""The one budget of bytes in flight and read ahead, over all open files, and the buffers that such bytes live in.
 
-Owns: the count, and the free list of page-aligned buffers. Whoever must have bytes waits in turn; whoever only would like to have
-them (read-ahead) gets a no instead.
+Owns: the count of bytes handed out, the queue of who waits for some, the free list of buffers. Whoever must have bytes waits in
+turn; whoever only would like to have them (read-ahead) gets a no instead. Must not know: what the bytes are for.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
 from zosfs.counters import Counters
 
-KEPT_BUFFERS = 16
+SMALLEST = 64 << 10
+"""Buffers below this are plain memory: they cost no page faults worth saving."""
+
+KEPT = 64 << 20
+"""Bytes of unused buffers that are kept for the next ones; fresh memory costs a page fault per 4 KiB."""
 
 
-class Buffer:
-    """A reusable buffer of *size* bytes; *view* is what is used of it."""
+class Slab:
+    """A buffer of *size* bytes from `MemoryBudget.slab`; *view* are the bytes asked for."""
 
-    __slots__ = ("map", "size", "view")
+    __slots__ = ("_map", "size", "view")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.map = mmap.mmap(-1, size)
-        self.view = memoryview(self.map)
+        self._map: mmap.mmap | None = mmap.mmap(-1, size) if size >= SMALLEST else None
+        self.view = memoryview(b"")
+        self.lend(size)
+
+    def lend(self, length: int) -> None:
+        """Make *view* the first *length* bytes."""
+        self.view = memoryview(self._map)[:length] if self._map is not None else memoryview(bytearray(length))
+
+    def unseen(self) -> bool:
+        """Drop *view*; True when nobody else holds a view of the bytes, so that they may be overwritten."""
+        self.view = memoryview(b"")
+        if self._map is None:
+            return False  # not worth keeping
+        try:
+            self._map.resize(self.size)  # to what it is: does nothing but check for views
+        except (BufferError, SystemError):
+            return False
+        return True
+
+
+def slab_size(n: int) -> int:
+    """The bytes that a buffer for *n* bytes really takes: powers of two from 64 KiB up, *n* itself below."""
+    return n if n < SMALLEST else 1 << (n - 1).bit_length()
 
 
 class MemoryBudget:
@@ -33,26 +59,36 @@ class MemoryBudget:
     def __init__(self, limit: int, counters: Counters) -> None:
         self.limit = limit
         self.used = 0
+        self.shrink: list[Callable[[int], object]] = []
+        """Asked to release about so many bytes that nobody waits for, when somebody has to wait."""
         self._counters = counters
         self._waiting: deque[tuple[int, trio.Event]] = deque()
-        self._free: dict[int, list[Buffer]] = {}
+        self._free: dict[int, list[Slab]] = {}
+        self._kept = 0
 
-    def try_reserve(self, n: int) -> bool:
-        """Take *n* bytes if nobody waits and they are there."""
-        if self._waiting or self.used + n > self.limit:
+    @property
+    def wanted(self) -> int:
+        """Bytes that reservations are waiting for."""
+        return sum(n for n, _ in self._waiting)
+
+    def try_reserve(self, n: int, spare: int = 0) -> bool:
+        """Take *n* bytes if nobody waits and *spare* bytes remain after it."""
+        if self._waiting or self.used + n + spare > self.limit:
             return False
         self.used += n
         return True
 
     async def reserve(self, n: int) -> None:
-        """Take *n* bytes, waiting in turn. More than the whole budget is granted when nothing else is out."""
-        if self.try_reserve(n) or (n > self.limit and not self.used and not self._waiting):
-            if n > self.limit:
-                self.used += n
+        """Take *n* bytes, waiting in turn; more than the whole budget is granted when nothing else is out.
+
+        Cancelled: nothing is taken.
+        """
+        if self.try_reserve(n):
             return
         self._counters.add("memory_waits")
         turn = trio.Event()
         self._waiting.append((n, turn))
+        self.press()
         try:
             await turn.wait()
         except BaseException:
@@ -68,6 +104,14 @@ class MemoryBudget:
         self.used -= n
         self._grant()
 
+    def press(self) -> None:
+        """Ask who holds bytes to let go of some, as long as somebody waits; called also by them when bytes become idle."""
+        self._grant()
+        for shrink in self.shrink:
+            if not self._waiting:
+                return
+            shrink(self.used + self.wanted - self.limit)
+
     def _grant(self) -> None:
         while self._waiting:
             n, turn = self._waiting[0]
@@ -77,14 +121,23 @@ class MemoryBudget:
             self.used += n
             turn.set()
 
-    def buffer(self, size: int) -> Buffer:
-        """A buffer of at least *size* bytes (a power of two from 64 KiB); fresh memory is slow to touch, so buffers are reused."""
-        rounded = 1 << max(16, (size - 1).bit_length())
-        free = self._free.get(rounded)
-        return free.pop() if free else Buffer(rounded)
+    def slab(self, n: int) -> Slab:
+        """A buffer whose view has *n* bytes of any content. Its `slab_size` must have been reserved."""
+        size = slab_size(n)
+        free = self._free.get(size)
+        if not free:
+            slab = Slab(size)
+            if n != size:
+                slab.lend(n)
+            return slab
+        slab = free.pop()
+        self._kept -= size
+        slab.lend(n)
+        return slab
 
-    def give_back(self, buffer: Buffer) -> None:
-        """The buffer is not used any more."""
-        free = self._free.setdefault(buffer.size, [])
-        if len(free) < KEPT_BUFFERS:
-            free.append(buffer)
+    def give_back(self, slab: Slab) -> None:
+        """The caller does not use *slab* any more. It is used again only if nobody holds a view of it."""
+        if self._kept + slab.size <= KEPT and slab.unseen():
+            self._free.setdefault(slab.size, []).append(slab)
+            self._kept += slab.size
+        slab.view = memoryview(b"")

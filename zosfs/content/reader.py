@@ -1,195 +1,277 @@
-"""Reading one version of one object: range GETs, read-ahead, blocks shared by every handle of that version.
+"""Reading: a handle's view of one version of one object.
 
-Owns: the blocks in memory. A reader is pinned to an ETag by If-Match: it never mixes versions. Must not know: names, the kernel.
+Owns: which versions are being read, and what each handle still wants of them. A reader never mixes versions: what it returns is
+of the version it was opened for, or it raises ESTALE. May use: blocks.py (memory), chunks.py (disk), readahead.py (decisions).
+Must not know: names, inodes, the kernel.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 
 import trio
 
 from zosfs.config import Options
-from zosfs.content import readahead
-from zosfs.content.memory import MemoryBudget
+from zosfs.content.blocks import Block, Version, pieces
+from zosfs.content.chunks import ChunkCache
+from zosfs.content.memory import MemoryBudget, slab_size
+from zosfs.content.readahead import Advice, Found, History, Span
 from zosfs.counters import Counters
-from zosfs.errors import StoreError
 from zosfs.store.api import Buffer, ObjectInfo, Store
 
-log = logging.getLogger(__name__)
-
-MIB = 1 << 20
-LARGEST = 8 * MIB
-SMALLEST = 128 << 10
+KEPT = 16 << 20
+"""Bytes that a handle has read and still keeps in memory: the kernel keeps what it got, but direct I/O may come back."""
 
 
-class _Block:
-    """Bytes ``[start, end)`` of the object, being fetched or here."""
+class Readers:
+    """The reading side of one bucket: makes readers, and lets those of the same version share their bytes."""
 
-    __slots__ = ("ahead", "done", "end", "failure", "scope", "start", "used", "view", "whole")
+    def __init__(
+        self,
+        store: Store,
+        budget: MemoryBudget,
+        counters: Counters,
+        nursery: trio.Nursery,
+        options: Options,
+        chunks: ChunkCache | None = None,
+    ) -> None:
+        self.chunks = chunks
+        self.counters = counters
+        self.budget = budget
+        self.most = options.read_ahead
+        self._ahead_slots = max(2, options.connections // 2)
+        self._store = store
+        self._nursery = nursery
+        self._versions: dict[tuple[str, str, str, int], Version] = {}
+        budget.shrink.append(self._shrink)
 
-    def __init__(self, start: int, end: int, ahead: bool) -> None:
-        self.start = start
-        self.end = end
-        self.ahead = ahead
-        self.done = trio.Event()
-        self.failure: StoreError | None = None
-        self.view: memoryview = memoryview(b"")
-        self.scope = trio.CancelScope()
-        self.used = False
-        self.whole = False
+    def reader(self, info: ObjectInfo) -> Reader:
+        """A reader of the version *info* (its key, etag, version_id and size); the caller closes it. Sends nothing."""
+        identity = (info.key, info.etag, info.version_id, info.size)
+        version = self._versions.get(identity)
+        if version is None or not info.etag:
+            version = Version(self._store, info, self.budget, self.counters, self._nursery, self._keep)
+            self._versions[identity] = version
+        version.readers += 1
+        return Reader(self, version)
+
+    def closed(self, version: Version) -> None:
+        """A reader of *version* is gone."""
+        version.readers -= 1
+        info = version.info
+        identity = (info.key, info.etag, info.version_id, info.size)
+        if not version.readers and self._versions.get(identity) is version:
+            del self._versions[identity]
+
+    def close(self) -> None:
+        """No reader will be made any more."""
+        if self._shrink in self.budget.shrink:
+            self.budget.shrink.remove(self._shrink)
+
+    def may_run_ahead(self) -> bool:
+        """Whether connections are left for what nobody waits for yet."""
+        return sum(version.running_ahead for version in self._versions.values()) < self._ahead_slots
+
+    def _keep(self, info: ObjectInfo, start: int, view: memoryview) -> None:
+        if self.chunks is not None:
+            self.chunks.write(info, start, view)
+
+    def _shrink(self, n: int) -> None:
+        """Drop about *n* bytes that nobody waits for: those already read first."""
+        idle = [(version, block) for version in self._versions.values() for block in version.idle()]
+        idle.sort(key=lambda found: not found[1].touched)
+        for version, block in idle:
+            if n <= 0:
+                return
+            n -= block.cost
+            version.drop(block)
 
 
 class Reader:
-    """One handle's view of the version *info*."""
+    """One handle's view of the version *info*. Many reads may run at once."""
 
-    def __init__(
-        self, store: Store, info: ObjectInfo, budget: MemoryBudget, counters: Counters, nursery: trio.Nursery, options: Options
-    ) -> None:
-        self._store = store
-        self._info = info
-        self._budget = budget
-        self._counters = counters
-        self._nursery = nursery
-        self._most = options.read_ahead
-        self._history = readahead.History()
-        self._blocks: OrderedDict[int, _Block] = OrderedDict()  # by start, disjoint
+    def __init__(self, readers: Readers, version: Version) -> None:
+        self._readers = readers
+        self._version = version
+        self._history = History(version.info.size, readers.most)
+        self._mine: dict[Block, None] = {}  # what this reader asked for
+        self._read: OrderedDict[Block, None] = OrderedDict()  # of these, what it has read, oldest first
+        self._read_bytes = 0
         self._closed = False
 
-    def _block_at(self, offset: int) -> _Block | None:
-        for block in reversed(self._blocks.values()):
-            if block.start <= offset < block.end:
-                return block
-        return None
+    @property
+    def info(self) -> ObjectInfo:
+        """The version that is read."""
+        return self._version.info
 
     async def read(self, offset: int, size: int) -> Buffer:
-        """Bytes ``[offset, offset + size)``, short only at the end. ESTALE when the object is another one now.
+        """Bytes ``[offset, offset + size)`` of the version, short only at its end, b"" beyond it.
 
-        The buffer is good until the caller's next await.
+        The buffer stays good as long as the caller holds it. StoreError: ESTALE when the object is another one now (or was
+        changed in place), ENOENT when it is gone, EIO when the store failed for good.
         """
-        end = min(offset + size, self._info.size)
-        if end <= offset:
+        end = min(offset + size, self._version.info.size)
+        if end <= offset or offset < 0:
             return b""
-        stream = readahead.observe(self._history, offset, end - offset)
-        block = self._block_at(offset)
-        waited = block is None or not block.done.is_set()
-        window = readahead.grow(stream, waited, self._most)
-        if block is None:
-            block = await self._demand(offset, end, stream)
-        self._fetch_ahead(stream, window)
-        if not block.done.is_set():
-            self._counters.add("read_waits")
-            await block.done.wait()
-        if block.failure is not None:
-            self._blocks.pop(block.start, None)
-            raise block.failure
-        block.used = True
-        self._drop_passed(stream)
-        if block.end >= end:
-            return block.view[offset - block.start : end - block.start]
+        found = self._version.find(offset, end)
+        chunks = self._readers.chunks
+        on_disk = found is not Found.READY and chunks is not None and chunks.has(self.info, offset, end)
+        advice = self._history.observe(offset, end - offset, Found.READY if on_disk else found)
+        if on_disk and chunks is not None:
+            self._follow(advice)
+            data = await chunks.read(self.info, offset, end)
+            if data is not None:
+                return data
+            found = self._version.find(offset, end)
+        try:
+            if found is not Found.READY:
+                self._readers.counters.add("read_waits")
+                if found is Found.ABSENT:
+                    await self._demand(offset, end, advice.demand)
+            self._follow(advice)
+            return await self._collect(offset, end)
+        finally:
+            self._trim()
+            if self._readers.budget.wanted:
+                self._readers.budget.press()  # what we waited for is idle from now on
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    async def _demand(self, offset: int, end: int, wanted: Span) -> None:
+        """Ask for what is missing of the read, whatever it takes; what *wanted* has beside it rides on the same requests."""
+        low, high = wanted
+        if slab_size(high - low) > self._readers.budget.limit // 8:
+            low, high = offset, end
+        for start, stop in self._gaps(low, high):
+            if start < end and stop > offset:
+                for a, b in pieces(start, stop):
+                    await self._begin(a, b, needed=a < end and b > offset)
+
+    async def _begin(self, start: int, end: int, *, needed: bool) -> None:
+        budget = self._readers.budget
+        cost = slab_size(end - start)
+        if not budget.try_reserve(cost):
+            if not needed:
+                return
+            await budget.reserve(cost)
+            still = self._version.missing(start, end)
+            if still != [(start, end)]:  # somebody else asked for some of it while we waited
+                budget.release(cost)
+                for a, b in still:
+                    await self._begin(a, b, needed=needed)
+                return
+        self._mine[self._version.begin(start, end, self, ahead=False)] = None
+
+    def _gaps(self, start: int, end: int) -> list[Span]:
+        """What of ``[start, end)`` only the network has."""
+        gaps = self._version.missing(start, end)
+        chunks = self._readers.chunks
+        if chunks is None:
+            return gaps
+        return [span for a, b in gaps for span in chunks.missing(self.info, a, b)]
+
+    def _follow(self, advice: Advice) -> None:
+        """Fetch ahead as advised, as far as memory and connections allow, and let go of what is not wanted any more."""
+        for start, end in advice.forget:
+            for block in self._version.within(start, end):
+                if block in self._mine and not block.waiters:
+                    self._let_go(block)
+        if self._closed or advice.stream is None:
+            return
+        budget = self._readers.budget
+        for at, span in enumerate(advice.ahead):
+            for start, end in self._gaps(*span):
+                if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
+                    for refused in reversed(advice.ahead[at:]):
+                        advice.stream.refuse(refused)
+                    return
+                self._mine[self._version.begin(start, end, self, ahead=True)] = None
+            for block in self._version.within(*span):
+                self._want(block)  # another reader's, perhaps: now it is ours too
+
+    # -- answering --------------------------------------------------------------------------------------------------
+
+    async def _collect(self, offset: int, end: int) -> Buffer:
+        block = self._version.at(offset)
+        if block is not None and block.end >= end:
+            view = await self._bytes(block)
+            return view[offset - block.start : end - block.start]
         out = bytearray(end - offset)
-        have = block.end - offset
-        out[:have] = block.view[offset - block.start :]
-        while have < len(out):
-            more = await self._piece(offset + have, end)
-            out[have : have + len(more)] = more
-            have += len(more)
+        at = offset
+        while at < end:
+            block = self._version.at(at)
+            if block is None:
+                at = await self._one_gap(out, at, offset, end)
+                continue
+            view = await self._bytes(block)
+            stop = min(end, block.end)
+            out[at - offset : stop - offset] = view[at - block.start : stop - block.start]
+            at = stop
         return out
 
-    async def _piece(self, offset: int, end: int) -> memoryview:
-        block = self._block_at(offset)
-        if block is None:
-            block = await self._demand(offset, end, None)
-        await block.done.wait()
-        if block.failure is not None:
-            self._blocks.pop(block.start, None)
-            raise block.failure
-        block.used = True
-        return block.view[offset - block.start : min(end, block.end) - block.start]
+    async def _one_gap(self, out: bytearray, at: int, offset: int, end: int) -> int:
+        """Bytes that no block has (any more): from the disk, or asked for; returns how far that went."""
+        start, stop = self._version.missing(at, end)[0]
+        chunks = self._readers.chunks
+        if chunks is not None:
+            far = next((a for a, _ in chunks.missing(self.info, start, stop)), stop)
+            if far > start:
+                data = await chunks.read(self.info, start, far)
+                if data is not None:
+                    out[start - offset : far - offset] = data
+                    return far
+            stop = next((b for _, b in chunks.missing(self.info, start, stop)), stop)
+        await self._demand(start, stop, (start, stop))
+        return start
 
-    async def _demand(self, offset: int, end: int, stream: readahead.Stream | None) -> _Block:
-        """Fetch what is asked for now; a stream's block is rounded up, a random read's is not."""
-        if stream is not None and stream.window:
-            end = min(max(end, offset + SMALLEST), self._info.size)
-        end = self._free_end(offset, min(end, offset + LARGEST))
-        block = _Block(offset, end, ahead=False)
-        self._blocks[offset] = block
-        await self._budget.reserve(end - offset)
-        self._nursery.start_soon(self._fetch, block)
-        return block
+    async def _bytes(self, block: Block) -> memoryview:
+        self._want(block)
+        view = block.view if block.done else await self._version.wait(block)
+        block.touched = True
+        if block in self._read:
+            self._read.move_to_end(block)
+        elif block in self._mine:
+            self._read[block] = None
+            self._read_bytes += block.cost
+        return view
 
-    def _free_end(self, start: int, end: int) -> int:
-        """The end of what may be fetched from *start* without overlapping a block that is there."""
-        for block in self._blocks.values():
-            if start < block.start < end:
-                end = block.start
-        return end
+    def _want(self, block: Block) -> None:
+        if block not in self._mine:
+            block.wanted.add(self)
+            self._mine[block] = None
 
-    def _fetch_ahead(self, stream: readahead.Stream, window: int) -> None:
-        goal = min(stream.place + window, self._info.size)
-        at = stream.place
-        while at < goal:
-            block = self._block_at(at)
-            if block is not None:
-                at = block.end
-                continue
-            end = self._free_end(at, min(at + min(LARGEST, max(window // 4, readahead.FIRST)), self._info.size))
-            if end - at < LARGEST and end < goal and window >= 4 * LARGEST and end - at < min(LARGEST, self._info.size - at):
-                pass
-            if not self._budget.try_reserve(end - at):
-                return
-            block = _Block(at, end, ahead=True)
-            self._blocks[at] = block
-            self._counters.add("readahead_bytes", end - at)
-            self._nursery.start_soon(self._fetch, block)
-            at = end
+    # -- letting go -------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, block: _Block) -> None:
-        length = block.end - block.start
-        try:
-            with block.scope:
-                buffer = bytearray(length)
-                await self._store.get_range(
-                    self._info.key, block.start, memoryview(buffer), if_match=self._info.etag, version_id=self._info.version_id
-                )
-                block.view = memoryview(buffer)
-                block.whole = True
-        except StoreError as exc:
-            block.failure = exc
-        finally:
-            if not block.whole:
-                if block.failure is None:
-                    block.failure = StoreError("Cancelled", operation="get", key=self._info.key)
-                self._budget.release(length)
-                if self._blocks.get(block.start) is block:
-                    del self._blocks[block.start]
-            elif self._closed:
-                self._budget.release(length)
-            block.done.set()
+    def _trim(self) -> None:
+        """Let go of what was read, the oldest first, down to a few MiB; but not of what a stream is in the middle of."""
+        if self._closed:
+            self._let_all_go()
+        elif self._read_bytes > KEPT:
+            for block in list(self._read):
+                if not self._history.inside(block.start, block.end):
+                    self._let_go(block)
+                    if self._read_bytes <= KEPT:
+                        return
 
-    def _drop_passed(self, stream: readahead.Stream) -> None:
-        """Blocks well behind every stream are not needed again: the kernel keeps what it got."""
-        low = min(s.place for s in self._history.streams) - 2 * readahead.REORDER
-        newest = [s.place for s in self._history.streams]
-        for start, block in list(self._blocks.items()):
-            if not block.done.is_set():
-                continue
-            near = any(block.end > place - readahead.REORDER and block.start <= place + self._most for place in newest)
-            if block.end <= low or not near:
-                self._release(start, block)
+    def lost(self, block: Block) -> None:
+        """*block* is gone (Wanter)."""
+        self._mine.pop(block, None)
+        if block in self._read:
+            del self._read[block]
+            self._read_bytes -= block.cost
 
-    def _release(self, start: int, block: _Block) -> None:
-        del self._blocks[start]
-        if block.ahead and not block.used:
-            self._counters.add("readahead_wasted_bytes", block.end - block.start)
-        self._budget.release(block.end - block.start)
+    def _let_go(self, block: Block) -> None:
+        self.lost(block)
+        self._version.unwant(block, self)
+
+    def _let_all_go(self) -> None:
+        for block in list(self._mine):
+            self._let_go(block)
 
     def close(self) -> None:
-        """Give everything back; what only this reader wanted is not fetched any more."""
+        """Give everything back; what only this reader wanted is not fetched any more. Reads still running fail or finish."""
+        if self._closed:
+            return
         self._closed = True
-        for start, block in list(self._blocks.items()):
-            if block.done.is_set():
-                self._release(start, block)
-            else:
-                block.scope.cancel()
+        self._let_all_go()
+        self._readers.closed(self._version)

@@ -1,0 +1,240 @@
+"""Read-ahead decisions: kinds of readers by example, and what holds for any reader by properties."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zosfs.content.ranges import Ranges
+from zosfs.content.readahead import FIRST, GRANULE, LARGEST, WHOLE, Found, History, Way
+
+KIB = 1 << 10
+MIB = 1 << 20
+MOST = 64 * MIB
+
+
+class Fetcher:
+    """Carries the advice out at once: what was asked for is here for later reads (or still coming, with *slow*)."""
+
+    def __init__(self, size: int, most: int = MOST, *, slow: bool = False) -> None:
+        self.size = size
+        self.history = History(size, most)
+        self.there = Ranges()
+        self.slow = slow
+        self.fetched = 0
+        self.requests = 0
+        self.waits = 0
+
+    def read(self, offset: int, size: int) -> None:
+        end = min(offset + size, self.size)
+        here = self.there.covers(offset, end)
+        found = (Found.COMING if self.slow else Found.READY) if here else Found.ABSENT
+        self.waits += found is Found.ABSENT
+        advice = self.history.observe(offset, end - offset, found)
+        low, high = advice.demand
+        assert 0 <= low <= offset
+        assert end <= high <= self.size
+        gaps = [] if here else [(a, b) for a, b in self.there.missing(low, high) if a < end and b > offset]
+        for start, stop in [*gaps, *advice.ahead]:
+            assert 0 <= start < stop <= self.size
+            assert stop - start <= max(LARGEST, size)
+            for a, b in self.there.missing(start, stop):
+                self.requests += 1
+                self.fetched += b - a
+            self.there.add(start, stop)
+        assert sum(stream.window for stream in self.history.streams) <= MOST
+
+
+def test_first_read_of_a_large_file_is_small() -> None:
+    fetcher = Fetcher(1 << 30)
+    fetcher.read(0, 16 * KIB)
+    assert (fetcher.requests, fetcher.fetched) == (1, GRANULE)
+
+
+def test_small_file_is_one_request() -> None:
+    fetcher = Fetcher(WHOLE)
+    for offset in range(0, WHOLE, 16 * KIB):
+        fetcher.read(offset, 16 * KIB)
+    assert (fetcher.requests, fetcher.fetched) == (1, WHOLE)
+
+
+def test_a_look_at_the_first_lines_fetches_no_more() -> None:
+    fetcher = Fetcher(1 << 30)
+    for page in range(8):
+        fetcher.read(page * 4096, 4096)
+    assert fetcher.fetched == GRANULE
+
+
+def test_sequential_reader_that_waits_gets_the_largest_window_soon() -> None:
+    fetcher = Fetcher(1 << 30, slow=True)
+    for at in range(48):
+        fetcher.read(at * MIB, MIB)
+    assert fetcher.history.streams[-1].window == MOST
+    assert fetcher.waits <= 2
+
+
+def test_sequential_reader_that_never_waits_keeps_its_small_window() -> None:
+    fetcher = Fetcher(1 << 30)
+    for at in range(100):
+        fetcher.read(at * MIB, MIB)
+    assert fetcher.history.streams[-1].window <= 2 * FIRST
+    assert fetcher.fetched <= 100 * MIB + 3 * FIRST
+
+
+def test_every_byte_of_a_sequential_read_is_fetched_once() -> None:
+    size = 300 * MIB + 12345
+    fetcher = Fetcher(size, slow=True)
+    at = 0
+    while at < size:
+        fetcher.read(at, 128 * KIB)
+        at += 128 * KIB
+    assert fetcher.fetched == size
+    assert fetcher.requests <= size // LARGEST + 25
+
+
+def test_requests_out_of_order_are_one_stream() -> None:
+    order = list(range(60))
+    rng = random.Random(1)
+    for at in range(4, 56, 4):
+        part = order[at : at + 4]
+        rng.shuffle(part)
+        order[at : at + 4] = part
+    fetcher = Fetcher(1 << 30, slow=True)
+    for at in order:
+        fetcher.read(at * MIB, MIB)
+    assert len(fetcher.history.streams) == 1
+    assert fetcher.waits <= 3
+
+
+def test_random_small_reads_cost_what_they_ask() -> None:
+    rng = random.Random(2)
+    fetcher = Fetcher(8 << 30)
+    for _ in range(500):
+        fetcher.read(rng.randrange(1, (8 << 30) // 4096 - 64) * 4096, 4096)
+    assert fetcher.fetched == 500 * 4096
+
+
+def test_a_busy_granule_is_fetched_whole() -> None:
+    fetcher = Fetcher(1 << 30)
+    for page in (3, 19, 7, 29, 11, 23, 1):
+        fetcher.read(100 * MIB + page * 4096, 4096)
+    for page in (5, 28, 13, 31, 2, 17, 8):
+        fetcher.read(100 * MIB + page * 4096, 4096)
+    assert fetcher.requests <= 5
+    assert fetcher.fetched == GRANULE
+
+
+def test_backward_reader_is_read_ahead_of() -> None:
+    fetcher = Fetcher(1 << 30, slow=True)
+    at = 600 * MIB
+    for _ in range(400):
+        at -= 128 * KIB
+        fetcher.read(at, 128 * KIB)
+    assert fetcher.history.streams[-1].way is Way.BACKWARD
+    assert fetcher.waits <= 3
+
+
+def test_strided_reader_is_read_ahead_of_without_the_holes() -> None:
+    fetcher = Fetcher(1 << 40, slow=True)
+    for at in range(1, 200):
+        fetcher.read(at * 10 * MIB, 64 * KIB)
+    assert fetcher.history.streams[-1].way is Way.STRIDED
+    assert fetcher.waits <= 4
+    assert fetcher.fetched <= (200 + 32) * 64 * KIB
+
+
+def test_small_strides_are_joined_to_few_requests() -> None:
+    fetcher = Fetcher(1 << 30, slow=True)
+    for at in range(1, 2000):
+        fetcher.read(100 * MIB + at * 32 * KIB, 4096)
+    assert fetcher.requests < 200
+    assert fetcher.waits <= 4
+
+
+def test_interleaved_streams_are_told_apart() -> None:
+    fetcher = Fetcher(8 << 30, slow=True)
+    for at in range(64):
+        for stream in range(8):
+            fetcher.read((stream << 30) + at * MIB, MIB)
+    assert fetcher.waits <= 8 * 2
+    assert len(fetcher.history.streams) == 8
+
+
+def test_full_speed_soon_after_a_seek() -> None:
+    fetcher = Fetcher(8 << 30, slow=True)
+    for at in range(64):
+        fetcher.read(at * MIB, MIB)
+    for at in range(20):
+        fetcher.read((4 << 30) + at * MIB, MIB)
+    assert fetcher.history.streams[-1].window >= MOST // 4
+
+
+def test_a_stream_that_was_left_is_forgotten() -> None:
+    history = History(8 << 30, MOST)
+    for at in range(32):
+        history.observe(at * MIB, MIB, Found.COMING)
+    forgotten = []
+    for at in range(40):
+        forgotten += history.observe((4 << 30) + at * MIB, MIB, Found.COMING).forget
+    assert forgotten
+    assert all(end <= 200 * MIB for _, end in forgotten)
+
+
+def test_refused_spans_are_advised_again() -> None:
+    for step in (MIB, -MIB):
+        history = History(1 << 30, MOST)
+        at = 512 * MIB
+        history.observe(at, MIB, Found.ABSENT)
+        advice = history.observe(at + step, MIB, Found.ABSENT)
+        assert advice.ahead
+        assert advice.stream is not None
+        for span in reversed(advice.ahead):
+            advice.stream.refuse(span)
+        again = history.observe(at + 2 * step, MIB, Found.ABSENT)
+        assert again.ahead
+
+
+def test_the_end_of_a_file_comes_at_once() -> None:
+    size = (1 << 30) + 777
+    fetcher = Fetcher(size)
+    fetcher.read(size - 22, 22)
+    fetcher.read(size - 20000, 8000)
+    assert fetcher.requests == 1
+
+
+reads = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300), st.sampled_from(list(Found))), min_size=1, max_size=80)
+
+
+@settings(max_examples=300, deadline=None)
+@given(reads, st.integers(1, 300 * 37), st.sampled_from([0, MIB, MOST]))
+def test_any_reads_get_sane_advice(trace: list[tuple[int, int, Found]], units: int, most: int) -> None:
+    unit = 27011
+    size = units * unit // 37
+    history = History(max(size, 1), most)
+    for at, length, found in trace:
+        offset = min(at * unit, history.size - 1)
+        end = min(offset + length * unit, history.size)
+        advice = history.observe(offset, end - offset, found)
+        low, high = advice.demand
+        assert 0 <= low <= offset < end <= high <= history.size
+        assert high - low <= max(end - offset + GRANULE, WHOLE)
+        seen = Ranges()
+        for start, stop in advice.ahead:
+            assert 0 <= start < stop <= history.size
+            assert stop - start <= max(LARGEST, end - offset)
+            assert not seen.overlaps(start, stop)
+            seen.add(start, stop)
+        assert seen.total <= most + LARGEST + (end - offset)
+        assert all(start < stop for start, stop in advice.forget)
+        assert len(history.streams) <= 17
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 200 * MIB), st.integers(4096, 2 * MIB), st.booleans(), st.sampled_from([MIB, 8 * MIB, MOST]))
+def test_any_sequential_read_fetches_each_byte_once(size: int, step: int, slow: bool, most: int) -> None:
+    fetcher = Fetcher(size, most, slow=slow)
+    for at in range(0, size, max(step, size // 300)):
+        fetcher.read(at, max(step, size // 300))
+    assert fetcher.fetched == size

@@ -1,0 +1,616 @@
+"""The chunk cache: clean bytes of object versions on the local disk, over remounts.
+
+Owns: the files below its directory, what of each is there, and the bytes counted against the cache's limit. One sparse file per
+(key, ETag, size); an index (diskcache, JSON only) of what has been written. Everything here may be lost at any time without harm;
+what is here is right: a span is told of only after its bytes were written, and after a crash of the machine only what had been
+synced counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the store's requests,
+who reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import trio
+
+from zosfs.content.disk import JsonDisk
+from zosfs.content.memory import Slab
+from zosfs.content.ranges import Ranges
+from zosfs.counters import Counters
+from zosfs.store.api import Buffer, ObjectInfo
+from zosfs.threads import ThreadPool
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SEGMENT = 64 << 20
+"""What is evicted at once."""
+QUEUED = 64 << 20
+"""Fetched bytes that may wait to be written; what comes in beyond is not kept."""
+BATCH = 16 << 20
+FRAGMENTS = 4096
+"""Separate spans of one file at most: beyond, the index costs more than the bytes are worth."""
+OPEN_FILES = 128
+COMMIT_EVERY = 10.0
+INLINE = 1 << 20
+"""Reads up to this are tried from the page cache on the trio thread."""
+AHEAD = 4 << 20
+"""Bytes asked of the disk beyond a read that had to wait for it."""
+RING = 8
+
+_PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+
+
+class _Entry:
+    """One version: its file and what of it is there."""
+
+    __slots__ = ("changed", "dead", "etag", "fd", "key", "name", "pins", "present", "punching", "saved", "size")
+
+    def __init__(self, name: str, key: str, etag: str, size: int) -> None:
+        self.name = name
+        self.key = key
+        self.etag = etag
+        self.size = size
+        self.present = Ranges()
+        self.fd = -1
+        self.pins = 0  # threads that use the descriptor
+        self.punching = 0  # spans being given back to the disk: nothing may be written meanwhile
+        self.changed = False
+        self.saved = False  # the index has a record
+        self.dead = False
+
+
+class ChunkCache:
+    """The cached versions of one bucket's objects."""
+
+    def __init__(
+        self,
+        directory: Path,
+        limit: int,
+        free_space: int,
+        counters: Counters,
+        *,
+        elsewhere: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Keeps at most *limit* bytes, less what *elsewhere* tells are used of them, below *directory*; leaves *free_space* bytes
+        of the disk free. Nothing is touched before `start`."""
+        self.used = 0
+        self.enabled = False
+        self._directory = directory
+        self._limit = limit
+        self._free_space = free_space
+        self._counters = counters
+        self._elsewhere = elsewhere
+        self._entries: dict[str, _Entry] = {}
+        self._by_key: dict[str, set[str]] = {}
+        self._names: dict[tuple[str, str, int], str] = {}
+        self._segments: OrderedDict[tuple[str, int], int] = OrderedDict()  # bytes there, the one used last at the end
+        self._open: OrderedDict[str, _Entry] = OrderedDict()
+        self._queue: deque[tuple[ObjectInfo, int, memoryview]] = deque()
+        self._queued = 0
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._ring: deque[Slab] = deque()
+        self._index: Any = None
+        self._gone: list[str] = []
+        self._index_thread = ThreadPool("index", 1)
+        self._threads = ThreadPool("chunks", 4)
+        self._committed = 0.0
+        self._unchecked = 1 << 62
+        self._nowait = hasattr(os, "RWF_NOWAIT")
+        self._boot = ""
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Load what an earlier run left (nothing, when the index is damaged) and begin to take bytes.
+
+        A directory that cannot be used or is open to others is not used: the cache then stays empty and says so in the log.
+        """
+        try:
+            records = await self._index_thread.run(self._load)
+        except OSError as exc:
+            log.warning("no chunk cache: %s", exc)
+            self._stopped.set()
+            return
+        for name, record in records:
+            entry = _Entry(name, record["key"], record["etag"], record["size"])
+            entry.present = Ranges.from_list(record["present"])
+            entry.saved = True
+            self._add(entry)
+            self._count(entry, 0, entry.size)
+        self.enabled = True
+        nursery.start_soon(self._run)
+
+    def _load(self) -> list[tuple[str, dict[str, Any]]]:
+        try:
+            self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            self._boot = str(time.time())
+        directory = self._directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = os.stat(directory)
+        if found.st_uid != os.geteuid():
+            raise PermissionError(f"{directory} belongs to somebody else")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            directory.chmod(0o700)
+        try:
+            return self._load_index()
+        except (sqlite3.Error, diskcache.Timeout, ValueError, KeyError, TypeError) as exc:
+            log.warning("the chunk cache's index is damaged (%s): starting anew", exc)
+            if self._index is not None:
+                with contextlib.suppress(Exception):
+                    self._index.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                return self._load_index()
+            except (sqlite3.Error, diskcache.Timeout, ValueError) as again:
+                raise OSError(f"{directory}: {again}") from again
+
+    def _load_index(self) -> list[tuple[str, dict[str, Any]]]:
+        self._index = diskcache.Cache(
+            str(self._directory / "index"), disk=JsonDisk, eviction_policy="none", size_limit=1 << 62, cull_limit=0
+        )
+        if self._index.get("format") != FORMAT:
+            if len(self._index):
+                raise ValueError("another format")
+            self._index.set("format", FORMAT)
+        records = []
+        for name in list(self._index):
+            if name == "format":
+                continue
+            record = self._index.get(name)
+            if self._usable(name, record):
+                records.append((name, record))
+            else:
+                self._index.delete(name)
+        records.sort(key=lambda found: float(found[1]["used"]))
+        known = {name for name, _ in records}
+        for folder, _, names in os.walk(self._directory / "files"):
+            for name in names:
+                if name not in known:
+                    os.unlink(os.path.join(folder, name))
+        return records
+
+    def _usable(self, name: str, record: dict[str, Any]) -> bool:
+        if record["boot"] not in ("", self._boot):
+            return False  # written, but not synced, before the machine went down
+        if _name(record["key"], record["etag"], record["size"]) != name:
+            raise ValueError("a record under a wrong name")
+        try:
+            length = os.stat(self._path(name)).st_size
+        except FileNotFoundError:
+            return False
+        return all(0 <= a < b <= min(length, record["size"]) for a, b in record["present"])
+
+    async def aclose(self) -> None:
+        """Write down what is there and close. What was still queued is not kept."""
+        self.enabled = False
+        self._queue.clear()
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):
+            if self._index is not None:
+                await self._stopped.wait()
+        if self._index is not None:
+            with trio.CancelScope(shield=True), contextlib.suppress(sqlite3.Error, diskcache.Timeout, OSError):
+                await self._commit(sync=False)
+                await self._index_thread.run(self._index.close)
+            self._index = None
+        for entry in list(self._open.values()):
+            if not entry.pins:
+                self._close(entry)
+        self._threads.close()
+        self._index_thread.close()
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def has(self, info: ObjectInfo, start: int, end: int) -> bool:
+        """Whether all of ``[start, end)`` of the version *info* is here."""
+        entry = self._find(info)
+        return entry is not None and entry.present.covers(start, end)
+
+    def has_any(self, info: ObjectInfo) -> bool:
+        """Whether any byte of the version *info* is here."""
+        entry = self._find(info)
+        return entry is not None and bool(entry.present.total)
+
+    def missing(self, info: ObjectInfo, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of ``[start, end)`` of the version *info* that are not here, in order."""
+        entry = self._find(info)
+        return [(start, end)] if entry is None else entry.present.missing(start, end)
+
+    async def read(self, info: ObjectInfo, start: int, end: int) -> Buffer | None:
+        """Bytes ``[start, end)`` of the version *info*, None when they are not (all) here.
+
+        The buffer stays good as long as the caller holds it. What lies in the page cache comes without leaving the trio thread.
+        """
+        entry = self._find(info)
+        if entry is None or not entry.present.covers(start, end):
+            return None
+        view = self._scratch(end - start)
+        try:
+            fd = self._descriptor(entry)
+            got = self._read_now(fd, view, start)
+            if got < len(view):
+                entry.pins += 1
+                try:
+                    got = await self._threads.run(_read_all, fd, view, start)
+                finally:
+                    self._unpin(entry)
+        except OSError as exc:
+            log.warning("chunk cache: %s: %s", entry.key, exc)
+            got = -1
+        if got != len(view):
+            self._drop(entry)
+            return None
+        self._counters.add("cache_hit_bytes", len(view))
+        if not entry.dead:
+            self._touch(entry, start, end)
+        return view
+
+    def _read_now(self, fd: int, view: memoryview, start: int) -> int:
+        if not self._nowait or len(view) > INLINE:
+            return 0
+        try:
+            return os.preadv(fd, [view], start, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._nowait = False
+            return 0
+
+    def _scratch(self, n: int) -> memoryview:
+        if n <= (64 << 10) or n > INLINE:
+            return memoryview(bytearray(n))
+        slab = self._ring.popleft() if self._ring else None
+        if slab is None or not slab.unseen():
+            slab = Slab(INLINE)
+        slab.lend(n)
+        if len(self._ring) < RING:
+            self._ring.append(slab)
+        return slab.view
+
+    # -- taking -----------------------------------------------------------------------------------------------------
+
+    def write(self, info: ObjectInfo, start: int, view: memoryview) -> bool:
+        """Take the fetched bytes of the version *info* from *start* on, some time soon; they must not change.
+
+        False when they are not wanted: the queue is full, the disk is short, the version has no ETag.
+        """
+        self._counters.add("cache_miss_bytes", len(view))
+        if not self.enabled or not info.etag or self._queued + len(view) > QUEUED or len(view) > self._limit // 2:
+            return False
+        entry = self._find(info)
+        if entry is not None and len(entry.present) >= FRAGMENTS:
+            return False
+        self._queue.append((info, start, view))
+        self._queued += len(view)
+        self._wake.set()
+        return True
+
+    async def settle(self) -> None:
+        """Wait until everything taken so far is on the disk or was given up."""
+        while self._queued and self.enabled:
+            await self._idle.wait()
+
+    async def adopt(self, path: Path, info: ObjectInfo, present: Ranges) -> bool:
+        """Make the local file *path* the cached version *info*, of which it has the bytes *present*.
+
+        The file is moved (same file system; nobody may write to it any more). False, and the file is left alone, when it
+        cannot be taken. Older versions of the key are dropped.
+        """
+        if not self.enabled or not info.etag or not present.total or present.end > info.size:
+            return False
+        name = _name(info.key, info.etag, info.size)
+        self.drop(info.key)
+        entry = _Entry(name, info.key, info.etag, info.size)
+        try:
+            await self._threads.run(self._move, path, name, info.size)
+        except OSError as exc:
+            log.debug("not adopted: %s", exc)
+            return False
+        if name in self._entries:
+            self._drop(self._entries[name], unlink=False)
+        entry.present = present.copy()
+        entry.changed = True
+        if name in self._gone:
+            self._gone.remove(name)
+        self._add(entry)
+        self._count(entry, 0, info.size)
+        await self._make_room()
+        self._wake.set()
+        return True
+
+    def _move(self, path: Path, name: str, size: int) -> None:
+        target = self._path(name)
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.stat(path).st_size < size:
+            os.truncate(path, size)
+        os.rename(path, target)
+
+    def drop(self, key: str) -> None:
+        """Forget every version of *key*."""
+        for name in list(self._by_key.get(key, ())):
+            self._drop(self._entries[name])
+
+    async def evict(self, n: int) -> int:
+        """Drop what was used longest ago until *n* bytes are freed, or nothing is left; returns how many were."""
+        freed = 0
+        punch: list[tuple[_Entry, int, int]] = []
+        for name, segment in list(self._segments):
+            if freed >= n:
+                break
+            entry = self._entries.get(name)
+            if entry is None or entry.pins or (name, segment) not in self._segments:
+                continue
+            low, high = segment * SEGMENT, min((segment + 1) * SEGMENT, entry.size)
+            there = self._segments.pop((name, segment))
+            self.used -= there
+            freed += there
+            entry.present.remove(low, high)
+            entry.changed = True
+            if entry.present.total:
+                entry.punching += 1
+                punch.append((entry, low, high))
+            else:
+                self._drop(entry)
+        self._counters.add("cache_evicted_bytes", freed)
+        for entry, low, high in punch:
+            try:
+                if not entry.dead:
+                    await self._punch(entry, low, high)
+            finally:
+                entry.punching -= 1
+        return freed
+
+    async def _punch(self, entry: _Entry, low: int, high: int) -> None:
+        try:
+            fd = self._descriptor(entry)
+            entry.pins += 1
+            try:
+                failed = await self._threads.run(_libc.fallocate, fd, _PUNCH, low, high - low)
+            finally:
+                self._unpin(entry)
+        except OSError:
+            failed = True
+        if failed:
+            self._drop(entry)  # a disk that cannot punch holes
+
+    # -- the writing task -------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                while True:
+                    await self._turn()
+        except Exception:
+            log.exception("the chunk cache is not used any more")
+        finally:
+            self.enabled = False
+            self._queued = 0
+            self._idle.set()
+            self._stopped.set()
+
+    async def _turn(self) -> None:
+        if not self._queue:
+            self._wake = trio.Event()
+            if not self._queued:
+                self._idle.set()
+                self._idle = trio.Event()
+            waiting = bool(self._gone) or any(entry.changed for entry in self._entries.values())
+            with trio.move_on_after(COMMIT_EVERY if waiting else float("inf")):
+                await self._wake.wait()
+        if self._queue:
+            await self._write_batch()
+        if trio.current_time() - self._committed > COMMIT_EVERY:
+            await self._commit(sync=True)
+
+    async def _write_batch(self) -> None:
+        batch: list[tuple[ObjectInfo, int, memoryview]] = []
+        size = 0
+        while self._queue and size < BATCH:
+            batch.append(self._queue.popleft())
+            size += len(batch[-1][2])
+        try:
+            if not await self._make_room(size):
+                return
+            jobs: list[tuple[_Entry, int, int, memoryview]] = []
+            try:
+                for info, start, view in batch:
+                    entry = self._find(info) or self._create(info)
+                    if not entry.punching:
+                        jobs.append((entry, self._descriptor(entry), start, view))
+                        entry.pins += 1
+                await self._threads.run(_write_all, [(fd, start, view) for _, fd, start, view in jobs])
+            finally:
+                for entry, _, _, _ in jobs:
+                    self._unpin(entry)
+            for entry, _, start, view in jobs:
+                if not entry.dead:
+                    entry.present.add(start, start + len(view))
+                    entry.changed = True
+                    self._count(entry, start, start + len(view))
+        except OSError as exc:
+            log.warning("chunk cache: %s", exc)
+        finally:
+            self._queued -= size
+
+    async def _make_room(self, n: int = 0) -> bool:
+        """Whether *n* more bytes may be written, after evicting what is too much."""
+        over = self.used + n - max(0, self._limit - self._elsewhere())
+        if over > 0:
+            await self.evict(over)
+        self._unchecked += n
+        if self._unchecked < BATCH:
+            return True
+        disk = os.statvfs(self._directory)
+        short = self._free_space + n - disk.f_bavail * disk.f_frsize
+        if short > 0 and await self.evict(short) < short:
+            return False
+        self._unchecked = 0
+        return self.used + n <= self._limit
+
+    async def _commit(self, *, sync: bool) -> None:
+        self._committed = trio.current_time()
+        changed = [entry for entry in self._entries.values() if entry.changed]
+        for at in range(0, len(changed) or bool(self._gone), OPEN_FILES // 2):
+            await self._commit_some([entry for entry in changed[at : at + OPEN_FILES // 2] if not entry.dead], sync)
+
+    async def _commit_some(self, changed: list[_Entry], sync: bool) -> None:
+        gone, self._gone = self._gone, []
+        jobs = []
+        for entry in changed:
+            entry.changed = False
+            entry.saved = True
+            entry.pins += 1
+            jobs.append((entry.name, self._descriptor(entry) if sync else -1, {
+                "key": entry.key, "etag": entry.etag, "size": entry.size, "present": entry.present.to_list(),
+                "used": time.time(), "boot": "" if sync else self._boot,
+            }))  # fmt: skip
+        try:
+            await self._index_thread.run(self._save, jobs, gone)
+        finally:
+            for entry in changed:
+                self._unpin(entry)
+
+    def _save(self, jobs: list[tuple[str, int, dict[str, Any]]], gone: list[str]) -> None:
+        for _, fd, _ in jobs:
+            if fd >= 0:
+                os.fdatasync(fd)
+        with self._index.transact():
+            for name in gone:
+                self._index.delete(name)
+            for name, _, record in jobs:
+                self._index.set(name, record)
+
+    # -- entries ----------------------------------------------------------------------------------------------------
+
+    def _find(self, info: ObjectInfo) -> _Entry | None:
+        name = self._names.get((info.key, info.etag, info.size))
+        return None if name is None else self._entries.get(name)
+
+    def _create(self, info: ObjectInfo) -> _Entry:
+        self.drop(info.key)  # other versions: nobody opens them any more
+        entry = _Entry(_name(info.key, info.etag, info.size), info.key, info.etag, info.size)
+        if entry.name in self._gone:
+            self._gone.remove(entry.name)
+        self._add(entry)
+        return entry
+
+    def _add(self, entry: _Entry) -> None:
+        self._entries[entry.name] = entry
+        self._names[entry.key, entry.etag, entry.size] = entry.name
+        self._by_key.setdefault(entry.key, set()).add(entry.name)
+
+    def _drop(self, entry: _Entry, *, unlink: bool = True) -> None:
+        if entry.dead:
+            return
+        entry.dead = True
+        del self._entries[entry.name]
+        del self._names[entry.key, entry.etag, entry.size]
+        names = self._by_key[entry.key]
+        names.discard(entry.name)
+        if not names:
+            del self._by_key[entry.key]
+        for segment in self._parts(0, entry.size):
+            self.used -= self._segments.pop((entry.name, segment), 0)
+        if entry.saved:
+            self._gone.append(entry.name)
+        if unlink:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(entry.name))
+        if not entry.pins:
+            self._close(entry)
+
+    def _count(self, entry: _Entry, start: int, end: int) -> None:
+        """Bring the bytes counted for the segments of ``[start, end)`` up to date; they were used now."""
+        for segment in self._parts(start, end):
+            low = segment * SEGMENT
+            there = sum(b - a for a, b in entry.present.within(low, low + SEGMENT))
+            before = self._segments.pop((entry.name, segment), 0)
+            self.used += there - before
+            if there:
+                self._segments[entry.name, segment] = there
+
+    def _touch(self, entry: _Entry, start: int, end: int) -> None:
+        for segment in self._parts(start, end):
+            if (entry.name, segment) in self._segments:
+                self._segments.move_to_end((entry.name, segment))
+
+    def _parts(self, start: int, end: int) -> Iterator[int]:
+        return iter(range(start // SEGMENT, (max(end, start + 1) - 1) // SEGMENT + 1))
+
+    # -- descriptors ------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> Path:
+        return self._directory / "files" / name[:2] / name
+
+    def _descriptor(self, entry: _Entry) -> int:
+        if entry.fd < 0:
+            path = self._path(entry.name)
+            try:
+                entry.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                entry.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._open[entry.name] = entry
+            while len(self._open) > OPEN_FILES:
+                victim = next((e for e in self._open.values() if not e.pins and e is not entry), None)
+                if victim is None:
+                    break
+                self._close(victim)
+        elif self._open:
+            self._open.move_to_end(entry.name)
+        return entry.fd
+
+    def _unpin(self, entry: _Entry) -> None:
+        entry.pins -= 1
+        if entry.dead and not entry.pins:
+            self._close(entry)
+
+    def _close(self, entry: _Entry) -> None:
+        if self._open.get(entry.name) is entry:
+            del self._open[entry.name]
+        if entry.fd >= 0:
+            os.close(entry.fd)
+            entry.fd = -1
+
+
+def _name(key: str, etag: str, size: int) -> str:
+    return hashlib.sha256(f"{etag}\0{size}\0{key}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _write_all(jobs: list[tuple[int, int, memoryview]]) -> None:
+    for fd, start, view in jobs:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(fd, view[done:], start + done)
+
+
+def _read_all(fd: int, view: memoryview, start: int) -> int:
+    os.posix_fadvise(fd, start, len(view) + AHEAD, os.POSIX_FADV_WILLNEED)
+    done = 0
+    while done < len(view):
+        n = os.preadv(fd, [view[done:]], start + done)
+        if n == 0:
+            break
+        done += n
+    return done
