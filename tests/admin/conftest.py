@@ -14,8 +14,8 @@ from botocore.config import Config
 from tests.servers.server import Server
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.store.account import S3Account
 from zosfs.store.connect import connect
-from zosfs.store.s3 import S3Account
 
 Work = Callable[[S3Account], Awaitable[Any]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -87,7 +88,7 @@ def test_a_server_that_lacks_a_setting_keeps_its_bucket(on_rgw: Callable[..., An
 def test_object_lock_in_a_bucket_made_for_it(on_rgw: Callable[..., Any], rgw: Server) -> None:
     from tests.admin.conftest import fresh
 
-    async def work(account: Any) -> None:
+    async def work(account: Any, name: str) -> None:
         store = account.bucket(name)
         assert await settings.document(store, "object-lock") == {"ObjectLockEnabled": "Enabled"}
         await settings.set(store, "object-lock", DOCUMENTS["object-lock"])
@@ -96,7 +97,7 @@ def test_object_lock_in_a_bucket_made_for_it(on_rgw: Callable[..., Any], rgw: Se
         assert await settings.document(store, "object-lock") == {"ObjectLockEnabled": "Enabled"}
 
     for name in fresh(client(rgw), ObjectLockEnabledForBucket=True):
-        on_rgw(work)
+        on_rgw(functools.partial(work, name=name))
 
 
 @pytest.mark.parametrize("name", ["encryption", "tags", "cors", "lifecycle", "versioning"])

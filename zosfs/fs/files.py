@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Awaitable, Callable
 
 import cachetools
 import pyfuse3
@@ -40,7 +41,10 @@ RETRY_SECONDS = (1, 5, 15, 60)
 class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
-    __slots__ = ("content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users", "version", "writer")
+    __slots__ = (
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
+        "version", "writer",
+    )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
         self.inode = inode
@@ -51,6 +55,7 @@ class OpenFile:
         self.described: Described | None = None
         self.lock = trio.Lock()
         self.version = 0  # bumped when this mount replaces the object under its readers
+        self.attributes_changed = False  # of an object whose bytes are delivered
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
@@ -58,7 +63,7 @@ class OpenFile:
     @property
     def dirty(self) -> bool:
         """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
-        return self.writer is not None and self.writer.dirty
+        return self.attributes_changed or (self.writer is not None and self.writer.dirty)
 
 
 class Handle:
@@ -90,6 +95,7 @@ class Files:
         self._nursery = nursery
         self._mountpoint = mountpoint
         self._handles: dict[int, Handle] = {}
+        self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
@@ -123,12 +129,13 @@ class Files:
         file = await self.hold(inode)
         try:
             if writable:
+                append = bool(flags & os.O_APPEND)
                 async with file.lock:
-                    await self._know(file)
+                    await self._know(file, appending=append and not flags & os.O_TRUNC)
                     if flags & os.O_TRUNC:
                         await self._truncate(file, 0)
                         file.untouched = True
-                    elif flags & os.O_APPEND:
+                    elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
                 await self._revalidate(inode)
@@ -193,12 +200,17 @@ class Files:
                     await writer.fetch_all()
                     await self._delete_doomed(doomed)
 
-    async def _know(self, file: OpenFile) -> None:
-        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost."""
+    async def _know(self, file: OpenFile, *, appending: bool = False) -> None:
+        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost.
+
+        An append upload names the length that it expects, so what is known of an appendable object need not be fresh.
+        """
         inode = file.inode
         if file.writer is not None or inode.pending:
             return
-        await self._tree.refresh(inode, force=True)
+        known = inode.info
+        if not (appending and known is not None and known.appendable and known.metadata is not None):
+            await self._tree.refresh(inode, force=True)
         info = inode.info
         if info is not None and info.metadata is None:
             info = await inode.store.head(info.key)
@@ -372,10 +384,12 @@ class Files:
         if not file.dirty:
             return
         async with file.lock:
+            if file.inode.unlinked:
+                return
             writer = file.writer
             if writer is None or not writer.dirty:
-                return
-            if file.inode.unlinked:
+                if file.attributes_changed:
+                    await self.deliver_attributes(file)
                 return
             try:
                 if close and self.options.writeback >= 0:
@@ -385,6 +399,7 @@ class Files:
                         self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
                 else:
                     await writer.deliver()
+                    file.attributes_changed = False
                     self._counters["flushes"] += 1
             except OSError as exc:
                 file.error = exc
