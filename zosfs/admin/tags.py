@@ -12,16 +12,16 @@ MOST, KEY, VALUE = 10, 128, 256
 
 
 def check_tags(tags: Mapping[str, str], most: int = MOST) -> None:
-    """Raise Refusal: E2BIG over the limits (10 tags; key 128, value 256 characters), EINVAL for what no tag may be."""
+    """Raise Refusal: E2BIG over the limits (10 tags; key 128, value 256 bytes of UTF-8, as Ceph counts), EINVAL for what no tag may be."""
     if len(tags) > most:
         raise Refusal(f"{len(tags)} tags; {most} are allowed", errno.E2BIG)
     for key, value in tags.items():
         if not key:
             raise Refusal("a tag needs a key")
-        if len(key) > KEY:
-            raise Refusal(f"the tag's key {key[:20]}… has {len(key)} characters; {KEY} are allowed", errno.E2BIG)
-        if len(value) > VALUE:
-            raise Refusal(f"the value of tag {key} has {len(value)} characters; {VALUE} are allowed", errno.E2BIG)
+        for text, what, limit in ((key, f"the tag's key {key[:20]}…", KEY), (value, f"the value of tag {key[:20]}", VALUE)):
+            size = len(text.encode("utf-8", "surrogatepass"))
+            if size > limit:
+                raise Refusal(f"{what} has {size} bytes; {limit} are allowed", errno.E2BIG)
         for text in (key, value):
             if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 or ord(letter) in (0x7F, 0xFFFE, 0xFFFF) for letter in text):
                 raise Refusal(f"tag {key!r}: control characters are not allowed")

@@ -1,39 +1,66 @@
 """What is inside the files of one bucket: readers, writers, the journal, the disk they use.
 
-Owns: the staged files, the journal and the chunk cache of one bucket, and which keys are being delivered. May use: store/ and the
-other modules here. Must not know: names, inodes, the kernel.
+Owns: the staged files, the journal and the chunk cache of one bucket, and which keys are being delivered. May use: store/ and the other
+modules here. Must not know: names, inodes, the kernel.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import itertools
 import logging
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from zosfs.config import Options
+from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
-from zosfs.content.journal import CONFLICT, FAILED, PROMISED, Journal, Record
+from zosfs.content.delivery import abort
+from zosfs.content.etags import body_md5
+from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
+from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
+from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, ObjectInfo, Store
+from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
+REPLAY_PATIENCE = 5.0
+"""Seconds that a start waits for what an earlier run left to be delivered; what takes longer goes on beside the mount."""
+RETRY_SECONDS = (1, 5, 15, 60)
+PARALLEL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that was promised and is not in the store (yet): the tree shows it with these facts."""
+
+    key: str
+    size: int
+    headers: ObjectHeaders
+    state: str
+    cause: str
+
 
 class Content:
     """The content room of one bucket."""
+
+    on_replayed: Callable[[ObjectInfo], None] | None = None
+    """Told of every file of an earlier run that was delivered while the mount lives."""
 
     def __init__(
         self,
@@ -45,65 +72,161 @@ class Content:
         budget: MemoryBudget,
         cache_dir: Path,
     ) -> None:
+        """*nursery* is where uploads and retries run; *cache_dir* is this bucket's own directory."""
         self.store = store
         self.options = options
         self.counters = counters
         self.nursery = nursery
         self.memory = budget
         self.limits = Limits(part_size=options.part_size, multipart_threshold=options.multipart_threshold)
+        self.threads = ThreadPool("disk", 8)
         self._directory = private_directory(cache_dir)
         self._staged = private_directory(cache_dir / "staged")
-        self._journal = Journal(cache_dir / "journal")
-        self._threads = ThreadPool("disk", 8)
-        self._journal_thread = ThreadPool("journal", 1)
         self._disk = DiskBudget(self._directory, options.cache_size, options.free_space, counters)
+        self._disk.evict = self._make_room
         self.chunks = ChunkCache(
             cache_dir / "chunks", options.cache_size, options.free_space, counters, elsewhere=lambda: self._disk.used
         )
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
+        self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self._busy: dict[str, trio.Lock] = {}
-        self._records: dict[str, Record] = {}
+        self._writers: dict[Writer, None] = {}
+        self._early: set[Writer] = set()
+        self._revived: dict[str, Writer] = {}  # by record id: files of an earlier run that nobody took over yet
 
     @property
     def abilities(self) -> Abilities:
         """What the server can do, as far as this mount may use it."""
-        abilities = self.store.abilities
-        if self.options.append == "off" and abilities.append:
-            return Abilities(put_if_none_match=abilities.put_if_none_match, put_if_match=abilities.put_if_match)
-        return abilities
+        if self.options.append == "off":
+            return dataclasses.replace(self.store.abilities, append=False)
+        return self.store.abilities
+
+    # -- what an earlier run left -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left."""
-        await self._journal_thread.run(self._journal.open)
-        records = await self._journal_thread.run(self._journal.all)
-        self._records = {record.id: record for record in records}
-        await self.chunks.start(self.nursery)
-        self._disk.evict = self.chunks.evict
-        for stray in self._staged.iterdir():
-            if stray.name not in self._records:
-                stray.unlink()  # never promised: the program that wrote it got no answer
-        for record in records:
-            if record.state != CONFLICT:
-                await self._replay(record)
+        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left.
 
-    async def _replay(self, record: Record) -> None:
-        writer = self._revive(record)
-        try:
-            await writer.deliver()
-            self.counters.add("journal_replayed")
-            log.info("%s, left by an earlier run, is delivered", record.key)
-        except StoreError as exc:
-            await self._note_failure(writer, exc)
-        except OSError as exc:
-            log.error("%s, left by an earlier run, cannot be delivered: %s", record.key, exc)
-        finally:
-            await writer.aclose()
+        Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
+        """
+        uploads, deletions = await self.promises.open()
+        await self.chunks.start(self.nursery)
+        for record in sorted(self.promises.records.values(), key=lambda record: record.changed):
+            if record.state != CONFLICT:
+                self._revived[record.id] = self._revive(record)
+        if not (uploads or deletions or self._revived):
+            return
+        done = trio.Event()
+        self.nursery.start_soon(self._replay_all, uploads, deletions, done)
+        with trio.move_on_after(REPLAY_PATIENCE):
+            await done.wait()
+
+    async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
+        slots = trio.CapacityLimiter(PARALLEL)
+        async with trio.open_nursery() as nursery:
+            for upload in uploads:
+                nursery.start_soon(self._abort_stray, upload, slots)
+            for deletion in deletions:
+                nursery.start_soon(self._delete_unlinked, deletion, slots)
+        again: list[Record] = []
+        async with trio.open_nursery() as nursery:
+            for writer in list(self._revived.values()):
+                nursery.start_soon(self._replay_once, writer, slots, again)
+        done.set()
+        for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            if not again:
+                return
+            await trio.sleep(pause)
+            records, again = again, []
+            for record in records:
+                revived = self._revived.get(record.id)
+                if revived is not None:
+                    await self._replay_once(revived, slots, again)
+
+    async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
+        async with slots:
+            await abort(self.store, upload.key, upload.upload.upload_id)
+            await self.upload_ended(upload.upload.upload_id)
+
+    async def _delete_unlinked(self, deletion: Deletion, slots: trio.CapacityLimiter) -> None:
+        async with slots, self.only_one(deletion.key):
+            try:
+                found = await look(self.store, deletion.key)
+                if found is not None and found.etag == deletion.etag:
+                    await self.store.delete(deletion.key)
+                await self.promises.deletion_done(deletion.key)
+            except OSError as exc:
+                log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
 
     def _revive(self, record: Record) -> Writer:
-        staged = StagedFile(self._staged / record.id, self._disk, self._threads)
+        staged = self.staged_file(record.file)
+        self.promises.taken(record.file)
         writer = Writer(self, record.key, record.base, staged, truncate=record.kept == 0, appending=record.appending)
         writer.restore(record)
+        self._writers[writer] = None
         return writer
+
+    async def _replay_once(self, writer: Writer, slots: trio.CapacityLimiter, again: list[Record]) -> None:
+        record = writer.record
+        if record is None:
+            return
+        async with slots:
+            try:
+                info = await self._replay(writer, record)
+            except OSError as exc:
+                state = await self.failed(writer, exc)
+                if writer.record is not None and state == FAILED:
+                    self._revived[writer.record.id] = self._revived.pop(record.id, writer)
+                    again.append(writer.record)
+                elif state == CONFLICT:
+                    self._revived.pop(record.id, None)
+                    await writer.aclose()
+                return
+        if self._revived.pop(record.id, None) is None:
+            return  # somebody took it over meanwhile, and was told by on_delivered
+        self.counters.add("journal_replayed")
+        log.info("%s, left by an earlier run, is delivered", writer.key)
+        await writer.aclose()
+        if info is not None and self.on_replayed is not None:
+            self.on_replayed(info)
+
+    async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
+        found = await look(self.store, record.key)
+        md5 = ""
+        if needs_sum(record, found):
+            body = writer.lend(0, record.size)
+            try:
+                md5 = await self.threads.run(body_md5, body)
+            finally:
+                writer.give_back(0, record.size)
+        step = decide(record, found, md5)
+        log.info("%s, left by an earlier run: %s", record.key, step.value)
+        if step is Step.CONFLICT:
+            raise StoreError("Conflict", status=412, operation="write", key=record.key, message="changed since it was written here")
+        if step is Step.DELIVERED and found is not None:
+            return await writer.found_delivered(found)
+        if step is Step.REBASE and found is not None:
+            writer.base = found
+        return await writer.deliver()
+
+    def pending(self) -> list[Pending]:
+        """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
+        return [
+            Pending(writer.key, writer.size, writer.headers(), writer.record.state, writer.record.cause)
+            for writer in self._revived.values()
+            if writer.record is not None
+        ]
+
+    async def take(self, key: str) -> Writer | None:
+        """The writer of a pending file, the caller's from now on (set *headers* and *on_delivered*); None when there is none.
+
+        Waits while the file is being delivered. What was promised for it counts as promised: deliver it.
+        """
+        async with self.only_one(key):
+            for record_id, writer in list(self._revived.items()):
+                if writer.key == key:
+                    del self._revived[record_id]
+                    return writer
+        return None
 
     # -- readers and writers ----------------------------------------------------------------------------------------
 
@@ -115,106 +238,168 @@ class Content:
         """Whether bytes of this version could come from the local disk."""
         return self.chunks.has_any(info)
 
+    def staged_file(self, name: str = "") -> StagedFile:
+        """A staged file, empty until it is written or loaded; *name* is that of an earlier run's."""
+        return StagedFile(self._staged / (name or uuid.uuid4().hex), self._disk, self.threads)
+
     async def writer(
         self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False
     ) -> Writer:
         """A writer of the file at *key*: changes of *base*, or a new file. Sends nothing."""
-        staged = StagedFile(self._staged / uuid.uuid4().hex, self._disk, self._threads)
-        return Writer(self, key, base, staged, truncate=truncate, appending=appending)
+        writer = Writer(self, key, base, self.staged_file(), truncate=truncate, appending=appending)
+        self._writers[writer] = None
+        return writer
+
+    async def retire(self, writer: Writer) -> None:
+        """A writer is done with its staged file: the journal may still need it, or it becomes the cached version.
+
+        What was staged in memory is not cached: that would cost more than fetching it again.
+        """
+        self._writers.pop(writer, None)
+        staged = writer.staged
+        if writer.delivered is not None and writer.record is None and not writer.dirty and staged.image is None:
+            await self.chunks.adopt(staged.path, writer.delivered, staged.present)
+        self.promises.leave(writer.staged)
 
     @contextlib.asynccontextmanager
-    async def only_one(self, key: str) -> AsyncIterator[None]:
-        """Requests that change one key never overlap: each waits here for the one before."""
+    async def only_one(self, key: str) -> AsyncIterator[str]:
+        """Requests that change one key never overlap: each waits here for the one before. Yields *key*."""
         lock = self._busy.setdefault(key, trio.Lock())
         try:
             async with lock:
-                yield
+                yield key
         finally:
-            if not lock.statistics().tasks_waiting and not lock.locked():
-                self._busy.pop(key, None)
+            if not lock.statistics().tasks_waiting and not lock.locked() and self._busy.get(key) is lock:
+                del self._busy[key]
 
     async def settle(self, key: str) -> None:
         """Wait until nothing of *key* is being delivered."""
         async with self.only_one(key):
             pass
 
+    async def _make_room(self, n: int) -> int:
+        """Free cached bytes, then staged ones that the store has; and have promised files delivered before their time."""
+        freed = await self.chunks.evict(n)
+        for writer in list(self._writers):
+            if freed >= n:
+                return freed
+            freed += writer.shed()
+        for writer in self._writers:
+            if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
+                self._early.add(writer)
+                self.nursery.start_soon(self._deliver_early, writer)
+        return freed
+
+    async def _deliver_early(self, writer: Writer) -> None:
+        try:
+            await writer.deliver()
+        except OSError as exc:
+            log.warning("the disk is short, and %s cannot be delivered: %s", writer.key, exc)
+        finally:
+            self._early.discard(writer)
+
     # -- the journal ------------------------------------------------------------------------------------------------
 
-    async def record(self, writer: Writer, state: str = PROMISED, cause: str = "") -> None:
-        """Journal what *writer* has: its bytes, then the record, each on the disk before the next."""
-        record = writer.snapshot(writer.record or writer.staged.path.name)
-        record.state, record.cause, record.changed = state, cause, time.time()
-        await writer.staged.sync()
-        await self._journal_thread.run(self._journal.put, record)
-        writer.record = record.id
-        self._records[record.id] = record
-
-    async def forget_record(self, writer: Writer) -> None:
-        """The store has what the record speaks of, or nobody wants it."""
-        record_id, writer.record = writer.record, ""
-        await self._forget(record_id)
-
-    async def _forget(self, record_id: str) -> None:
-        if self._records.pop(record_id, None) is not None:
-            await self._journal_thread.run(self._journal.remove, record_id)
-
-    async def _note_failure(self, writer: Writer, failure: StoreError) -> None:
-        state = CONFLICT if failure.row.code in ("Conflict", "PreconditionFailed") else FAILED
+    async def failed(self, writer: Writer, failure: OSError) -> str:
+        """A delivery failed: keep the bytes where `zosfs journal` finds them. Returns the state of the journal's entry."""
+        state = FAILED
+        if failure.errno == errno.ESTALE:
+            state = CONFLICT
+        elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
+            state = PARKED
         log.error("%s: %s; its bytes are kept: zosfs journal list", writer.key, failure)
         try:
-            await self.record(writer, state, str(failure))
+            await writer.failed(state, str(failure))
         except OSError as exc:
             log.error("%s could not be journalled either: %s", writer.key, exc)
+        return state
 
-    async def failed(self, writer: Writer, failure: OSError) -> None:
-        """A delivery failed for good: keep the bytes where `zosfs journal` finds them."""
-        if isinstance(failure, StoreError):
-            await self._note_failure(writer, failure)
+    async def upload_ended(self, upload_id: str) -> None:
+        """An upload was completed or aborted."""
+        try:
+            await self.promises.upload_ended(upload_id)
+        except OSError as exc:
+            log.warning("the journal still lists the upload %s, which is over: %s", upload_id, exc)
 
     async def rename(self, old_key: str, new_key: str) -> None:
-        """Promised records of *old_key* are of *new_key* from now on."""
-        for record in [r for r in self._records.values() if r.key == old_key and r.state != CONFLICT]:
-            record.key = new_key
-            await self._journal_thread.run(self._journal.put, record)
+        """What is promised for *old_key* is for *new_key* from now on, in the place of what was promised for that."""
+        await self.settle(new_key)
+        for writer in self._writers:
+            if writer.key == new_key:
+                writer.unlinked = True
+        await self.promises.rename(old_key, new_key)
 
     async def discard(self, key: str) -> None:
         """The file at *key* was removed: what the journal has of it is not wanted any more (conflicts stay)."""
-        for record in [r for r in self._records.values() if r.key == key and r.state != CONFLICT]:
-            await self._forget(record.id)
+        for writer in self._writers:
+            if writer.key == key:
+                writer.unlinked = True
+        for record_id, writer in list(self._revived.items()):
+            if writer.key == key:
+                del self._revived[record_id]
+                await writer.discard()
+                await writer.aclose()
+        await self.promises.forget(*self.promises.of(key))
 
-    async def retire(self, writer: Writer) -> None:
-        """A writer is done with its staged file: the journal may still need it, or it becomes the cached version."""
-        needed = writer.record in self._records
-        if writer.delivered is not None and not needed and not writer.dirty:
-            await self.chunks.adopt(writer.staged.path, writer.delivered, writer.staged.present)
-        writer.staged.close(remove=not needed)
+    async def owe_deletion(self, key: str, etag: str) -> None:
+        """The object of *etag* at *key* was unlinked but is still read: should this run end early, the next one deletes it."""
+        await self.promises.note_deletion(key, etag)
+
+    async def deletion_done(self, key: str) -> None:
+        """The object that `owe_deletion` spoke of is deleted, or not wanted to be any more."""
+        await self.promises.deletion_done(key)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def drain(self, progress: Callable[[int, int], None]) -> None:
-        """Wait until no delivery is under way; *progress* gets how many are."""
+        """Deliver everything that was promised or failed before; *progress* gets the files and bytes that are left.
+
+        Raises OSError with the first cause when something stays; it is in the journal then.
+        """
+        left = {writer: None for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked}
+        failures: list[OSError] = []
+        slots = trio.CapacityLimiter(PARALLEL)
+
+        async def one(writer: Writer) -> None:
+            async with slots:
+                try:
+                    await writer.deliver()
+                except OSError as exc:
+                    failures.append(exc)
+                    await self.failed(writer, exc)
+                finally:
+                    left.pop(writer)
+                    progress(len(left), sum(other.dirty_bytes for other in left))
+
+        progress(len(left), sum(writer.dirty_bytes for writer in left))
+        async with trio.open_nursery() as nursery:
+            for writer in list(left):
+                nursery.start_soon(one, writer)
         while self._busy:
-            progress(len(self._busy), 0)
             await self.settle(next(iter(self._busy)))
+        if failures:
+            first = failures[0]
+            raise OSError(first.errno, f"{len(failures)} files are not delivered and stay in the journal: {first}")
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""
         self._readers.close()
         await self.chunks.aclose()
-        await self._journal_thread.run(self._journal.close)
-        self._threads.close()
-        self._journal_thread.close()
+        await self.promises.aclose()
+        self.threads.close()
 
-    def records(self) -> Iterable[Record]:
+    def records(self) -> list[Record]:
         """What the journal holds."""
-        return list(self._records.values())
+        return list(self.promises.records.values())
 
     def status(self) -> dict[str, Any]:
-        """For `zosfs status`."""
+        """For `zosfs status`: bytes staged, bytes dirty, and the journal's entries with their causes."""
         return {
             "staged_bytes": self._disk.used,
+            "dirty_bytes": sum(writer.dirty_bytes for writer in self._writers),
             "journal": [
-                {"key": record.key, "size": record.size, "state": record.state, "cause": record.cause}
-                for record in self._records.values()
+                {"id": record.id, "key": record.key, "size": record.size, "state": record.state, "cause": record.cause,
+                 "changed": record.changed}
+                for record in self.promises.records.values()
             ],
-        }
+        }  # fmt: skip

@@ -88,6 +88,11 @@ class Ranges:
         at = bisect_right(self._ends, start)
         return at < len(self._starts) and self._starts[at] < end
 
+    def run_end(self, at: int) -> int:
+        """The end of the range that holds position *at*, or *at* itself when none does."""
+        index = bisect_right(self._starts, at) - 1
+        return max(at, self._ends[index]) if index >= 0 else at
+
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of ``[start, end)`` that are in the set, in order."""
         if start >= end:

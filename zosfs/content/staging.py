@@ -1,11 +1,16 @@
 """Staged files: the local, sparse copy of a file that is being written, and the disk space they may take.
 
 Owns: the files below ``staged/`` in the cache directory and the bytes counted against the disk budget. A byte of a staged file is
-dirty (only here), fetched (equal to the base object's), or absent. Must not know: the store's requests, names.
+dirty (only here), clean (equal to the base object's), or absent. A file that stays below `SMALL` bytes is kept in memory and
+touches the disk only when it grows. Must not know: the store's requests, names.
+
+Bytes that are being sent are never changed: a write to them waits until they were sent. Only what another thread of the
+program writes in the very moment in which a delivery begins may be sent half; it is dirty, and sent again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -16,16 +21,23 @@ import trio
 
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
-from zosfs.store.api import Buffer, FileSlice
+from zosfs.store.api import Body, Buffer, FileSlice
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
 INLINE = 128 * 1024
 """Writes up to this many bytes go to the page cache on the trio thread: 20-50 us, less than the hop to a thread and back."""
-
+SMALL = 64 * 1024
+"""Files up to this many bytes are staged in memory, while all of them together take no more than `SMALL_TOGETHER`."""
+SMALL_TOGETHER = 16 << 20
 PATIENCE = 30.0
 """Seconds that a writer waits for disk space before it gets ENOSPC."""
+COPY_PIECE = 64 << 20
+
+_PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 
 
 def private_directory(path: Path) -> Path:
@@ -46,8 +58,9 @@ class DiskBudget:
         self._freed = trio.Event()
         self._unchecked = 0
         self.used = 0
+        self.in_memory = 0
         self.evict: Callable[[int], Awaitable[int]] | None = None
-        """Asked for bytes when space is short: drops clean cached chunks and returns how many bytes that freed."""
+        """Asked for bytes when space is short: frees what is not dirty, and returns how many bytes that were."""
 
     def _room(self, n: int) -> bool:
         if self.used + n > self._limit:
@@ -67,128 +80,310 @@ class DiskBudget:
             self.used += n
             return
         self._counters.add("disk_waits")
-        if self.evict is not None:
-            await self.evict(n)
+        await self.make_room(n)
         with trio.move_on_after(PATIENCE):
             while not self._room(n):
                 with trio.move_on_after(1.0):
                     await self._freed.wait()
-                if self.evict is not None:
-                    await self.evict(n)
+                await self.make_room(n)
             self.used += n
             return
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    async def make_room(self, n: int) -> int:
+        """Have *n* bytes freed that nobody needs; returns how many were."""
+        return await self.evict(n) if self.evict is not None else 0
+
+    def take(self, n: int) -> None:
+        """Count *n* bytes that are there already."""
+        self.used += n
+
     def release(self, n: int) -> None:
         """Give *n* bytes back."""
-        self.used -= n
-        self._freed.set()
-        self._freed = trio.Event()
+        if n:
+            self.used -= n
+            self._freed.set()
+            self._freed = trio.Event()
 
 
 class StagedFile:
-    """One sparse local file. Bytes that are being sent are never changed: a write to them waits until they were sent."""
+    """One sparse local file, or its bytes in memory while it is small."""
 
     def __init__(self, path: Path, budget: DiskBudget, threads: ThreadPool) -> None:
+        """A new, empty file that will lie at *path* once it needs the disk."""
         self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = -1
+        self._memory: bytearray | None = bytearray()
         self._budget = budget
         self._threads = threads
         self._counted = 0
         self._sending = Ranges()
-        self._sent = trio.Event()
+        self._busy = Ranges()  # being written by a thread
+        self._moved = trio.Event()
+        self._named = False  # the directory entry is on the disk
         self.dirty = Ranges()
-        self.present = Ranges()  # dirty and fetched
-        self.size = 0
+        self.present = Ranges()  # dirty and clean
+
+    @property
+    def counted(self) -> int:
+        """Bytes that this file has of the disk budget."""
+        return self._counted
+
+    @property
+    def image(self) -> bytes | None:
+        """All bytes of a file that lies in memory only; None for one on the disk."""
+        return None if self._memory is None else bytes(self._memory)
+
+    def load(self, image: bytes | None, present: Ranges) -> None:
+        """Become what an earlier run staged: *image*, or the file on the disk; it has the bytes *present*."""
+        if image is not None and len(image) <= SMALL:
+            self._memory = bytearray(image)
+            self._budget.in_memory += len(image)
+        else:
+            self._memory = None
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if image is not None:
+                os.pwrite(self._fd, image, 0)
+        self.present = present
+        self._counted = present.total
+        self._budget.take(self._counted)
 
     # -- bytes ------------------------------------------------------------------------------------------------------
 
     async def write(self, offset: int, data: Buffer) -> None:
         """Put *data* at *offset* as dirty bytes."""
-        end = offset + len(data)
-        while self._sending.overlaps(offset, end):
-            await self._sent.wait()
-        await self._store(offset, data)
-        self.dirty.add(offset, end)
-
-    async def _store(self, offset: int, data: Buffer) -> None:
-        end = offset + len(data)
-        added = len(data) - sum(b - a for a, b in self.present.within(offset, end))
-        if added:
-            await self._budget.reserve(added)
-            self._counted += added
-        self.present.add(offset, end)
-        self.size = max(self.size, end)
-        try:
-            if len(data) <= INLINE:
-                done = os.pwrite(self.fd, data, offset)
-            else:
-                done = await self._threads.run(os.pwrite, self.fd, data, offset)
-            while done < len(data):
-                done += os.pwrite(self.fd, memoryview(data)[done:], offset + done)
-        except OSError:
-            self.present.remove(offset, end)
-            self._budget.release(added)
-            self._counted -= added
-            raise
+        await self._put(offset, data, clean=False)
 
     async def keep(self, offset: int, data: Buffer) -> None:
         """Put fetched base bytes at *offset*, where nothing newer lies."""
-        view = memoryview(data)
-        for start, end in self.present.missing(offset, offset + len(data)):
-            await self._store(start, view[start - offset : end - offset])
+        await self._put(offset, data, clean=True)
+
+    async def _put(self, offset: int, data: Buffer, *, clean: bool) -> None:
+        end = offset + len(data)
+        reserved = len(data) - sum(b - a for a, b in self.present.within(offset, end))
+        await self._budget.reserve(reserved)
+        try:
+            while self._busy.overlaps(offset, end) or (not clean and self._sending.overlaps(offset, end)):
+                await self._moved.wait()
+            # no await between this look at what is there and the claim of it
+            if clean:
+                view = memoryview(data)
+                for start, stop in self.present.missing(offset, end):
+                    await self._lay(start, view[start - offset : stop - offset])
+            else:
+                await self._lay(offset, data)
+                self.dirty.add(offset, end)
+        except BaseException:
+            self._budget.release(reserved)
+            reserved = 0
+            raise
+        finally:
+            self._recount(reserved)
+
+    async def _lay(self, offset: int, data: Buffer) -> None:
+        end = offset + len(data)
+        if self._memory is not None:
+            grown = end - len(self._memory)
+            if end <= SMALL and (grown <= 0 or self._budget.in_memory + grown <= SMALL_TOGETHER):
+                if grown > 0:
+                    self._memory.extend(bytes(grown))
+                    self._budget.in_memory += grown
+                self._memory[offset:end] = data
+                self.present.add(offset, end)
+                return
+            self._spill()
+        if len(data) <= INLINE:
+            try:
+                _pwrite(self._fd, data, offset)
+            except OSError as exc:
+                if exc.errno != errno.ENOSPC or not await self._budget.make_room(len(data)):
+                    raise
+                _pwrite(self._fd, data, offset)
+        else:
+            self._busy.add(offset, end)
+            try:
+                await self._threads.run(_pwrite, self._fd, data, offset)
+            finally:
+                self._busy.remove(offset, end)
+                self._wake()
+        self.present.add(offset, end)
+
+    def _spill(self) -> None:
+        memory = self._memory
+        assert memory is not None
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        _pwrite(self._fd, memory, 0)
+        self._budget.in_memory -= len(memory)
+        self._memory = None
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes ``[offset, offset + size)`` of the file as far as they are here; holes read as zeros."""
-        return os.pread(self.fd, size, offset)
+        if self._memory is not None:
+            return bytes(self._memory[offset : offset + size])
+        return os.pread(self._fd, size, offset)
 
     async def truncate(self, size: int) -> None:
-        """Cut to, or grow to, *size* bytes. What was cut and grown again is dirty: it is no longer the base's."""
-        while self._sending.overlaps(size, 1 << 62):
-            await self._sent.wait()
-        if size < self.size:
-            self.dirty.truncate(size)
-            self.present.truncate(size)
-            os.ftruncate(self.fd, size)
-            self._recount()
-        else:
-            os.ftruncate(self.fd, size)
-        self.size = size
+        """Cut to, or grow to, *size* bytes; what grows is a hole."""
+        while self._sending.end > size or self._busy.end > size:
+            await self._moved.wait()
+        self.dirty.truncate(size)
+        self.present.truncate(size)
+        if self._memory is not None:
+            cut = len(self._memory) - size
+            if cut > 0:
+                del self._memory[size:]
+                self._budget.in_memory -= cut
+        elif os.fstat(self._fd).st_size > size:
+            os.ftruncate(self._fd, size)
+        self._recount(0)
 
-    def _recount(self) -> None:
+    def shift(self, start: int, end: int, by: int) -> None:
+        """Move the bytes ``[start, end)``, the last ones of the file, *by* bytes up and forget all clean bytes.
+
+        For a tail that turned out to lie behind bytes of others. Nothing may be being written or sent.
+        """
+        tail = self.read(start, end - start)
+        moved = Ranges()
+        for low, high in self.dirty:
+            shifted = by if low >= start else 0
+            moved.add(low + shifted, high + shifted)
+        if self._memory is not None:
+            self._spill()
+        _pwrite(self._fd, tail, start + by)
+        self.dirty = moved
+        self.present = moved.copy()
+        self._recount(0)
+
+    def shed(self, keep: Ranges) -> int:
+        """Drop clean bytes that are not in *keep* from the disk; returns how many."""
+        if self._memory is not None or self._busy or self._sending:
+            return 0
+        freed = 0
+        for start, end in self.present:
+            for low, high in self.dirty.union(keep).missing(start, end):
+                if _libc.fallocate(self._fd, _PUNCH, low, high - low) == 0:
+                    self.present.remove(low, high)
+                    freed += high - low
+        self._recount(0)
+        return freed
+
+    def _recount(self, reserved: int) -> None:
+        """Make the budget count what is here, *reserved* being counted already."""
         now = self.present.total
-        self._budget.release(self._counted - now)
-        self._counted = now
+        before, self._counted = self._counted + reserved, now
+        if before > now:
+            self._budget.release(before - now)
+        elif now > before:
+            self._budget.take(now - before)
 
-    async def extend(self, size: int) -> None:
-        """The local file is *size* bytes long (the part that was never written reads as zeros)."""
-        if os.fstat(self.fd).st_size < size:
-            os.ftruncate(self.fd, size)
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
+
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    async def copy_to(self, path: Path) -> StagedFile:
+        """An independent file at *path* with the same bytes; none of them may be lent. Shares blocks where the disk can."""
+        twin = StagedFile(path, self._budget, self._threads)
+        twin.dirty = self.dirty.copy()
+        if self._memory is not None:
+            image = bytes(self._memory)
+            twin.load(image, self.present.copy())
+            return twin
+        await self._budget.reserve(self.present.total)
+        twin._memory = None
+        twin._counted = self.present.total
+        twin._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        present = self.present.copy()
+        self._busy.add(0, 1 << 62)
+        try:
+            await self._threads.run(_copy, self._fd, twin._fd, list(present))
+        except BaseException:
+            twin.close(remove=True)
+            raise
+        finally:
+            self._busy.clear()
+            self._wake()
+        twin.present = present
+        return twin
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    def lend(self, start: int, end: int) -> FileSlice:
-        """Bytes ``[start, end)`` for an upload; they stay as they are until `give_back`."""
+    async def quiet(self) -> None:
+        """Wait until no thread is writing."""
+        while self._busy:
+            await self._moved.wait()
+
+    def lend(self, start: int, end: int) -> Body:
+        """Bytes ``[start, end)`` for an upload; they stay as they are until `give_back`. What was never written is zeros."""
+        if end <= start:
+            return ()
         self._sending.add(start, end)
-        return FileSlice(self.fd, start, end - start)
+        if self._memory is not None:
+            data = bytes(self._memory[start:end])
+            return (data, bytes(end - start - len(data))) if len(data) < end - start else (data,)
+        if os.fstat(self._fd).st_size < end:
+            os.ftruncate(self._fd, end)
+        return (FileSlice(self._fd, start, end - start),)
 
     def give_back(self, start: int, end: int) -> None:
         """The upload of ``[start, end)`` ended."""
         self._sending.remove(start, end)
-        self._sent.set()
-        self._sent = trio.Event()
+        self._wake()
 
     async def sync(self) -> None:
-        """The bytes are on the disk when this returns."""
-        await self._threads.run(os.fdatasync, self.fd)
+        """The bytes and the name are on the disk when this returns; nothing to do for a file in memory."""
+        if self._memory is None:
+            await self._threads.run(_sync, self._fd, None if self._named else self.path.parent)
+            self._named = True
 
     def close(self, *, remove: bool) -> None:
-        """Give the descriptor back, and the disk space when *remove*."""
-        os.close(self.fd)
+        """Give the descriptor back; with *remove* the file and the disk space too."""
+        if self._memory is not None:
+            self._budget.in_memory -= len(self._memory)
+            self._memory = bytearray()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            if remove:
+                self.path.unlink(missing_ok=True)
         if remove:
-            try:
-                os.unlink(self.path)
-            except FileNotFoundError:
-                pass
             self._budget.release(self._counted)
             self._counted = 0
+
+
+def _pwrite(fd: int, data: Buffer, offset: int) -> None:
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+
+def _copy(source: int, target: int, ranges: list[tuple[int, int]]) -> None:
+    for start, end in ranges:
+        at = start
+        while at < end:
+            try:
+                done = os.copy_file_range(source, target, min(end - at, COPY_PIECE), at, at)
+            except OSError as exc:
+                if exc.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+                done = os.pwrite(target, os.pread(source, min(end - at, 1 << 20), at), at)
+            if not done:
+                break  # a hole at the end
+            at += done
+
+
+def _sync(fd: int, directory: Path | None) -> None:
+    os.fdatasync(fd)
+    if directory is not None:
+        sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """The names in *directory* are on the disk when this returns. Blocks."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -6,6 +6,7 @@ upload, the bytes are all still staged.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import trio
@@ -41,9 +42,14 @@ class StreamingUpload:
         self.headers: ObjectHeaders | None = None
         self.failure: StoreError | None = None
 
+    @property
+    def end(self) -> int:
+        """The bytes below are in parts that are up or on their way."""
+        return self._end
+
     async def begin(self, headers: ObjectHeaders) -> None:
-        """Create the upload."""
-        self.upload_id = await self._store.create_upload(self._key, headers)
+        """Create the upload. Tags wait: servers drop those that come with it."""
+        self.upload_id = await self._store.create_upload(self._key, dataclasses.replace(headers, tags=None))
         self.headers = headers
 
     def advance(self, frontier: int) -> None:
@@ -70,7 +76,7 @@ class StreamingUpload:
                 async with self._slots:
                     body = self._staged.lend(start, end)
                     try:
-                        self._parts[number] = await self._store.upload_part(self._key, self.upload_id, number, (body,))
+                        self._parts[number] = await self._store.upload_part(self._key, self.upload_id, number, body)
                     finally:
                         self._staged.give_back(start, end)
         except StoreError as exc:

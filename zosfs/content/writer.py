@@ -1,27 +1,38 @@
 """One file's undelivered state: what was written, and how it gets into the store.
 
-Owns: the staged file and its dirty ranges, and the base that they are changes of. Concurrency: deliveries of one writer never overlap
-(one lock); writes go on meanwhile and wait only for ranges that are being sent. Must not know: names, handles, the kernel.
+Owns: the staged file and its dirty ranges, the base that they are changes of, the uploads it began. Must not know: names, handles,
+the kernel.
+
+Concurrency: deliveries and promises of one writer never overlap (one lock). Writes go on during a delivery and wait only for
+ranges that are being sent; what they change is dirty again, and the next delivery's. Appends follow one another. Once the
+journal has promised the bytes of a file, they stay as promised until they are delivered: a write into them goes to a copy of the
+staged file (up to `COPY_MOST` bytes; above, the file is changed in place, and after a crash has some of the later
+writes, as on any local filesystem). Cutting to nothing never touches promised bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import logging
-from collections.abc import Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
 
-from zosfs.content.delivery import check_unchanged, correct_headers, deliver, delivered_info, put_tags
-from zosfs.content.journal import Record
-from zosfs.content.plan import Base, only_grown, plan
+from zosfs.content.append import look
+from zosfs.content.delivery import UploadRecord, abort, check_unchanged, correct_headers, deliver, delivered_info, put_tags
+from zosfs.content.etags import body_md5, multipart_etag
+from zosfs.content.journal import CONFLICT, PROMISED, Record
+from zosfs.content.plan import Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.staging import StagedFile
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
-from zosfs.store.api import Body, Buffer, FileSlice, ObjectHeaders, ObjectInfo
+from zosfs.store.api import Body, Buffer, ObjectHeaders, ObjectInfo
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content
@@ -29,13 +40,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FETCH = 8 << 20
+COPY_MOST = 64 << 20
+_FOREVER = 1 << 62
 
 
 class Writer:
-    """What an inode has that the store has not."""
+    """What an inode has that the store has not.
+
+    Whoever makes one sets *headers* (the object's headers as of now) and *on_delivered* (told of every delivery) before it writes.
+    *due*, if set, is called in the background when an appending file has gathered for `append_interval`: it should deliver.
+    """
 
     headers: Callable[[], ObjectHeaders]
     on_delivered: Callable[[ObjectInfo], None]
+    due: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
         self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool
@@ -47,18 +65,33 @@ class Writer:
         self.staged = staged
         self.appending = appending
         self.size = 0 if base is None or truncate else base.size
-        staged.size = self.size
         self._kept = self.size  # the base's bytes below this are still the file's, where nothing newer lies
+        self._kept_after = 0  # and what it will be once the delivery under way is done
         self._changed = base is None or truncate
         self._generation = 0
-        self._promised = -1
-        self._doubtful = False  # an earlier delivery may have been applied without an answer
+        self._version = 0  # of the base
         self._delivering = trio.Lock()
+        self._appending = trio.Lock()
         self._reader: Reader | None = None
+        # writes in flight, and the exchange of the staged file that they must not miss
+        self._active = 0
+        self._inactive = trio.Event()
+        self._exchanged: trio.Event | None = None
+        # the journal
+        self.record: Record | None = None
+        self._promised = -1
+        # uploads
         self._stream: StreamingUpload | None = None
-        self._frontier = 0
-        self.record = ""  # the journal's id of this writer's entry
-        self.delivered: ObjectInfo | None = None  # the version that the staged bytes are equal to, if any
+        self._upload: UploadRecord | None = None
+        self._upload_generation = -1
+        self._suspects: set[str] = set()  # ETags that a try without an answer may have left
+        self._doubtful = False
+        self._timed = False
+        self._precious = False
+        self.delivered: ObjectInfo | None = None
+        """The version that the staged bytes are equal to, if any."""
+        self.unlinked = False
+        """Whether the name is gone: nothing is delivered any more, and the local bytes may be the only ones."""
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -73,61 +106,90 @@ class Writer:
         return self._promised == self._generation
 
     @property
+    def conflict(self) -> bool:
+        """Whether somebody else changed the object, and the bytes here wait for a person."""
+        return self.record is not None and self.record.state == CONFLICT
+
+    @property
     def complete(self) -> bool:
         """Whether every byte is here, so that the object in the store is not needed for reading."""
         return self.staged.present.covers(0, self._kept)
 
+    @property
+    def dirty_bytes(self) -> int:
+        """How many bytes the store lacks."""
+        return self.staged.dirty.total if self._changed else 0
+
     # -- bytes ------------------------------------------------------------------------------------------------------
 
     async def write(self, offset: int, data: Buffer, *, append: bool = False) -> int:
-        """Take *data* at *offset*, or at the end for an appending handle; returns its length. ENOSPC when the cache is full."""
-        if append:
-            offset = self.size
+        """Take *data* at *offset*, or with *append* at the end; returns its length.
+
+        Waits while too many bytes are staged; OSError(ENOSPC) when waiting does not help.
+        """
+        if not append:
+            if self.record is not None:
+                await self._keep_promise(offset)
+            await self._write(offset, data)
+            return len(data)
+        if self.record is not None:
+            await self._keep_promise(self.size)  # not within the lock, which a delivery may want while it holds its own
+        async with self._appending:
+            await self._write(self.size, data)
+        if self.appending and self.due is not None and not self._timed:
+            self._timed = True
+            self._content.nursery.start_soon(self._deliver_when_due)
+        return len(data)
+
+    async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
         self.delivered = None
-        await self.staged.write(offset, data)
+        async with self._changing():
+            await self.staged.write(offset, data)
         self.delivered = None  # again: a delivery may have ended meanwhile
         self.size = max(self.size, end)
         self._changed = True
         self._generation += 1
+        self.delivered = None
         if self._stream is not None:
             self._stream.rewritten(offset, end)
-        if offset <= self._frontier:
-            self._frontier = max(self._frontier, end)
+        if not self._kept and not self.appending:
             await self._stream_on()
-        return len(data)
 
-    async def _stream_on(self) -> None:
-        """A new file that is written from its beginning goes up while it grows."""
-        limits = self._content.limits
-        if self._kept or self.appending or self._frontier < limits.multipart_threshold + limits.part_size:
-            return
-        if self._stream is None:
-            stream = StreamingUpload(
-                self._store, self.key, self.staged, limits, self._content.nursery, self._content.options.upload_concurrency
-            )
-            self._stream = stream
+    async def _deliver_when_due(self) -> None:
+        await trio.sleep(self._content.options.append_interval)
+        self._timed = False
+        if self._changed and self.due is not None:
             try:
-                await stream.begin(self.headers())
-            except StoreError as exc:
-                stream.failure = exc
-        if self._stream.upload_id:
-            self._stream.advance(self._frontier)
+                await self.due()
+            except OSError as exc:
+                log.warning("%s is not delivered yet: %s", self.key, exc)
 
     async def read(self, offset: int, size: int) -> Buffer:
-        """Bytes ``[offset, offset + size)``: what was written over what the base has; short only at the end."""
-        end = min(offset + size, self.size)
-        if end <= offset:
-            return b""
-        missing = self.staged.present.missing(offset, min(end, self._kept)) if offset < self._kept else []
-        data = self.staged.read(offset, end - offset)
-        if len(data) == end - offset and not missing:
-            return data
-        whole = bytearray(data)
-        whole.extend(bytes(end - offset - len(data)))
-        for start, stop in missing:
-            whole[start - offset : stop - offset] = await self._base_bytes(start, stop)
-        return whole
+        """Bytes ``[offset, offset + size)``: what was written over what the base has; short only at the end.
+
+        ESTALE when others changed the base.
+        """
+        while True:
+            end = min(offset + size, self.size)
+            if end <= offset:
+                return b""
+            version = self._version
+            missing = self.staged.present.missing(offset, min(end, self._kept)) if offset < self._kept else []
+            data = self.staged.read(offset, end - offset)
+            if len(data) == end - offset and not missing:
+                return data
+            whole = bytearray(data)
+            whole.extend(bytes(end - offset - len(data)))
+            try:
+                for start, stop in missing:
+                    whole[start - offset : stop - offset] = await self._base_bytes(start, stop)
+            except StoreError:
+                if version == self._version:
+                    raise
+            if version == self._version:
+                return whole
+            # a delivery gave the file another base meanwhile: it has the bytes now
 
     async def _base_bytes(self, start: int, end: int) -> Buffer:
         if self._reader is None:
@@ -136,187 +198,434 @@ class Writer:
         return await self._reader.read(start, end - start)
 
     async def truncate(self, size: int) -> None:
-        """Set the file's size."""
-        self.delivered = None
-        if self._stream is not None and size < self.size:
+        """Set the file's size; what grows is zeros."""
+        if self.record is not None and size < self.size:
+            await self._keep_promise(size, nothing_left=size == 0)
+            await self._promise_less(size)
+        if self._stream is not None and size < self._stream.end:
             await self._abandon_stream()
-        await self.staged.truncate(size)
-        self._kept = min(self._kept, size)
-        self._frontier = min(self._frontier, size)
-        self.size = size
-        self._changed = True
-        self._generation += 1
+        async with self._appending, self._changing():
+            await self.staged.truncate(size)
+            self._kept = min(self._kept, size)
+            self._kept_after = min(self._kept_after, size)
+            self.size = size
+            self._changed = True
+            self._generation += 1
+            self.delivered = None
 
     async def fetch(self, start: int, end: int) -> None:
-        """Make the base's bytes ``[start, end)`` present in the staged file."""
+        """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
         for low, high in self.staged.present.missing(start, min(end, self._kept)):
             for piece in range(low, high, FETCH):
-                await self.staged.keep(piece, await self._base_bytes(piece, min(piece + FETCH, high)))
+                data = bytes(await self._base_bytes(piece, min(piece + FETCH, high)))
+                async with self._changing():
+                    await self.staged.keep(piece, data)
 
     async def fetch_all(self) -> None:
         """Make every byte present: the object may go."""
+        self._precious = True
         await self.fetch(0, self._kept)
+
+    def shed(self) -> int:
+        """Drop from the disk what the store has; returns how many bytes that freed."""
+        if self._precious or self.unlinked or self.base is None or self._delivering.locked() or self._active or self._stream is not None:
+            return 0
+        return self.staged.shed(Ranges([(self._kept, _FOREVER)]))
+
+    # -- the staged file and the promise of its bytes ---------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """The staged file is not exchanged within."""
+        while self._exchanged is not None:
+            await self._exchanged.wait()
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._inactive.set()
+                self._inactive = trio.Event()
+
+    def _shared(self, start: int) -> bool:
+        """Whether the journal counts on bytes from *start* on of the very file that is written to."""
+        record = self.record
+        return (
+            record is not None
+            and record.image is None
+            and record.file == self.staged.path.name
+            and start < record.size
+        )
+
+    async def _keep_promise(self, start: int, *, nothing_left: bool = False) -> None:
+        """Bytes from *start* on are about to change: those that the journal promised stay, in another file."""
+        if not self._shared(start):
+            return
+        async with self._delivering:
+            if not self._shared(start) or (not nothing_left and self.staged.present.total > COPY_MOST):
+                return
+            await self._abandon_stream()
+            self._exchanged = trio.Event()
+            try:
+                while self._active:
+                    await self._inactive.wait()
+                old = self.staged
+                path = old.path.with_name(uuid.uuid4().hex)
+                self.staged = self._content.staged_file(path.name) if nothing_left else await old.copy_to(path)
+                self._content.promises.leave(old)
+            finally:
+                self._exchanged.set()
+                self._exchanged = None
+
+    async def _promise_less(self, size: int) -> None:
+        """A promised file too large to be copied is about to be cut: the record must not speak of bytes that are gone."""
+        async with self._delivering:
+            record = self.record
+            if record is not None and self._shared(size):
+                dirty = Ranges.from_list(record.dirty)
+                dirty.truncate(size)
+                less = dataclasses.replace(record, size=size, kept=min(record.kept, size), dirty=dirty.to_list(), upload=None)
+                await self._content.promises.put(less, self.staged)
+                self.record = less
+
+    async def promise(self) -> None:
+        """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot."""
+        async with self._delivering:
+            if self._changed and not self.promised:
+                generation = self._generation
+                await self._journal(PROMISED, "")
+                self._promised = generation
+
+    async def failed(self, state: str, cause: str) -> None:
+        """Journal what could not be delivered, with its *cause*."""
+        async with self._delivering:
+            if self._changed:
+                await self._journal(state, cause)
+
+    async def headers_changed(self) -> None:
+        """The headers of a dirty file changed: what the journal promised has the new ones when this returns."""
+        self._generation += 1
+        if self.record is not None:
+            await self.promise()
+
+    async def _journal(self, state: str, cause: str) -> None:
+        await self.staged.quiet()
+        before = self.record
+        name = self.staged.path.name
+        fresh = before is None or before.state == CONFLICT or before.file != name
+        record = self.snapshot(uuid.uuid4().hex if fresh or before is None else before.id)
+        record.state, record.cause = state, cause
+        self.record = record
+        try:
+            await self._content.promises.put(record, self.staged, instead=before)
+        except BaseException:
+            self.record = before
+            raise
+
+    def snapshot(self, record_id: str) -> Record:
+        """The journal's record of this writer as it is now."""
+        return Record(
+            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(), self.appending,
+            self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._upload,
+        )  # fmt: skip
+
+    def restore(self, record: Record) -> None:
+        """Become the writer that *record* was made of."""
+        self.size, self._kept = record.size, record.kept
+        self.staged.load(record.image, Ranges.from_list(record.dirty))
+        self.staged.dirty = Ranges.from_list(record.dirty)
+        self._changed = True
+        self._suspects = set(record.suspects)
+        self._doubtful = True
+        self._upload, self._upload_generation = record.upload, self._generation
+        self.record = record
+        self._promised = self._generation
+        headers = record.headers
+        self.headers = lambda: headers
+        self.on_delivered = lambda info: None
 
     # -- delivery ---------------------------------------------------------------------------------------------------
 
     def lend(self, start: int, end: int) -> Body:
         """Staged bytes for an upload (Source)."""
-        slice_: FileSlice = self.staged.lend(start, end)
-        return (slice_,)
+        return self.staged.lend(start, end)
 
     def give_back(self, start: int, end: int) -> None:
         """The upload of ``[start, end)`` ended (Source)."""
         self.staged.give_back(start, end)
 
     async def deliver(self) -> ObjectInfo | None:
-        """Bring what is dirty into the store; None when nothing was. Raises StoreError/OSError and keeps the bytes."""
+        """Bring what is dirty into the store; None when nothing was.
+
+        Raises StoreError or OSError and keeps the bytes for another try: ESTALE when somebody else changed the object.
+        """
         async with self._delivering:
-            if not self._changed:
-                return None
-            async with self._content.only_one(self.key):
-                return await self._deliver()
+            while self._changed:
+                async with self._content.only_one(self.key) as key:
+                    if key == self.key:
+                        return await self._deliver()
+            return None
 
     async def _deliver(self) -> ObjectInfo | None:
-        dirty, size, generation, kept = self.staged.dirty, self.size, self._generation, self._kept
-        self.staged.dirty = Ranges()
+        staged = self.staged
+        await staged.quiet()
+        dirty, size, generation, kept = staged.dirty, self.size, self._generation, self._kept
+        staged.dirty = Ranges()
         self._changed = False
-        headers = self.headers()
+        self._kept_after = size
         try:
-            await self.staged.extend(size)
-            if self._stream is not None and self._stream.failure is None and self._stream.upload_id:
-                info: ObjectInfo | None = await self._finish_stream(size, headers)
-            else:
-                await self._abandon_stream()
-                base = Base.of(self.base) if self.base is not None else None
-                limits = self._content.limits
-                steps = plan(base, dirty, size, limits, self._content.abilities, appending=self.appending,
-                             present=self.staged.present, kept=kept)  # fmt: skip
-                info = await deliver(
-                    self._store, self.key, steps, size, self, headers, base, self._content.options.upload_concurrency,
-                    limits=limits, tail=only_grown(base, dirty, size, kept) if self.appending else None, doubtful=self._doubtful,
-                )  # fmt: skip
-            self._doubtful = False
+            info = await self._send_or_rebase(dirty, size, kept, generation)
         except BaseException as exc:
             # a request that got no good answer may still have been applied
             self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
             self._changed = True
-            dirty.truncate(self.size)
-            self.staged.dirty = dirty.union(self.staged.dirty)
+            dirty.truncate(self._kept_after)
+            staged.dirty = dirty.union(staged.dirty)
             raise
         if info is not None:
             await self._rebase(info, size)
             self.delivered = info if generation == self._generation and info.size == size else None
-        if generation == self._generation and self.record:
-            await self._content.forget_record(self)
+            self._suspects.clear()
+            self._doubtful = False
+        record, self.record = self.record, None
+        try:
+            await self._content.promises.forget(record)
+        except OSError as exc:
+            log.warning("the journal still lists %s, which is delivered: %s", self.key, exc)
         if info is not None:
             self.on_delivered(info)
         return info
 
+    async def found_delivered(self, found: ObjectInfo) -> ObjectInfo | None:
+        """The object *found* is what an earlier run made of these bytes: see to its headers and tags, and to nothing else."""
+        async with self._delivering:
+            async with self._content.only_one(self.key):
+                headers = self.headers()
+                info = found
+                if dict(found.metadata or {}) != dict(headers.metadata):
+                    info = await correct_headers(self._store, found, headers)
+                elif headers.tags:
+                    await put_tags(self._store, self.key, headers)
+            self._changed = False
+            self.staged.dirty.clear()
+            upload, self._upload = self._upload, None
+            if upload is not None:
+                await self._content.upload_ended(upload.upload_id)
+            self._kept_after = self.size
+            await self._rebase(info, self.size)
+            record, self.record = self.record, None
+            await self._content.promises.forget(record)
+            self.on_delivered(info)
+            return info
+
+    async def _send_or_rebase(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
+        try:
+            return await self._send(dirty, size, kept, generation)
+        except StoreError as exc:
+            if exc.errno != errno.ESTALE or not self._suspects:
+                raise
+            found = await look(self._store, self.key)
+            if found is None or found.etag not in self._suspects:
+                raise
+        # an earlier try of ours arrived although it got no answer: that is the base now
+        self.base = found
+        self._kept = kept = min(kept, found.size, self._kept)
+        self._close_reader()
+        return await self._send(dirty, size, kept, generation)
+
+    async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
+        headers = self.headers()
+        stream = self._stream
+        if stream is not None and stream.failure is None and stream.upload_id:
+            return await self._finish_stream(stream, size, headers)
+        await self._abandon_stream()
+        content = self._content
+        base = Base.of(self.base) if self.base is not None else None
+        tail = only_grown(base, dirty, size, kept) if self.appending else None
+        steps = plan(
+            base, dirty, size, content.limits, content.abilities, appending=self.appending, present=self.staged.present, kept=kept
+        )
+        if isinstance(steps, Nothing):
+            return await self._send_headers(headers)
+        if self._upload is not None and self._upload_generation != generation:
+            await self._drop_upload()
+
+        async def on_part(upload: UploadRecord) -> None:
+            begun = self._upload is not upload
+            self._upload, self._upload_generation = upload, generation
+            if begun or self.record is not None:
+                await content.promises.note_upload(self.key, upload, self.record)
+
+        try:
+            info = await deliver(
+                self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
+                limits=content.limits, tail=tail, doubtful=self._doubtful, resume=self._upload,
+                on_part=on_part if isinstance(steps, Multipart) else None,
+            )  # fmt: skip
+        except StoreError as exc:
+            await self._after_failure(exc, steps, size)
+            raise
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            await content.upload_ended(upload.upload_id)
+        return info
+
+    async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
+        if exc.errno == errno.ESTALE:
+            upload, self._upload = self._upload, None  # `deliver` has aborted it
+            if upload is not None:
+                await self._content.upload_ended(upload.upload_id)
+        elif exc.ambiguous:
+            if isinstance(steps, Put):
+                body = self.staged.lend(0, size)
+                try:
+                    self._suspects.add(await self._content.threads.run(body_md5, body))
+                finally:
+                    self.staged.give_back(0, size)
+        elif not exc.retry:
+            await self._drop_upload()
+
+    async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
+        """The bytes in the store are right; the headers may not be."""
+        base = self.base
+        if base is None or base.metadata is None or dict(base.metadata) == dict(headers.metadata):
+            return None
+        return await correct_headers(self._store, base, headers)
+
     async def _rebase(self, info: ObjectInfo, size: int) -> None:
+        """The store has the first *size* bytes as *info*: they are the base now."""
+        if info.size != size:
+            await self._make_way(info.size - size, size)
         self.base = info
-        if info.size == size:
-            self._kept = min(size, self.size)
-        else:
-            await self._move_behind_others(info.size, size)
+        self._kept = min(self._kept_after, info.size) if info.size == size else info.size
+        self._close_reader()
+
+    async def _make_way(self, by: int, size: int) -> None:
+        """Others' bytes went in front of what was appended: what was appended since lies *by* bytes further up now."""
+        async with self._appending:
+            while self._active:
+                await self._inactive.wait()
+            await self.staged.quiet()
+            end = max(self.size, size)
+            self.staged.shift(size, end, by)
+            self.size = end + by
+
+    def _close_reader(self) -> None:
+        self._version += 1
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
-    async def _move_behind_others(self, now: int, size: int) -> None:
-        """Others' bytes came before ours: the staged ones lie wrong; what was appended meanwhile goes behind the object of now."""
-        newer = [(max(start, size), end) for start, end in self.staged.dirty if end > size]
-        saved = [(start + now - size, self.staged.read(start, end - start)) for start, end in newer]
-        grown = max(0, self.size - size)
-        self._kept = now
-        self.size = now + grown
-        await self.staged.truncate(0)
-        for start, data in saved:
-            await self.staged.write(start, data)
+    async def _drop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            await abort(self._store, self.key, upload.upload_id)
+            await self._content.upload_ended(upload.upload_id)
 
-    async def _finish_stream(self, size: int, headers: ObjectHeaders) -> ObjectInfo:
+    # -- a new file that goes up while it is written ----------------------------------------------------------------
+
+    async def _stream_on(self) -> None:
+        limits = self._content.limits
         stream = self._stream
-        assert stream is not None
+        if stream is None:
+            frontier = self.staged.dirty.run_end(0)
+            if frontier < limits.multipart_threshold + limits.part_size or self._delivering.locked():
+                return
+            stream = self._stream = StreamingUpload(
+                self._store, self.key, self.staged, limits, self._content.nursery, self._content.options.upload_concurrency
+            )
+            try:
+                await stream.begin(self.headers())
+                await self._content.promises.note_upload(self.key, UploadRecord(stream.upload_id, "stream"))
+            except StoreError as exc:
+                stream.failure = exc
+            if stream is not self._stream:
+                await stream.abandon()  # a delivery came in between and went without it
+                return
+        if stream.upload_id and stream.failure is None:
+            stream.advance(self.staged.dirty.run_end(0))
+
+    async def _finish_stream(self, stream: StreamingUpload, size: int, headers: ObjectHeaders) -> ObjectInfo:
         try:
             _, parts = await stream.finish(size)
+            etag = multipart_etag(parts)
+            if self.record is not None:
+                self.record.expected = etag
+                await self._content.promises.put(self.record, self.staged)
             await check_unchanged(self._store, self.key, Base.of(self.base) if self.base is not None else None)
-            written = await stream.complete(parts)
-        except BaseException:
+            try:
+                written = await stream.complete(parts)
+            except StoreError as exc:
+                if exc.ambiguous and etag:
+                    self._suspects.add(etag)
+                raise
+        except StoreError:
             await self._abandon_stream()
             raise
         self._stream = None
+        await self._content.upload_ended(stream.upload_id)
         began = stream.headers
         assert began is not None
+        if not written.etag:
+            written = dataclasses.replace(written, etag=etag)
         info = delivered_info(self.key, size, written, began)
         if began != headers:
-            info = await correct_headers(self._store, info, headers)
-        else:
-            await put_tags(self._store, self.key, headers)
+            return await correct_headers(self._store, info, headers)
+        await put_tags(self._store, self.key, headers)
         return info
 
     async def _abandon_stream(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.abandon()
-
-    async def promise(self) -> None:
-        """The journal has what is dirty, safe from a crash and a power cut, when this returns."""
-        if not self._changed or self.promised:
-            return
-        generation = self._generation
-        await self._content.record(self)
-        self._promised = generation
-
-    def snapshot(self, record_id: str) -> Record:
-        """The journal's record of this writer as it is now."""
-        return Record(
-            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(), self.appending
-        )
-
-    def restore(self, record: Record) -> None:
-        """Become the writer that *record* was made of; its bytes are in the staged file already."""
-        self.size, self._kept = record.size, record.kept
-        self.staged.dirty = Ranges.from_list(record.dirty)
-        self.staged.present = self.staged.dirty.copy()
-        self.staged.size = record.size
-        self._changed = True
-        self._doubtful = True
-        self.record = record.id
-        headers = record.headers
-        self.headers = lambda: headers
-        self.on_delivered = lambda info: None
+            if stream.upload_id:
+                await self._content.upload_ended(stream.upload_id)
 
     # -- names and the end ------------------------------------------------------------------------------------------
 
     async def renamed(self, key: str) -> None:
         """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged."""
-        self.key = key
-        self.delivered = None
-        if self.base is not None:
-            self.base = dataclasses.replace(self.base, key=key)
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        await self._abandon_stream()
+        async with self._delivering:
+            await self._abandon_stream()
+            await self._drop_upload()
+            self.key = key
+            self.delivered = None
+            if self.base is not None:
+                self.base = dataclasses.replace(self.base, key=key)
+            self._close_reader()
 
     def replaces(self, info: ObjectInfo) -> None:
         """A new file took the name of the object *info*: it replaces that one and no other."""
         self.base = info
         self._kept = 0
         self.delivered = None
+        self._generation += 1
+        if self.record is not None:
+            self._content.nursery.start_soon(self._promise_again)
+
+    async def _promise_again(self) -> None:
+        try:
+            await self.promise()
+        except OSError as exc:
+            log.error("the journal does not have the newest state of %s: %s", self.key, exc)
 
     async def discard(self) -> None:
-        """Nothing of this will be sent any more."""
-        self._changed = False
-        self.delivered = None
-        self.staged.dirty.clear()
-        await self._abandon_stream()
-        if self.record:
-            await self._content.forget_record(self)
+        """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""
+        async with self._delivering:
+            self._changed = False
+            self.delivered = None
+            self.staged.dirty.clear()
+            await self._abandon_stream()
+            await self._drop_upload()
+            record, self.record = self.record, None
+            if record is not None and record.state != CONFLICT:
+                await self._content.promises.forget(record)
 
     async def aclose(self) -> None:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
         await self._abandon_stream()
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self.record is None:
+            await self._drop_upload()
+        self._close_reader()
         await self._content.retire(self)

@@ -50,7 +50,10 @@ class Changes:
         try:
             if described is not None:
                 file.described = described
-            if inode.pending or (file.writer is not None and file.writer.dirty):
+            if file.writer is not None and file.writer.dirty:
+                await file.writer.headers_changed()  # what the journal promised has the new ones, too
+                return
+            if inode.pending:
                 return
             if any(handle.writable for handle in file.handles):
                 file.attributes_changed = True  # rides on what is written until close, or is delivered by it

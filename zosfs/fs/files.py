@@ -21,7 +21,7 @@ import pyfuse3
 import trio
 
 from zosfs.config import Options
-from zosfs.content.content import Content
+from zosfs.content.content import Content, Pending
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -29,8 +29,9 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
-from zosfs.tree.attributes import Attributes
+from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
+from zosfs.tree.names import part_to_name
 from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -238,11 +239,25 @@ class Files:
         def delivered(info: ObjectInfo) -> None:
             file.error = None
             self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
-            if not inode.unlinked:
-                self._tree.delivered(inode, info)
+            if inode.unlinked:
+                return
+            if info.size != inode.attributes.size:
+                # another host's appends went in before ours: what the kernel has cached is not the file
+                inode.attributes.size = info.size
+                inode.attributes.mtime_ns = time.time_ns()
+                del self._pages[inode.number]
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            self._tree.delivered(inode, info)
+
+        async def due() -> None:
+            try:
+                await self.deliver(file)
+            except OSError as exc:
+                log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
         writer.headers = headers_now
         writer.on_delivered = delivered
+        writer.due = due
         file.writer = writer
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
@@ -486,6 +501,52 @@ class Files:
         if inode.lookups <= 0:
             self._tree.forget(inode.number, 0)
 
+    async def adopt_pending(self, top: Inode) -> None:
+        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
+        content = await self._contents.of(top.volume)
+        assert top.volume is not None
+        prefix = top.volume.prefix
+        for pending in list(content.pending()):
+            if not pending.key.startswith(prefix):
+                continue
+            try:
+                await self._adopt_one(content, top, pending)
+            except OSError as exc:
+                log.warning("%s, left by an earlier run, is not shown until it is delivered: %s", pending.key, exc)
+
+    async def _adopt_one(self, content: Content, top: Inode, pending: Pending) -> None:
+        assert top.volume is not None
+        *parts, last = pending.key[len(top.volume.prefix) :].split("/")
+        parent = top
+        for part in parts:
+            name = part_to_name(part)
+            found = await self._tree.lookup(parent, name)
+            if found is None:
+                now = time.time_ns()
+                mode = stat.S_IFDIR | self.options.dir_mode
+                found = self._tree.add(parent, name, Attributes(mode, os.getuid(), os.getgid(), 0, now, now, now), is_dir=True)
+                found.marker = False
+            parent = found
+        name = part_to_name(last)
+        inode = await self._tree.lookup(parent, name)
+        writer = await content.take(pending.key)
+        if writer is None:
+            return
+        shown = ObjectInfo(pending.key, writer.size, "", time.time_ns(), metadata=pending.headers.metadata)
+        attributes = from_object(shown, False, self._tree.defaults)
+        if inode is None:
+            inode = self._tree.add(parent, name, attributes, pending=True)
+        else:
+            inode.attributes = attributes
+        file = await self.hold(inode)
+        file.described = Described(
+            dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
+            dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+        )  # fmt: skip
+        self._adopt(file, writer)
+        self._tree.changed(inode)
+        self._nursery.start_soon(self._deliver_later, file)
+
     # -- removal ----------------------------------------------------------------------------------------------------
 
     async def unlink(self, inode: Inode) -> None:
@@ -508,6 +569,8 @@ class Files:
                 if writer is None or not writer.complete:
                     file.doomed = True
                     self.by_key[inode.store.bucket, key] = file
+                    if inode.info is not None:
+                        await file.content.owe_deletion(key, inode.info.etag)
                 delete = not file.doomed
             else:
                 await file.content.discard(key)
@@ -531,6 +594,7 @@ class Files:
         if self.by_key.get((file.inode.store.bucket, key)) is file:
             del self.by_key[file.inode.store.bucket, key]
             await file.inode.store.delete(key)
+            await file.content.deletion_done(key)
 
     async def keep_for_holders(self, target: Inode) -> None:
         """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""

@@ -1,0 +1,82 @@
+"""A Content over a bucket in memory, that can be ended as a crash ends it and begun again on the same directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from tests.content.memory_bucket import MemoryBucket
+from zosfs.config import Options
+from zosfs.content.content import Content
+from zosfs.content.memory import MemoryBudget
+from zosfs.content.plan import Limits
+from zosfs.content.writer import Writer
+from zosfs.counters import Counters
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+
+SMALL = Limits(
+    min_part=5, max_part=40, max_parts=60, max_put=1000, copy_part=16, part_size=10, multipart_threshold=24, max_object=2400
+)
+HASTE = 10
+PLAIN = ObjectHeaders({"mode": "33188"}, "text/plain")
+
+
+class Bucket(MemoryBucket):
+    """A bucket in memory from which objects can be deleted, too."""
+
+    async def delete(self, key: str, **_: Any) -> None:
+        await self._enter("delete")
+        self.things.pop(key, None)
+
+
+@asynccontextmanager
+async def room(bucket: Bucket, directory: Path, limits: Limits = SMALL, **options: Any) -> AsyncIterator[Content]:
+    """A started Content that ends as a crash would end it: its tasks are cut off, nothing is delivered any more."""
+    async with trio.open_nursery() as nursery:
+        counters = Counters()
+        content = Content(
+            cast(Store, bucket), dataclasses.replace(Options(), free_space=0, **options), counters, nursery,
+            budget=MemoryBudget(1 << 20, counters), cache_dir=directory,
+        )  # fmt: skip
+        content.limits = limits
+        try:
+            await content.start()
+            yield content
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await content.aclose()
+
+
+async def new(content: Content, key: str, base: ObjectInfo | None = None, **more: Any) -> Writer:
+    """A writer with plain headers."""
+    writer = await content.writer(key, base, **more)
+    writer.headers = lambda: PLAIN
+    writer.on_delivered = lambda info: None
+    return writer
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait until *condition* holds; so many seconds of the wall at most."""
+    with trio.fail_after(seconds * HASTE):
+        while not condition():  # noqa: ASYNC110 - what is waited for is not ours to signal
+            await trio.sleep(0.05)
+
+
+def run(main: Callable[[], Any], *, seconds: float = 60) -> None:
+    """Run a test's main task, in at most so many seconds; its clock runs `HASTE` times as fast.
+
+    It does not jump when all tasks wait, as trio's own can: they may be waiting for a thread.
+    """
+
+    async def bounded() -> None:
+        with trio.fail_after(seconds * HASTE):
+            await main()
+
+    trio.run(bounded, clock=trio.testing.MockClock(rate=HASTE))

@@ -1,0 +1,200 @@
+"""The journal as tasks see it: what is promised, by id, and changes that are on the disk when the call returns.
+
+Owns: the journal, its thread, and the staged files of records whose writer is gone. Changes that arrive together share one
+transaction, so that many closes cost one fsync. Must not know: the store, names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from zosfs.content.delivery import UploadRecord
+from zosfs.content.journal import (
+    CONFLICT,
+    Deletion,
+    Journal,
+    Record,
+    Statement,
+    Upload,
+    put_deletion,
+    put_record,
+    put_upload,
+    remove_deletion,
+    remove_record,
+    remove_upload,
+)
+from zosfs.content.staging import DiskBudget, StagedFile
+from zosfs.threads import ThreadPool
+
+
+class _Batch:
+    """Changes that go to the disk together."""
+
+    def __init__(self) -> None:
+        self.statements: list[Statement] = []
+        self.done = False
+        self.failure: OSError | None = None
+
+
+class Promises:
+    """The undelivered files of one bucket."""
+
+    def __init__(self, directory: Path, staged: Path, budget: DiskBudget) -> None:
+        self._journal = Journal(directory)
+        self._staged = staged
+        self._budget = budget
+        self._thread = ThreadPool("journal", 1)
+        self._writing = trio.Lock()
+        self._batch = _Batch()
+        self._left: dict[str, int] = {}  # staged files that only records need -> their bytes in the budget
+        self._users: dict[str, set[str]] = {}  # staged file -> ids of the records that need it
+        self._by_key: dict[str, set[str]] = {}
+        self.records: dict[str, Record] = {}
+
+    async def open(self) -> tuple[list[Upload], list[Deletion]]:
+        """Open the journal and load the records; returns the uploads without a record and the deletions of an earlier run.
+
+        OSError(EBUSY) when another mount uses it. Staged files that were never promised are removed: whoever wrote
+        them got no answer.
+        """
+        await self._thread.run(self._journal.open)
+        for record in await self._thread.run(self._journal.records):
+            self._add(record)
+        for stray in self._staged.iterdir():
+            if stray.name not in self._users:
+                stray.unlink()
+            else:
+                self._left[stray.name] = stray.stat().st_blocks * 512
+                self._budget.take(self._left[stray.name])
+        uploads = [upload for upload in await self._thread.run(self._journal.uploads) if upload.record not in self.records]
+        return uploads, await self._thread.run(self._journal.deletions)
+
+    def _add(self, record: Record) -> None:
+        self._remove(self.records.get(record.id))
+        self.records[record.id] = record
+        self._by_key.setdefault(record.key, set()).add(record.id)
+        if record.image is None:
+            self._users.setdefault(record.file, set()).add(record.id)
+
+    def _remove(self, record: Record | None) -> None:
+        if record is None or self.records.pop(record.id, None) is None:
+            return
+        for index, name in ((self._by_key, record.key), (self._users, record.file)):
+            ids = index.get(name)
+            if ids is not None:
+                ids.discard(record.id)
+                if not ids:
+                    del index[name]
+
+    async def _apply(self, *statements: Statement) -> None:
+        batch = self._batch
+        batch.statements += statements
+        async with self._writing:
+            if not batch.done:
+                self._batch = _Batch()
+                try:
+                    await self._thread.run(self._journal.apply, batch.statements)
+                except OSError as exc:
+                    batch.failure = exc
+                batch.done = True
+        if batch.failure is not None:
+            raise OSError(batch.failure.errno, batch.failure.strerror) from batch.failure
+
+    # -- records ----------------------------------------------------------------------------------------------------
+
+    async def put(self, record: Record, staged: StagedFile | None = None, *, instead: Record | None = None) -> None:
+        """Journal *record*, in the place of *instead*: its bytes, then the record, each on the disk before the next."""
+        if staged is not None and record.image is None:
+            await staged.sync()
+        if instead is not None and instead.id == record.id:
+            instead = None
+        await self._apply(put_record(record), *([remove_record(instead.id)] if instead is not None else []))
+        self._add(record)
+        if instead is not None:
+            self._remove(instead)
+            self._unlink(instead)
+
+    async def forget(self, *records: Record | None) -> None:
+        """The store has what these speak of, or nobody wants it."""
+        known = [record for record in records if record is not None and record.id in self.records]
+        if not known:
+            return
+        for record in known:
+            self._remove(record)
+        await self._apply(*(remove_record(record.id) for record in known))
+        for record in known:
+            self._unlink(record)
+
+    def of(self, key: str) -> list[Record]:
+        """What is to be delivered to *key*; conflicts are no longer of any name."""
+        found = [self.records[record_id] for record_id in self._by_key.get(key, ())]
+        return [record for record in found if record.state != CONFLICT]
+
+    async def rename(self, old_key: str, new_key: str) -> None:
+        """What was to go to *old_key* goes to *new_key*, in the place of what was to go there."""
+        moved, replaced = self.of(old_key), self.of(new_key)
+        if not moved:
+            return
+        for record in replaced:
+            self._remove(record)
+        for record in moved:
+            self._remove(record)
+            record.key = new_key
+            self._add(record)
+        await self._apply(*(remove_record(record.id) for record in replaced), *(put_record(record) for record in moved))
+        for record in replaced:
+            self._unlink(record)
+
+    # -- staged files -----------------------------------------------------------------------------------------------
+
+    def leave(self, staged: StagedFile) -> None:
+        """A writer is done with a staged file: it stays as long as a record needs it."""
+        name = staged.path.name
+        needed = name in self._users
+        if needed:
+            self._left[name] = staged.counted
+        staged.close(remove=not needed)
+
+    def taken(self, name: str) -> None:
+        """A writer took a staged file over that was left: it counts its bytes itself."""
+        self._budget.release(self._left.pop(name, 0))
+
+    def _unlink(self, record: Record) -> None:
+        if record.file in self._left and record.file not in self._users:
+            self._budget.release(self._left.pop(record.file))
+            (self._staged / record.file).unlink(missing_ok=True)
+
+    # -- uploads and deletions --------------------------------------------------------------------------------------
+
+    async def note_upload(self, key: str, upload: UploadRecord, record: Record | None = None) -> None:
+        """An upload is under way: the next run continues it for *record*, or aborts it."""
+        await self._apply(put_upload(Upload(key, record.id if record is not None else "", upload)))
+
+    async def upload_ended(self, upload_id: str) -> None:
+        """The upload was completed or aborted."""
+        await self._apply(remove_upload(upload_id))
+
+    async def open_uploads(self) -> list[Upload]:
+        """The uploads that are noted as under way."""
+        return await self._thread.run(self._journal.uploads)
+
+    async def settled(self) -> None:
+        """Wait until the changes made so far are on the disk."""
+        await self._apply()
+
+    async def note_deletion(self, key: str, etag: str) -> None:
+        """The object of *etag* at *key* was unlinked and goes when its last user closes it: at the latest in the next run."""
+        await self._apply(put_deletion(Deletion(key, etag)))
+
+    async def deletion_done(self, key: str) -> None:
+        """The object is gone, or is another one now."""
+        await self._apply(remove_deletion(key))
+
+    async def aclose(self) -> None:
+        """Close the journal; what is undelivered stays in it."""
+        with trio.CancelScope(shield=True):
+            await self._thread.run(self._journal.close)
+        self._thread.close()
+

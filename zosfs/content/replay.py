@@ -1,0 +1,65 @@
+"""What is to be done with a file that an earlier run promised, now that the store tells what it has (pure).
+
+Owns: the decision. May use: the journal's value types. Must not know: requests, files, tasks.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from zosfs.content.journal import CONFLICT, Record
+from zosfs.store.api import ObjectInfo
+
+
+class Step(enum.Enum):
+    """What happens to a record."""
+
+    DELIVERED = "the store has it already; only the answer or the note of it was lost"
+    CONTINUE = "an upload of it is under way: send the parts that are missing"
+    UPLOAD = "send it"
+    REBASE = "send it, over what an earlier try of ours left"
+    CONFLICT = "somebody else changed the object: keep the bytes for a person to decide"
+
+
+def needs_sum(record: Record, found: ObjectInfo | None) -> bool:
+    """Whether `decide` depends on the MD5 of the record's bytes: the object differs from the base, and may be ours."""
+    return (
+        found is not None
+        and record.state != CONFLICT
+        and not record.appending
+        and found.etag != (record.base.etag if record.base else "")
+        and found.etag not in (record.expected, *record.suspects)
+        and found.size == record.size
+        and "-" not in found.etag
+        and not _gaps(record)
+    )
+
+
+def decide(record: Record, found: ObjectInfo | None, md5: str = "") -> Step:
+    """What to do with *record* when the object at its key is *found* (None: there is none).
+
+    *md5* is the sum of the record's bytes, where `needs_sum` asks for it.
+    """
+    if record.state == CONFLICT:
+        return Step.CONFLICT
+    etag = found.etag if found else ""
+    base = record.base.etag if record.base else ""
+    if found is not None and found.size == record.size and etag and etag in (record.expected, md5) and etag != base:
+        return Step.DELIVERED
+    if etag == base:
+        return Step.CONTINUE if record.upload is not None else Step.UPLOAD
+    if record.appending:
+        return Step.UPLOAD  # an appended tail goes behind whatever is there, and recognises itself
+    if etag and etag in record.suspects:
+        return Step.REBASE
+    return Step.CONFLICT
+
+
+def _gaps(record: Record) -> bool:
+    """Whether bytes of the file are only in the base object."""
+    at = 0
+    for start, end in sorted(record.dirty):
+        if start > at and at < record.kept:
+            return True
+        at = max(at, end)
+    return at < record.kept
