@@ -106,8 +106,8 @@ def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, buck
     (living.path / "large").stat()
     with living.moved() as growth:
         cold_read(living.path / "large", 0, 4096)
-    assert growth["requests_get"] <= 2, "what is asked for, and one look ahead"
-    assert growth["bytes_received"] <= MIB + MIB // 4
+    assert growth["requests_get"] == 1
+    assert growth["bytes_received"] <= MIB + 65536
     with living.moved() as growth, (living.path / "large").open("rb", buffering=0) as f:
         while f.read(MIB):
             pass
