@@ -201,6 +201,7 @@ class Content:
         step = decide(record, found, md5)
         log.info("%s, left by an earlier run: %s", record.key, step.value)
         if step is Step.CONFLICT:
+            await writer.drop_upload()
             raise StoreError("Conflict", status=412, operation="write", key=record.key, message="changed since it was written here")
         if step is Step.DELIVERED and found is not None:
             return await writer.found_delivered(found)

@@ -29,6 +29,7 @@ from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
+from zosfs.content.replay import leans_on_base
 from zosfs.content.staging import StagedFile
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
@@ -407,9 +408,7 @@ class Writer:
                     await put_tags(self._store, self.key, headers)
             self._changed = False
             self.staged.dirty.clear()
-            upload, self._upload = self._upload, None
-            if upload is not None:
-                await self._content.upload_ended(upload.upload_id)
+            await self.drop_upload()
             self._kept_after = self.size
             await self._rebase(info, self.size)
             record, self.record = self.record, None
@@ -446,8 +445,8 @@ class Writer:
         )
         if isinstance(steps, Nothing):
             return await self._send_headers(headers)
-        if self._upload is not None and self._upload_generation != generation:
-            await self._drop_upload()
+        if self._upload_generation != generation or not isinstance(steps, Multipart):
+            await self.drop_upload()
 
         async def on_part(upload: UploadRecord) -> None:
             begun = self._upload is not upload
@@ -455,6 +454,8 @@ class Writer:
             if begun or self.record is not None:
                 await content.promises.note_upload(self.key, upload, self.record)
 
+        if isinstance(steps, Put) and self.record is not None and leans_on_base(self.record):
+            await self._expect(self.record, steps, size)
         try:
             info = await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
@@ -469,6 +470,18 @@ class Writer:
             await content.upload_ended(upload.upload_id)
         return info
 
+    async def _expect(self, record: Record, steps: Put, size: int) -> None:
+        """Journal the sum of what is about to be sent: without the base, which goes, the next run cannot find it out."""
+        for start, end in steps.downloads:
+            await self.fetch(start, end)
+        body = self.staged.lend(0, size)
+        try:
+            md5 = await self._content.threads.run(body_md5, body)
+        finally:
+            self.staged.give_back(0, size)
+        record.expected = md5
+        await self._content.promises.put(record, self.staged)
+
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
             upload, self._upload = self._upload, None  # `deliver` has aborted it
@@ -482,7 +495,7 @@ class Writer:
                 finally:
                     self.staged.give_back(0, size)
         elif not exc.retry:
-            await self._drop_upload()
+            await self.drop_upload()
 
     async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
         """The bytes in the store are right; the headers may not be."""
@@ -515,7 +528,8 @@ class Writer:
             self._reader.close()
             self._reader = None
 
-    async def _drop_upload(self) -> None:
+    async def drop_upload(self) -> None:
+        """Abort the upload that failed and might have been continued, if there is one."""
         upload, self._upload = self._upload, None
         if upload is not None:
             await abort(self._store, self.key, upload.upload_id)
@@ -586,7 +600,7 @@ class Writer:
         """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged."""
         async with self._delivering:
             await self._abandon_stream()
-            await self._drop_upload()
+            await self.drop_upload()
             self.key = key
             self.delivered = None
             if self.base is not None:
@@ -615,7 +629,7 @@ class Writer:
             self.delivered = None
             self.staged.dirty.clear()
             await self._abandon_stream()
-            await self._drop_upload()
+            await self.drop_upload()
             record, self.record = self.record, None
             if record is not None and record.state != CONFLICT:
                 await self._content.promises.forget(record)
@@ -624,6 +638,6 @@ class Writer:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
         await self._abandon_stream()
         if self.record is None:
-            await self._drop_upload()
+            await self.drop_upload()
         self._close_reader()
         await self._content.retire(self)
