@@ -74,10 +74,13 @@ class Clerk:
     async def upload(self, writer: Writer) -> None:
         await trio.sleep(self.chance.random() * 0.05)
         if not writer.unlinked:
-            await writer.deliver()
+            await writer.deliver(only_promised=True)
 
     async def create(self, key: str) -> None:
-        writer = await self.content.writer(key, None, appending=self.chance.random() < 0.3)
+        appending = self.chance.random() < 0.3
+        if appending:
+            self.say("try", **{key: digest(b"")})  # a log is created empty, and then grows
+        writer = await self.content.writer(key, None, appending=appending)
         writer.headers = lambda: PLAIN
         writer.on_delivered = lambda info: None
         self.writers[key] = writer
@@ -131,6 +134,7 @@ class Clerk:
         await self.content.discard(key)
         await self.content.settle(key)
         await self.content.store.delete(key)
+        await self.content.deletion_done(key)
         await writer.discard()
         await writer.aclose()
         del self.states[key]
@@ -139,11 +143,10 @@ class Clerk:
         writer = self.writers[key]
         if target in self.writers or not writer.dirty or writer.base is not None:
             return
+        if writer.appending:
+            self.say("try", **{target: digest(b"")})
         self.say("try", **{key: "", target: digest(self.states[key])})
-        await self.content.settle(key)
-        if writer.base is None:
-            await self.content.rename(key, target)
-            await writer.renamed(target)
+        if await writer.rename_undelivered(target):
             self.writers[target] = self.writers.pop(key)
             self.states[target] = self.states.pop(key)
             self.say("done", **{key: "", target: digest(self.states[target])})
