@@ -296,13 +296,13 @@ def test_file_and_directory_of_one_name_are_both_shown_over_page_borders() -> No
             store = Names("foo", "foo-a", "foo-b", "foo/x", "foo0", page=page)
             async with tree_over(store, posix=False) as tree:
                 shown = [b".zos~file~foo", b"foo", b"foo-a", b"foo-b", b"foo0"]
-                assert set(await read(tree, tree.root, twice=True)) == set(shown), page
+                assert set(await read(tree, tree.root, twice=page < 5)) == set(shown), page
                 assert sorted(await read(tree, tree.root)) == shown, page
                 file = await find(tree, ".zos~file~foo")
                 assert (file.is_dir, file.key) == (False, "foo")
                 assert (await find(tree, "foo")).key == "foo/"
                 await trio.sleep(1000)
-                assert set(await read(tree, tree.root, twice=True)) == set(shown), page
+                assert set(await read(tree, tree.root, twice=page < 5)) == set(shown), page
                 assert sorted(await read(tree, tree.root)) == shown, page
 
     run(test)

@@ -220,23 +220,28 @@ class Loader:
             load.first.set()
             load.advance()
 
-    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> None:
-        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone."""
+    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> bool:
+        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone.
+
+        False when some of what was seen has been forgotten already to save memory: the names are not all there.
+        """
         tree = self._tree
         directory = tree.directory(inode)
         for name in [name for name in directory.children if name not in seen]:
             if not directory.newer_than(name, sequence):
                 tree.vanished(inode, name)
+        whole = all(name in directory.children or directory.newer_than(name, sequence) for name in seen)
         for name, child in list(directory.children.items()):
             plain = part_to_name(child.part)
             if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
                 del directory.children[name]
                 child.name = plain
                 directory.children[plain] = child
-        directory.complete_until = started + tree.options.metadata_ttl
+        directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
         directory.listed_at = started
         directory.huge = directory.huge and len(directory.children) >= PAGE
         self.keep(inode)
+        return whole
 
     async def _buckets(self, root: Inode, load: Load, sequence: int) -> None:
         tree = self._tree
@@ -318,9 +323,9 @@ class Loader:
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         await self.sweep_unsure([child for _, child in fresh])
-        load.entries.extend(
-            (child.name, child) for _, child in fresh if child.name not in load.local and directory.children.get(child.name) is child
-        )
+        # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
+        shown = {child.name: child for _, child in fresh if child.name not in load.local}
+        load.entries.extend(entry for entry in shown.items() if directory.children.get(entry[0]) is entry[1])
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""

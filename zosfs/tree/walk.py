@@ -103,7 +103,7 @@ class Walks:
             moves, sequence = tree.moves, tree.sequence
             page = await store.list_page(prefix, marker=cut.marker)
             complete = await self._take(inode, page, cut, moves, sequence)
-            if complete is None:
+            if complete is None or (inode not in complete and inode not in cut.partial):
                 return False
             cut.marker = page.next_marker
             if inode in complete:
@@ -156,9 +156,9 @@ class Walks:
         if self._tree.moves != moves:
             return None
         open_now = set() if not page.next_marker else {directory for _, directory in trail} | {top}
-        complete = {directory for directory in cut.partial if directory not in open_now}
-        for directory in complete:
+        complete = set()
+        for directory in [directory for directory in cut.partial if directory not in open_now]:
             seen = cut.partial.pop(directory)
-            if not directory.unlinked:
-                self._loader.finish(directory, seen, cut.at, cut.sequence)
+            if not directory.unlinked and self._loader.finish(directory, seen, cut.at, cut.sequence):
+                complete.add(directory)
         return complete
