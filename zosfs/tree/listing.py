@@ -216,6 +216,8 @@ class Loader:
         finally:
             if directory.loading is load:
                 directory.loading = None
+            if directory.children and not self.keeps(inode) and not inode.unlinked:
+                self.keep(inode)  # part of a large directory, or passed over while it was being loaded
             load.done = True
             load.first.set()
             load.advance()
