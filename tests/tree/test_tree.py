@@ -528,3 +528,58 @@ def test_a_bucket_made_while_buckets_are_listed_is_not_hidden() -> None:
             assert sorted(await read(tree, tree.root)) == [b"one", b"two"]
 
     run(test)
+
+
+# -- attributes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mode_on_its_way_to_the_store_is_not_taken_back_by_an_answer_without_it() -> None:
+    async def test() -> None:
+        store = Names()
+        store.set("a", mode="33188")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            a.attributes.mode = 0o100600
+            tree.changed(a)
+            await tree.refresh(a, force=True)
+            assert a.attributes.mode == 0o100600
+
+    run(test)
+
+
+def test_an_answer_older_than_a_delivery_is_not_believed() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            store.after = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: tree.refresh(a, force=True))
+                await trio.sleep(1)
+                a.attributes.size = 3
+                delivered(tree, store, a, b"new")
+            assert a.info is not None
+            assert (a.info.etag, a.attributes.size) == (store.objects["a"].etag, 3)
+
+    run(test)
+
+
+def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
+    async def test() -> None:
+        store = Names("d/", "d/a")
+        async with tree_over(store, posix=False) as tree:
+            directory, a = await find(tree, "d"), await find(tree, "d/a")
+            a.pins += 1
+            tree.remove(a)  # its object is deleted when the last handle closes
+            await trio.sleep(1000)
+            assert await read(tree, directory) == []
+            assert await tree.lookup(directory, b"a") is None
+            directory.directory.huge = True  # type: ignore[union-attr]
+            await trio.sleep(1000)
+            assert await tree.lookup(directory, b"a") is None
+            assert await tree.is_empty(directory)
+            store.set("d/a", b"somebody's new one")
+            await trio.sleep(1000)
+            assert await read(tree, directory) == [b"a"]
+
+    run(test)

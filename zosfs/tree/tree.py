@@ -337,6 +337,11 @@ class Tree:
                     inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
                 if info.metadata is None:
                     return
+                if info.metadata == old.metadata:
+                    # attributes that were changed here may be on their way to the store: they stay as they are
+                    inode.info = info
+                    inode.known = True
+                    return
         elif old is not None and info.metadata is None and self._own(old, info):
             inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
             return
