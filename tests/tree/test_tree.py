@@ -414,7 +414,8 @@ def test_dirty_files_are_never_overwritten_by_what_the_store_says() -> None:
 
 def test_an_empty_directory_is_empty_only_when_nothing_is_left() -> None:
     async def test() -> None:
-        store = Names("d/", *[f"d/f{n}" for n in range(8)])
+        store = Names(*[f"d/f{n}" for n in range(8)])
+        store.set("d/", b"")
         async with tree_over(store, posix=False) as tree:
             directory = await find(tree, "d")
             await find(tree, "d/f0")
@@ -566,7 +567,8 @@ def test_an_answer_older_than_a_delivery_is_not_believed() -> None:
 
 def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
     async def test() -> None:
-        store = Names("d/", "d/a")
+        store = Names("d/a")
+        store.set("d/", b"")
         async with tree_over(store, posix=False) as tree:
             directory, a = await find(tree, "d"), await find(tree, "d/a")
             a.pins += 1
