@@ -205,12 +205,15 @@ class Writer:
             await self._abandon_stream()
         async with self._appending, self._changing():
             await self.staged.truncate(size)
-            self._kept = min(self._kept, size)
-            self._kept_after = min(self._kept_after, size)
-            self.size = size
-            self._changed = True
-            self._generation += 1
-            self.delivered = None
+            self._cut(size)
+
+    def _cut(self, size: int) -> None:
+        self._kept = min(self._kept, size)
+        self._kept_after = min(self._kept_after, size)
+        self.size = size
+        self._changed = True
+        self._generation += 1
+        self.delivered = None
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -271,7 +274,11 @@ class Writer:
                     await self._inactive.wait()
                 old = self.staged
                 path = old.path.with_name(uuid.uuid4().hex)
-                self.staged = self._content.staged_file(path.name) if nothing_left else await old.copy_to(path)
+                if nothing_left:
+                    self.staged = self._content.staged_file(path.name)
+                    self._cut(0)  # at once: nobody may take the old size for that of the new file
+                else:
+                    self.staged = await old.copy_to(path)
                 self._content.promises.leave(old)
             finally:
                 self._exchanged.set()
