@@ -20,9 +20,10 @@ from zosfs.content.plan import MIB, Base, CopyRange, Limits, Multipart, Put, onl
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
+from zosfs.store.account import S3Account
 from zosfs.store.api import Abilities, Body, ObjectHeaders, Store
-from zosfs.store.s3 import S3Account
-from zosfs.store.sigv4 import Signer
+from zosfs.store.credentials import Fixed
+from zosfs.store.sigv4 import Credentials
 
 PLAIN = ObjectHeaders({"mode": "33188"}, "text/plain")
 CEPH = Abilities(append=True, put_if_match=True, put_if_none_match=True)
@@ -46,7 +47,7 @@ class Bytes:
 async def fresh(server: Any) -> AsyncIterator[tuple[Store, Counters]]:
     """A new bucket, deleted afterwards with all that is in it."""
     counters = Counters()
-    account = S3Account(Options(url=server.url), counters, Signer(server.access_key, server.secret_key, "us-east-1"))
+    account = S3Account(Options(url=server.url), counters, Fixed(Credentials(server.access_key, server.secret_key)))
     name = f"plan-{uuid.uuid4().hex[:12]}"
     await account.create_bucket(name)
     store = account.bucket(name)

@@ -150,11 +150,16 @@ def test_replaced_object_is_stale_and_never_mixed() -> None:
         await reader.read(0, MIB)
         room.objects.put("k", b"b" * (30 * MIB))
         seen = 0
-        with pytest.raises(StoreError) as failure:
+
+        async def rest() -> None:
+            nonlocal seen
             for at in range(30):
                 piece = await reader.read(at * MIB, MIB)
                 assert set(bytes(piece)) == {ord("a")}
                 seen += 1
+
+        with pytest.raises(StoreError) as failure:
+            await rest()
         assert failure.value.errno == errno.ESTALE
         assert seen < 30
         reader.close()

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHDRAWN = r"pyfuse3: fuse_\w+\(\): fuse_reply_\* failed with No such file"
+"""What pyfuse3 says of an answer to a request that the kernel took back, as it does when a mount is taken away."""
 READY_WITHIN, GONE_WITHIN = 30.0, 120.0
 
 
@@ -29,6 +31,7 @@ class Server(Protocol):
     access_key: str
     secret_key: str
     kind: str
+    ca_file: str
 
 
 def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
@@ -91,10 +94,12 @@ class Mount:
         self.log_file = home / "log"
         self.server = server
         self.source = source
-        self._forgiven: list[str] = []
+        self._forgiven: list[str] = [WITHDRAWN]
         everything = {
             "url": server.url, "passwd_file": passwd_file(home, server), "cache_dir": self.cache_dir, **options,
         }  # fmt: skip
+        if server.url.startswith("https"):
+            everything["ca_file"] = server.ca_file
         self.command = [sys.executable, "-m", "zosfs", source, str(self.path), "-f", "-o", option_words(everything)]
         self.start()
 

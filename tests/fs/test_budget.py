@@ -113,7 +113,7 @@ def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, buck
             pass
     assert growth["requests_get"] <= 64
     assert growth["bytes_received"] <= 66 * MIB
-    assert growth["requests_head"] == 0
+    assert growth["requests_head"] <= 1, "what is read from a cache is asked for at open"
 
 
 def test_random_reads_fetch_what_is_needed(mount: Mounting, bucket: str, s3: Any) -> None:

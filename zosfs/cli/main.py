@@ -17,10 +17,17 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("mount", "zosfs.cli.mount", "mount a bucket (the word may be left out: zosfs SOURCE DIR)"),
     ("umount", "zosfs.cli.umount", "unmount and wait until everything is delivered"),
     ("status", "zosfs.cli.status", "what is mounted here, and what is not yet delivered"),
+    ("journal", "zosfs.cli.journal", "what was written here and is not in the store: list, show, export, discard, upload"),
     ("stats", "zosfs.cli.stats", "counters of a mount"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
     ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),
+    ("bucket", "zosfs.cli.bucket", "make, list and delete buckets; get, set and unset their settings"),
+    ("versions", "zosfs.cli.versions", "list the versions of a file or directory; bring one back, deleted files too"),
+    ("restore", "zosfs.cli.restore", "thaw archived files, so that they can be read for some days"),
+    ("presign", "zosfs.cli.presign", "make a URL that reads (or writes) one file without credentials, for a while"),
+    ("uploads", "zosfs.cli.uploads", "list unfinished multipart uploads, or abort them"),
+    ("usage", "zosfs.cli.usage", "what the account (or a bucket) holds, and its quota"),
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""

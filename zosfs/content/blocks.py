@@ -1,7 +1,7 @@
 """The bytes of one version of one object that are in memory or on their way, shared by every handle that reads it.
 
-Owns: the blocks of a version and the requests that fill them. A byte is fetched once however many want it; a fetch that nobody wants
-any more is cancelled. Every request is pinned to the version by its ETag (and version id, once known), so that blocks never mix
+Owns: the blocks of a version and the requests that fill them. A byte is fetched once however many want it; a fetch that nobody
+wants any more is cancelled. Every request is pinned to the version by its ETag (and version id, once known), so that blocks never mix
 two versions. Must not know: what will be read next (readahead.py), files on disk (chunks.py).
 """
 

@@ -2,8 +2,8 @@
 
 Owns: the files below its directory, what of each is there, and the bytes counted against the cache's limit. One sparse file per
 (key, ETag, size); an index (diskcache, JSON only) of what has been written. Everything here may be lost at any time without harm;
-what is here is right: a span is told of only after its bytes were written, and after a crash of the machine only what had been synced
-counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the store's requests,
+what is here is right: a span is told of only after its bytes were written, and after a crash of the machine only what had been
+synced counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the store's requests,
 who reads.
 """
 

@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS deletion (
 );
 """
 
+DATABASE = "journal.db"
+
 Statement = tuple[str, tuple[Any, ...]]
 """One change of the journal: SQL and its values."""
 
@@ -198,8 +200,15 @@ class Journal:
             self.close()
             raise
 
+    def look(self) -> None:
+        """Open for reading only, without the lock: also while a mount uses the journal. OSError(EINVAL) when it cannot be read."""
+        try:
+            self._db = sqlite3.connect(f"file:{self.directory / DATABASE}?mode=ro", uri=True, isolation_level=None)
+        except sqlite3.Error as exc:
+            raise OSError(errno.EINVAL, f"the journal {self.directory} cannot be read ({exc})") from exc
+
     def _open_database(self) -> None:
-        path = self.directory / "journal.db"
+        path = self.directory / DATABASE
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")

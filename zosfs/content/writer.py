@@ -144,8 +144,10 @@ class Writer:
 
     async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
+        self.delivered = None
         async with self._changing():
             await self.staged.write(offset, data)
+        self.delivered = None  # again: a delivery may have ended meanwhile
         self.size = max(self.size, end)
         self._changed = True
         self._generation += 1

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zosfs.config import Options
+from zosfs.content.append import AppendState, set_headers_by_empty_append
 from zosfs.errors import StoreError
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
@@ -29,6 +30,7 @@ class Changes:
         self._tree = tree
         self._files = files
         self._options = options
+        files.deliver_attributes = self.deliver
 
     async def prepare(self, inode: Inode) -> None:
         """Before attributes are changed: know what the object has now, so that nothing of it is lost."""
@@ -48,10 +50,16 @@ class Changes:
         try:
             if described is not None:
                 file.described = described
-            if file.dirty or inode.pending:
+            if file.writer is not None and file.writer.dirty:
+                await file.writer.headers_changed()  # what the journal promised has the new ones, too
+                return
+            if inode.pending:
+                return
+            if any(handle.writable for handle in file.handles):
+                file.attributes_changed = True  # rides on what is written until close, or is delivered by it
                 return
             async with file.lock:
-                await self._object(inode, file)
+                await self.deliver(file)
         finally:
             self._files.let_go(file)
 
@@ -65,7 +73,9 @@ class Changes:
         inode.marker = True
         self._tree.delivered(inode, described_info(inode, wanted, written.etag, written.modified_ns))
 
-    async def _object(self, inode: Inode, file: OpenFile) -> None:
+    async def deliver(self, file: OpenFile) -> None:
+        """Bring the attributes of *file* to its object now; the caller holds the file's lock."""
+        inode = file.inode
         store, key = inode.store, inode.key
         await file.content.settle(key)
         info = inode.info
@@ -77,19 +87,27 @@ class Changes:
             file.described = described
         assert info is not None
         wanted = headers(described, inode.attributes, self._options)
-        etag, modified_ns = await rewrite(store, info, wanted)
-        if etag and etag != info.etag:
+        if info.appendable and store.abilities.append and self._options.append == "auto":
+            # a copy onto itself would end its appendability
+            changed = (await set_headers_by_empty_append(store, key, AppendState.of(info), wanted)).info
+        else:
+            etag, modified_ns = await rewrite(store, info, wanted, keep_acl=self._options.keep_acl != "never")
+            changed = described_info(inode, wanted, etag or info.etag, modified_ns)
+        if changed.etag != info.etag:
             file.version += 1
-        self._tree.delivered(inode, described_info(inode, wanted, etag or info.etag, modified_ns))
+        if file.writer is not None:
+            file.writer.base = changed
+        file.attributes_changed = False
+        self._tree.delivered(inode, changed)
 
 
-async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:
+async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep_acl: bool = True) -> tuple[str, int]:
     """Give the object *info* the headers *wanted* in place; returns its ETag ("" unknown) and new modification time in ns.
 
-    Keeps tags and ACL. Raises ESTALE when the object is no longer the one of *info*.
+    Keeps tags, and the ACL if *keep_acl*. Raises ESTALE when the object is no longer the one of *info*.
     """
     key = info.key
-    grants = await _unusual_acl(store, key)
+    grants = await unusual_acl(store, key) if keep_acl else None
     tags: Mapping[str, str] | None = None
     if int(info.headers.get("x-amz-tagging-count", "0") or 0):
         tags = await store.get_tags(key)
@@ -101,7 +119,7 @@ async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tupl
     return written.etag, written.modified_ns
 
 
-async def _unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
+async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
     """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
     try:
         acl = await store.get_acl(key)

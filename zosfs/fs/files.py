@@ -14,13 +14,14 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Awaitable, Callable
 
 import cachetools
 import pyfuse3
 import trio
 
 from zosfs.config import Options
-from zosfs.content.content import Content
+from zosfs.content.content import Content, Pending
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -28,8 +29,9 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
-from zosfs.tree.attributes import Attributes
+from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
+from zosfs.tree.names import part_to_name
 from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,10 @@ RETRY_SECONDS = (1, 5, 15, 60)
 class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
-    __slots__ = ("content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users", "version", "writer")
+    __slots__ = (
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
+        "version", "writer",
+    )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
         self.inode = inode
@@ -51,6 +56,7 @@ class OpenFile:
         self.described: Described | None = None
         self.lock = trio.Lock()
         self.version = 0  # bumped when this mount replaces the object under its readers
+        self.attributes_changed = False  # of an object whose bytes are delivered
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
@@ -58,7 +64,7 @@ class OpenFile:
     @property
     def dirty(self) -> bool:
         """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
-        return self.writer is not None and self.writer.dirty
+        return self.attributes_changed or (self.writer is not None and self.writer.dirty)
 
 
 class Handle:
@@ -90,6 +96,7 @@ class Files:
         self._nursery = nursery
         self._mountpoint = mountpoint
         self._handles: dict[int, Handle] = {}
+        self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
@@ -123,12 +130,13 @@ class Files:
         file = await self.hold(inode)
         try:
             if writable:
+                append = bool(flags & os.O_APPEND)
                 async with file.lock:
-                    await self._know(file)
+                    await self._know(file, appending=append and not flags & os.O_TRUNC)
                     if flags & os.O_TRUNC:
                         await self._truncate(file, 0)
                         file.untouched = True
-                    elif flags & os.O_APPEND:
+                    elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
                 await self._revalidate(inode)
@@ -193,12 +201,17 @@ class Files:
                     await writer.fetch_all()
                     await self._delete_doomed(doomed)
 
-    async def _know(self, file: OpenFile) -> None:
-        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost."""
+    async def _know(self, file: OpenFile, *, appending: bool = False) -> None:
+        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost.
+
+        An append upload names the length that it expects, so what is known of an appendable object need not be fresh.
+        """
         inode = file.inode
         if file.writer is not None or inode.pending:
             return
-        await self._tree.refresh(inode, force=True)
+        known = inode.info
+        if not (appending and known is not None and known.appendable and known.metadata is not None):
+            await self._tree.refresh(inode, force=True)
         info = inode.info
         if info is not None and info.metadata is None:
             info = await inode.store.head(info.key)
@@ -226,11 +239,25 @@ class Files:
         def delivered(info: ObjectInfo) -> None:
             file.error = None
             self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
-            if not inode.unlinked:
-                self._tree.delivered(inode, info)
+            if inode.unlinked:
+                return
+            if info.size != inode.attributes.size:
+                # another host's appends went in before ours: what the kernel has cached is not the file
+                inode.attributes.size = info.size
+                inode.attributes.mtime_ns = time.time_ns()
+                del self._pages[inode.number]
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            self._tree.delivered(inode, info)
+
+        async def due() -> None:
+            try:
+                await self.deliver(file)
+            except OSError as exc:
+                log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
         writer.headers = headers_now
         writer.on_delivered = delivered
+        writer.due = due
         file.writer = writer
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
@@ -372,10 +399,12 @@ class Files:
         if not file.dirty:
             return
         async with file.lock:
+            if file.inode.unlinked:
+                return
             writer = file.writer
             if writer is None or not writer.dirty:
-                return
-            if file.inode.unlinked:
+                if file.attributes_changed:
+                    await self.deliver_attributes(file)
                 return
             try:
                 if close and self.options.writeback >= 0:
@@ -385,6 +414,7 @@ class Files:
                         self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
                 else:
                     await writer.deliver()
+                    file.attributes_changed = False
                     self._counters["flushes"] += 1
             except OSError as exc:
                 file.error = exc
@@ -471,6 +501,52 @@ class Files:
         if inode.lookups <= 0:
             self._tree.forget(inode.number, 0)
 
+    async def adopt_pending(self, top: Inode) -> None:
+        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
+        content = await self._contents.of(top.volume)
+        assert top.volume is not None
+        prefix = top.volume.prefix
+        for pending in list(content.pending()):
+            if not pending.key.startswith(prefix):
+                continue
+            try:
+                await self._adopt_one(content, top, pending)
+            except OSError as exc:
+                log.warning("%s, left by an earlier run, is not shown until it is delivered: %s", pending.key, exc)
+
+    async def _adopt_one(self, content: Content, top: Inode, pending: Pending) -> None:
+        assert top.volume is not None
+        *parts, last = pending.key[len(top.volume.prefix) :].split("/")
+        parent = top
+        for part in parts:
+            name = part_to_name(part)
+            found = await self._tree.lookup(parent, name)
+            if found is None:
+                now = time.time_ns()
+                mode = stat.S_IFDIR | self.options.dir_mode
+                found = self._tree.add(parent, name, Attributes(mode, os.getuid(), os.getgid(), 0, now, now, now), is_dir=True)
+                found.marker = False
+            parent = found
+        name = part_to_name(last)
+        inode = await self._tree.lookup(parent, name)
+        writer = await content.take(pending.key)
+        if writer is None:
+            return
+        shown = ObjectInfo(pending.key, writer.size, "", time.time_ns(), metadata=pending.headers.metadata)
+        attributes = from_object(shown, False, self._tree.defaults)
+        if inode is None:
+            inode = self._tree.add(parent, name, attributes, pending=True)
+        else:
+            inode.attributes = attributes
+        file = await self.hold(inode)
+        file.described = Described(
+            dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
+            dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+        )  # fmt: skip
+        self._adopt(file, writer)
+        self._tree.changed(inode)
+        self._nursery.start_soon(self._deliver_later, file)
+
     # -- removal ----------------------------------------------------------------------------------------------------
 
     async def unlink(self, inode: Inode) -> None:
@@ -493,6 +569,8 @@ class Files:
                 if writer is None or not writer.complete:
                     file.doomed = True
                     self.by_key[inode.store.bucket, key] = file
+                    if inode.info is not None:
+                        await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed
             else:
                 await file.content.discard(key)
@@ -516,6 +594,7 @@ class Files:
         if self.by_key.get((file.inode.store.bucket, key)) is file:
             del self.by_key[file.inode.store.bucket, key]
             await file.inode.store.delete(key)
+            await file.content.deletion_done(key)
 
     async def keep_for_holders(self, target: Inode) -> None:
         """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""

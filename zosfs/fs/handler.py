@@ -53,7 +53,10 @@ def handler(*, bounded: bool = True) -> Callable[[Handler[P, R]], Handler[P, R]]
                     log.warning("%s: %s", fn.__name__, exc)
                 raise pyfuse3.FUSEError(exc.errno or errno.EIO) from None
             except OSError as exc:
-                if exc.errno not in QUIET:
+                text = getattr(exc, "text", "")
+                if text and exc.errno not in QUIET:
+                    log.warning("%s: %s", fn.__name__, text)  # a value that the server would refuse, and what is wrong with it
+                elif exc.errno not in QUIET:
                     log.info("%s: %s", fn.__name__, exc)
                 raise pyfuse3.FUSEError(exc.errno or errno.EIO) from None
             except trio.TooSlowError:

@@ -12,6 +12,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.errors import StoreError
+from zosfs.fs.change import unusual_acl
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import of_object
@@ -83,6 +84,9 @@ class Renames:
                 else:
                     if writer is not None and writer.dirty:
                         await writer.deliver()
+                        file.attributes_changed = False
+                    elif file.attributes_changed:
+                        await self._files.deliver_attributes(file)
                     await file.content.settle(old_key)
                     await file.content.settle(new_key)
                     moved = await self._copy(source, file, new_key)
@@ -102,7 +106,10 @@ class Renames:
         info = source.info
         if info is None:
             info = await source.store.head(source.key)
+        grants = await unusual_acl(source.store, info.key) if self._options.keep_acl == "always" else None
         written = await source.store.copy(info.key, new_key, acl=self._options.acl, if_match=info.etag, size=info.size)
+        if grants is not None:
+            await source.store.put_acl(new_key, grants)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
             modified_ns=written.modified_ns or time.time_ns(),

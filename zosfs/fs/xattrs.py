@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zosfs.admin import settings
+from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_names
 from zosfs.counters import Counters
 from zosfs.fs.change import Changes
 from zosfs.fs.files import Files
@@ -79,6 +81,9 @@ class Xattrs:
         described = await self.described(inode)
         found = list(decode_xattrs(described.metadata.get("xattr", "")))
         found += [f"{ZOS}meta.{key}" for key in sorted(described.metadata) if key not in POSIX_KEYS]
+        info: ObjectInfo | None = inode.info
+        if info is not None and not inode.pending:
+            found += [f"{ZOS}tag.{key}" for key in await tag_names(inode.store, info.key, info)]
         return found
 
     async def set(self, inode: Inode, name: str, value: bytes) -> None:
@@ -127,6 +132,12 @@ class Xattrs:
                 self.tree.delivered(inode, info)
         return info
 
+    async def delivered(self, inode: Inode) -> ObjectInfo:
+        """The object's facts; a file with undelivered changes is delivered first."""
+        if inode.file is not None and inode.file.dirty:
+            await self.files.deliver(inode.file)
+        return await self.info(inode)
+
     async def described(self, inode: Inode) -> Described:
         """Metadata and headers of *inode* as they will be in the store."""
         if inode.file is not None and inode.file.described is not None:
@@ -166,6 +177,59 @@ def find(rest: str) -> tuple[Row, str]:
         if rest.startswith(prefix) and len(rest) > len(prefix):
             return prefix_row, rest[len(prefix) :]
     raise _no_data()
+
+
+def _of_store(row: XattrRow) -> Row:
+    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first."""
+
+    async def get(xattrs: Xattrs, inode: Inode, rest: str) -> bytes:
+        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode), rest)).encode()
+
+    async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
+        assert row.set is not None
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise _refused(errno.EINVAL) from None
+        await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
+        await xattrs.tree.refresh(inode, force=True)
+
+    async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
+        assert row.remove is not None
+        await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
+        await xattrs.tree.refresh(inode, force=True)
+
+    return Row(get, change if row.set else None, remove if row.remove else None, row.listed)
+
+
+async def _setting(xattrs: Xattrs, inode: Inode, name: str) -> bytes:
+    _only_top(inode)
+    value = await settings.get(inode.store, _known_setting(name))
+    if value is None:
+        raise _no_data()
+    return value.encode()
+
+
+async def _set_setting(xattrs: Xattrs, inode: Inode, name: str, value: bytes) -> None:
+    _only_top(inode)
+    await settings.set(inode.store, _known_setting(name), value.decode())
+
+
+async def _remove_setting(xattrs: Xattrs, inode: Inode, name: str) -> None:
+    _only_top(inode)
+    await settings.unset(inode.store, _known_setting(name))
+
+
+def _known_setting(name: str) -> str:
+    if name not in settings.SETTINGS:
+        raise _no_data()
+    return name
+
+
+def _only_top(inode: Inode) -> None:
+    """Settings are a bucket's: they show on the directory that is its top."""
+    if not inode.top or inode.volume is None or inode.volume.prefix:
+        raise _no_data()
 
 
 def _fact(pick: Callable[[ObjectInfo], str]) -> Callable[[Xattrs, Inode, str], Awaitable[bytes]]:
@@ -248,11 +312,15 @@ async def _status(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
 ROWS: Mapping[str, Row] = {
     "etag": Row(_fact(lambda info: info.etag)),
     "version-id": Row(_fact(lambda info: info.version_id)),
-    "storage-class": Row(_fact(lambda info: info.storage_class or "STANDARD")),
     "object-type": Row(_fact(lambda info: info.object_type)),
     "content-type": Row(_content_type, _set_content_type),
     "uri": Row(_uri),
     "stats": Row(_stats),
     "status": Row(_status),
+    **{name: _of_store(row) for name, row in OBJECT_XATTRS.items()},
 }
-PREFIXES: Mapping[str, Row] = {"meta.": Row(_meta, _set_meta, _remove_meta, listed=True)}
+PREFIXES: Mapping[str, Row] = {
+    "meta.": Row(_meta, _set_meta, _remove_meta, listed=True),
+    "bucket.": Row(_setting, _set_setting, _remove_setting),
+    **{name: _of_store(row) for name, row in OBJECT_PREFIXES.items()},
+}

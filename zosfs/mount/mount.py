@@ -77,6 +77,8 @@ async def run(
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
         await operations.capacity.prime()
+        if volume is not None:
+            await operations.files.adopt_pending(tree.root)
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")

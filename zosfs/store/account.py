@@ -72,6 +72,10 @@ class S3Account:
         """An operation of ``sts`` or ``sns`` at the same endpoint, by boto3's name."""
         return await self.boto.service(service, operation, **members)
 
+    async def call(self, operation: str, *, service: str = "s3", **members: Any) -> Mapping[str, Any]:
+        """An operation on no bucket (``get_usage_stats``) or of another *service* (``sns``, ``sts``), by boto3's name."""
+        return await (self.boto.call(operation, **members) if service == "s3" else self.boto.service(service, operation, **members))
+
     async def aclose(self) -> None:
         """See Account.aclose."""
         self.exchange.close()

@@ -1,8 +1,8 @@
 """Recognising a walk over a tree (find, du, rsync, git status), and answering it from undelimited listings.
 
 Owns: what was listed of late, and where the last undelimited listing was cut. One page of it fills many directories at once, so
-that a walk over n objects costs about n/1000 requests instead of one a directory. Keys below one directory are contiguous in the store's order, even
-though a name may sort before the directory of the same beginning (`a-b` before `a/`).
+that a walk over n objects costs about n/1000 requests instead of one a directory. Keys below one directory are contiguous in
+the store's order, even though a name may sort before the directory of the same beginning (`a-b` before `a/`).
 """
 
 from __future__ import annotations

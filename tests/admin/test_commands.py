@@ -1,0 +1,125 @@
+"""The commands as a person runs them, on `zos://` addresses, against the RADOS gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from tests.admin.conftest import client
+from tests.servers.server import Server
+from zosfs.cli.bucket import difference
+from zosfs.cli.presign import page
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def zosfs(rgw: Server) -> Command:
+    """Runs `zosfs WORDS…`; checks the status."""
+
+    def run(*words: str, status: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
+        done = subprocess.run(
+            [sys.executable, "-m", "zosfs", *words], env={**os.environ, **keys}, input=stdin, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, f"{words}: {done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    name = f"{rgw_bucket}-more"
+    zosfs("bucket", "create", name, "--object-lock")
+    assert name in [row["name"] for row in json.loads(zosfs("bucket", "list", "--json").stdout)]
+    assert json.loads(zosfs("bucket", "get", name, "object-lock").stdout) == {"ObjectLockEnabled": "Enabled"}
+    refused = zosfs("bucket", "set", name, "tags", "-", stdin='{"a": "b"}', status=1)
+    assert '+      "Key": "a",' in refused.stderr
+    zosfs("bucket", "set", name, "tags", "-", "--yes", stdin='{"a": "b"}')
+    assert client(rgw).get_bucket_tagging(Bucket=name)["TagSet"] == [{"Key": "a", "Value": "b"}]
+    zosfs("bucket", "unset", name, "tags", "--yes")
+    zosfs("bucket", "get", name, "tags", status=1)
+    zosfs("bucket", "unset", name, "encryption", "--yes", status=1)  # Ceph 16 would delete the bucket
+    client(rgw).head_bucket(Bucket=name)
+    assert "$.Rules[0]" in zosfs("bucket", "set", name, "lifecycle", '{"Rules": [{"Status": "Enabled"}]}', "--yes", status=1).stderr
+    zosfs("bucket", "delete", name)
+    assert len(zosfs("bucket", "get", name, "acl", status=1).stderr.splitlines()) == 1
+
+
+def test_versions_and_bringing_back(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    s3 = client(rgw)
+    where = f"zos://{rgw_bucket}/d/f"
+    zosfs("bucket", "set", rgw_bucket, "versioning", "Enabled", "--yes")
+    for body in (b"one", b"two", b"three"):
+        s3.put_object(Bucket=rgw_bucket, Key="d/f", Body=body, Metadata={"mode": "33188"}, Tagging=f"n={body.decode()}")
+    s3.put_object(Bucket=rgw_bucket, Key="d/f2", Body=b"")
+    rows = json.loads(zosfs("versions", where, "--json").stdout)
+    assert [row["size"] for row in rows] == [5, 3, 3]
+    assert [row["latest"] for row in rows] == [True, False, False]
+    zosfs("versions", "restore", where, rows[2]["id"])
+    answer = s3.get_object(Bucket=rgw_bucket, Key="d/f")
+    assert (answer["Body"].read(), answer["Metadata"]) == (b"one", {"mode": "33188"})
+    assert s3.get_object_tagging(Bucket=rgw_bucket, Key="d/f")["TagSet"] == [{"Key": "n", "Value": "one"}]
+    s3.delete_object(Bucket=rgw_bucket, Key="d/f")
+    assert json.loads(zosfs("versions", where, "--json").stdout)[0]["deleted"]
+    zosfs("versions", "restore", where)
+    assert s3.get_object(Bucket=rgw_bucket, Key="d/f")["Body"].read() == b"one"
+    assert len(json.loads(zosfs("versions", f"zos://{rgw_bucket}/d/", "--json").stdout)) == 7
+    zosfs("versions", "restore", f"zos://{rgw_bucket}/none", status=1)
+
+
+@pytest.mark.parametrize("more", [(), ("--v2",)])
+def test_presign(zosfs: Command, rgw: Server, rgw_bucket: str, more: tuple[str, ...]) -> None:
+    where = f"zos://{rgw_bucket}/ä b+c"
+    # a URL of version 2 covers the Content-Type, which urllib sends for a body unless told
+    put = urllib.request.Request(zosfs("presign", where, "--put", *more).stdout.strip(), b"seen", {"Content-Type": ""}, method="PUT")
+    urllib.request.urlopen(put).close()
+    with urllib.request.urlopen(zosfs("presign", where, *more).stdout.strip()) as answer:
+        assert answer.read() == b"seen"
+    assert json.loads(zosfs("presign", where, "--post", *more).stdout)["fields"]["key"] == "ä b+c"
+    assert "multipart/form-data" in zosfs("presign", where, "--html", *more).stdout
+
+
+def test_presign_refuses(zosfs: Command, rgw_bucket: str) -> None:
+    assert "7 days" in zosfs("presign", f"zos://{rgw_bucket}/k", "--expires", "8d", status=1).stderr
+    zosfs("presign", f"zos://{rgw_bucket}/k", "--expires", "8d", "--v2")
+    zosfs("presign", f"zos://{rgw_bucket}/", status=1)
+
+
+def test_uploads(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    s3 = client(rgw)
+    for key in ("p/a", "p/b", "q"):
+        s3.create_multipart_upload(Bucket=rgw_bucket, Key=key)
+    assert len(json.loads(zosfs("uploads", "list", f"zos://{rgw_bucket}", "--json").stdout)) == 3
+    assert json.loads(zosfs("uploads", "list", f"zos://{rgw_bucket}", "--older-than", "1h", "--json").stdout) == []
+    zosfs("uploads", "abort", f"zos://{rgw_bucket}", status=1)
+    zosfs("uploads", "abort", f"zos://{rgw_bucket}/p/", "--older-than", "0")
+    assert [row["Key"] for row in s3.list_multipart_uploads(Bucket=rgw_bucket)["Uploads"]] == ["q"]
+
+
+def test_usage_and_restore(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    client(rgw).put_object(Bucket=rgw_bucket, Key="k", Body=b"12345")
+    rows = {row["what"]: row["value"] for row in json.loads(zosfs("usage", f"zos://{rgw_bucket}", "--json").stdout)}
+    assert (rows["objects"], rows["bytes"]) == (1, 5)
+    assert "TotalBytes" in zosfs("usage").stdout
+    assert "not archived" in zosfs("restore", f"zos://{rgw_bucket}/k").stdout
+    zosfs("restore", f"zos://{rgw_bucket}/k", "--days", "32", status=1)
+
+
+def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
+    nobody = ("usage", "--url", "http://127.0.0.1:9", "--retries", "0")
+    for words in (("versions", "/nowhere/at/all"), nobody, ("bucket", "get", rgw_bucket)):
+        assert len(zosfs(*words, status=1).stderr.splitlines()) == 1
+
+
+def test_differences_and_forms_are_pure() -> None:
+    assert difference(None, None, "acl") == ""
+    assert '-  "Status": "Enabled"' in difference({"Status": "Enabled"}, {"Status": "Suspended"}, "versioning")
+    assert "&quot;&gt;" in page({"url": "http://x", "fields": {"key": '"><script>'}})

@@ -1,0 +1,135 @@
+"""What a command's words name: an object or directory of a bucket, by a path on a mount or as `zos://bucket/key`.
+
+Owns: finding bucket and key from a mount (attribute user.zos.uri) with that mount's connection options (the runtime registry), and
+running a command's work on an account. Failures are one line and exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zosfs.cli.ask import root_of
+from zosfs.cli.options import add_option_arguments, options_of
+from zosfs.config import Options
+from zosfs.config_sources import Pair
+from zosfs.config_values import NAMES, OptionError, show
+from zosfs.mount import registry
+from zosfs.mount.daemon import say
+
+CONNECTION = ("connection",)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bucket ("": the account) and a key in it ("": the bucket itself; with a trailing "/": a directory)."""
+
+    bucket: str
+    key: str
+    pairs: tuple[Pair, ...] = ()
+
+    def __str__(self) -> str:
+        return f"zos://{self.bucket}/{self.key}" if self.bucket else "zos://"
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """The options of a connection; a path on a mount brings its own."""
+    add_option_arguments(parser, CONNECTION)
+
+
+def find(text: str) -> Place:
+    """The place of a `zos://` address (also `s3://`) or of a path on a mount, whether or not the file exists. Raises LookupError."""
+    for scheme in ("zos://", "s3://"):
+        if text.startswith(scheme):
+            bucket, _, key = text.removeprefix(scheme).partition("/")
+            return Place(bucket, key)
+    root = root_of(text)
+    path = os.path.abspath(text)
+    missing: list[str] = []
+    while True:
+        try:
+            uri = os.getxattr(path, "user.zos.uri", follow_symlinks=False).decode("utf-8", "surrogateescape")
+            break
+        except OSError as error:
+            if path == root or not isinstance(error, FileNotFoundError):
+                raise LookupError(f"{text}: {error.strerror}") from None
+            missing.append(os.path.basename(path))
+            path = os.path.dirname(path)
+    place = find(uri)
+    key = place.key + ("/".join(reversed(missing)) if not place.key or place.key.endswith("/") else "/" + "/".join(reversed(missing)))
+    if not missing:
+        key = place.key
+    if text.endswith("/") and key and not key.endswith("/"):
+        key += "/"
+    return Place(place.bucket, key, _pairs_of(root))
+
+
+def _pairs_of(root: str) -> tuple[Pair, ...]:
+    entries = registry.find(root)
+    options = entries[0].options if entries else {}
+    return tuple(
+        (name, show(NAMES[name], value)) for name, value in options.items()
+        if name in NAMES and NAMES[name].metadata["group"] == "connection"
+    )  # fmt: skip
+
+
+def options_at(args: argparse.Namespace, place: Place) -> Options:
+    """The connection options for *place*: those given win over those of the mount. Raises OptionError without an endpoint."""
+    options = options_of(args, (place.bucket,) if place.bucket else (), more=place.pairs).options
+    if not options.url:
+        raise OptionError("no endpoint is given: --url=https://HOST, or a path on a mount")
+    return options
+
+
+def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[int]]) -> int:
+    """Run ``job(account)`` on the account of *place* and return its exit status; errors are one line and status 1."""
+    import trio
+
+    from zosfs.counters import Counters
+    from zosfs.store.connect import connect
+
+    async def main() -> int:
+        account = await connect(options_at(args, place), Counters(), place.bucket)
+        try:
+            return await job(account)
+        finally:
+            await account.aclose()
+
+    try:
+        return trio.run(main)
+    except OptionError as error:
+        say(str(error))
+    except OSError as error:  # StoreError and Refusal say themselves what is wrong
+        say(str(error))
+    return 1
+
+
+def located(text: str) -> Place | None:
+    """As `find`, but a failure is said and gives None."""
+    try:
+        return find(text)
+    except LookupError as error:
+        say(str(error))
+        return None
+
+
+def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """Print *rows* as JSON, or as a table of *columns* (plain text, tab-separated, where stdout is no terminal)."""
+    if as_json:
+        print(json.dumps(list(rows), default=str, ensure_ascii=False, indent=1))
+    elif not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(str(row.get(column, "")) for column in columns))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*columns, box=None)
+        for row in rows:
+            table.add_row(*(str(row.get(column, "")) for column in columns))
+        Console().print(table)
