@@ -48,6 +48,8 @@ class ThreadPool:
                 token.run_sync_soon(trio.lowlevel.reschedule, task, outcome.Value(result))
             except trio.RunFinishedError:
                 pass
+            finally:
+                del result  # see below
 
         def abort(_: object) -> trio.lowlevel.Abort:
             if on_cancel is not None:
@@ -62,7 +64,10 @@ class ThreadPool:
             result: outcome.Outcome[T] = await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
             self._idle += 1
-        return result.unwrap()
+        try:
+            return result.unwrap()
+        finally:
+            del result  # an exception that is kept by its own frame would keep lent buffers until the garbage collector comes
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)

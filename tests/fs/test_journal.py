@@ -41,10 +41,12 @@ def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path)
     s3.put_object(Bucket=bucket, Key="f", Body=b"at first")
     living: Mount = mount()
     living.forgive("changed by someone else")
-    with pytest.raises(OSError, match="Stale"), living.path.joinpath("f").open("r+b") as ours:
-        ours.write(b"ours")
-        ours.flush()
-        s3.put_object(Bucket=bucket, Key="f", Body=b"theirs, since")
+    ours = living.path.joinpath("f").open("r+b")
+    ours.write(b"ours")
+    ours.flush()
+    s3.put_object(Bucket=bucket, Key="f", Body=b"theirs, since")
+    with pytest.raises(OSError, match="Stale"):
+        ours.close()
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"theirs, since"
     wait_for(lambda: living.path.joinpath("f").read_bytes() == b"theirs, since", 10, "the name to show what is there")
     (entry,) = entries(living)

@@ -3,8 +3,8 @@
 Owns: the staged file and its dirty ranges, the base that they are changes of, the uploads it began. Must not know: names, handles,
 the kernel.
 
-Concurrency: deliveries and promises of one writer never overlap (one lock). Writes go on during a delivery and wait only for
-ranges that are being sent; what they change is dirty again, and the next delivery's. Appends follow one another. Once the
+Concurrency: deliveries and promises of one writer never overlap (one lock). What is delivered is the file as it was when the delivery
+began: writes behind its end go on meanwhile, writes into it wait. Appends follow one another. Once the
 journal has promised the bytes of a file, they stay as promised until they are delivered: a write into them goes to a copy of the
 staged file (up to `COPY_MOST` bytes; above, the file is changed in place, and after a crash has some of the later
 writes, as on any local filesystem). Cutting to nothing never touches promised bytes.
@@ -24,11 +24,12 @@ import trio
 
 from zosfs.content.append import look
 from zosfs.content.delivery import UploadRecord, abort, check_unchanged, correct_headers, deliver, delivered_info, put_tags
-from zosfs.content.etags import body_md5, multipart_etag
+from zosfs.content.etags import body_md5, chain_etag, multipart_etag
 from zosfs.content.journal import CONFLICT, PROMISED, Record
-from zosfs.content.plan import Base, Multipart, Nothing, Plan, Put, only_grown, plan
+from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
+from zosfs.content.replay import leans_on_base
 from zosfs.content.staging import StagedFile
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
@@ -355,27 +356,40 @@ class Writer:
         """The upload of ``[start, end)`` ended (Source)."""
         self.staged.give_back(start, end)
 
-    async def deliver(self) -> ObjectInfo | None:
+    async def deliver(self, *, only_promised: bool = False) -> ObjectInfo | None:
         """Bring what is dirty into the store; None when nothing was.
 
+        *only_promised*: not while there are changes that nobody was promised yet, so that a program that is just rewriting the
+        file does not show half of it; its next close or fsync promises the whole.
         Raises StoreError or OSError and keeps the bytes for another try: ESTALE when somebody else changed the object.
         """
         async with self._delivering:
             while self._changed:
                 async with self._content.only_one(self.key) as key:
-                    if key == self.key:
-                        return await self._deliver()
+                    if key != self.key:
+                        continue
+                    if self.unlinked:
+                        return None
+                    await self._content.deletion_done(key)  # or the next run would take this for what it has to delete
+                    await self.staged.quiet()
+                    if self.unlinked or (only_promised and not self.promised):
+                        return None
+                    return await self._deliver()
             return None
 
     async def _deliver(self) -> ObjectInfo | None:
         staged = self.staged
-        await staged.quiet()
+        # nothing is awaited from here to the hold: the object is the file as it is now
         dirty, size, generation, kept = staged.dirty, self.size, self._generation, self._kept
         staged.dirty = Ranges()
         self._changed = False
         self._kept_after = size
+        staged.hold(size)
         try:
-            info = await self._send_or_rebase(dirty, size, kept, generation)
+            try:
+                info = await self._send_or_rebase(dirty, size, kept, generation)
+            finally:
+                staged.release()
         except BaseException as exc:
             # a request that got no good answer may still have been applied
             self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
@@ -389,8 +403,9 @@ class Writer:
             self._suspects.clear()
             self._doubtful = False
         record, self.record = self.record, None
+        upload, self._upload = self._upload, None
         try:
-            await self._content.promises.forget(record)
+            await self._content.promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
             log.warning("the journal still lists %s, which is delivered: %s", self.key, exc)
         if info is not None:
@@ -409,9 +424,7 @@ class Writer:
                     await put_tags(self._store, self.key, headers)
             self._changed = False
             self.staged.dirty.clear()
-            upload, self._upload = self._upload, None
-            if upload is not None:
-                await self._content.upload_ended(upload.upload_id)
+            await self.drop_upload()
             self._kept_after = self.size
             await self._rebase(info, self.size)
             record, self.record = self.record, None
@@ -448,8 +461,8 @@ class Writer:
         )
         if isinstance(steps, Nothing):
             return await self._send_headers(headers)
-        if self._upload is not None and self._upload_generation != generation:
-            await self._drop_upload()
+        if self._upload_generation != generation or not isinstance(steps, Multipart):
+            await self.drop_upload()
 
         async def on_part(upload: UploadRecord) -> None:
             begun = self._upload is not upload
@@ -457,6 +470,8 @@ class Writer:
             if begun or self.record is not None:
                 await content.promises.note_upload(self.key, upload, self.record)
 
+        if self.record is not None:
+            await self._expect(self.record, steps, size)
         try:
             info = await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
@@ -466,10 +481,25 @@ class Writer:
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
             raise
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            await content.upload_ended(upload.upload_id)
         return info
+
+    async def _expect(self, record: Record, steps: Plan, size: int) -> None:
+        """Journal the ETag that is about to be made, where the next run could not find it out: the base goes, and its bytes with it."""
+        if isinstance(steps, Put) and leans_on_base(record):
+            for start, end in steps.downloads:
+                await self.fetch(start, end)
+            start, end, before = 0, size, ""
+        elif isinstance(steps, Append) and self.base is not None:
+            start, end, before = steps.start, steps.end, self.base.etag
+        else:
+            return
+        body = self.staged.lend(start, end)
+        try:
+            md5 = await self._content.threads.run(body_md5, body)
+        finally:
+            self.staged.give_back(start, end)
+        record.expected = chain_etag(before, md5)
+        await self._content.promises.put(record, self.staged)
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
@@ -484,7 +514,7 @@ class Writer:
                 finally:
                     self.staged.give_back(0, size)
         elif not exc.retry:
-            await self._drop_upload()
+            await self.drop_upload()
 
     async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
         """The bytes in the store are right; the headers may not be."""
@@ -517,7 +547,8 @@ class Writer:
             self._reader.close()
             self._reader = None
 
-    async def _drop_upload(self) -> None:
+    async def drop_upload(self) -> None:
+        """Abort the upload that failed and might have been continued, if there is one."""
         upload, self._upload = self._upload, None
         if upload is not None:
             await abort(self._store, self.key, upload.upload_id)
@@ -584,16 +615,32 @@ class Writer:
 
     # -- names and the end ------------------------------------------------------------------------------------------
 
+    async def rename_undelivered(self, key: str) -> bool:
+        """Rename a file that the store has nothing of, in the journal and here; no request is sent.
+
+        False, and nothing happened, when the store has it (by now): then the object has to be renamed. What was promised for
+        *key* is replaced.
+        """
+        async with self._delivering:
+            if self.base is not None or not self._changed:
+                return False
+            await self._content.rename(self.key, key)
+            await self._move(key)
+            return True
+
     async def renamed(self, key: str) -> None:
         """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged."""
         async with self._delivering:
-            await self._abandon_stream()
-            await self._drop_upload()
-            self.key = key
-            self.delivered = None
-            if self.base is not None:
-                self.base = dataclasses.replace(self.base, key=key)
-            self._close_reader()
+            await self._move(key)
+
+    async def _move(self, key: str) -> None:
+        await self._abandon_stream()
+        await self.drop_upload()
+        self.key = key
+        self.delivered = None
+        if self.base is not None:
+            self.base = dataclasses.replace(self.base, key=key)
+        self._close_reader()
 
     def replaces(self, info: ObjectInfo) -> None:
         """A new file took the name of the object *info*: it replaces that one and no other."""
@@ -617,7 +664,7 @@ class Writer:
             self.delivered = None
             self.staged.dirty.clear()
             await self._abandon_stream()
-            await self._drop_upload()
+            await self.drop_upload()
             record, self.record = self.record, None
             if record is not None and record.state != CONFLICT:
                 await self._content.promises.forget(record)
@@ -626,6 +673,6 @@ class Writer:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
         await self._abandon_stream()
         if self.record is None:
-            await self._drop_upload()
+            await self.drop_upload()
         self._close_reader()
         await self._content.retire(self)

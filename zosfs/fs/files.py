@@ -570,7 +570,7 @@ class Files:
                     file.doomed = True
                     self.by_key[inode.store.bucket, key] = file
                     if inode.info is not None:
-                        await file.content.owe_deletion(key, inode.info.etag)
+                        await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed
             else:
                 await file.content.discard(key)

@@ -6,7 +6,6 @@ Owns: the S3 document formats. Must not know: connections, retries.
 from __future__ import annotations
 
 import calendar
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -35,7 +34,9 @@ def http_time_ns(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _seconds(text: str) -> int:
-    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    return calendar.timegm(
+        (int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(text[17:19]))
+    )
 
 
 def iso_time_ns(text: str) -> int:

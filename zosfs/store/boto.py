@@ -19,6 +19,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError, code_of_status
 from zosfs.store.credentials import Provider
+from zosfs.store.exchange import Endpoint
 from zosfs.store.retries import Schedule
 from zosfs.store.sigv4 import Credentials
 from zosfs.threads import ThreadPool
@@ -216,13 +217,14 @@ def make_client(options: Options, credentials: Credentials, service: str, signat
     loader.search_paths.append(str(importlib.resources.files("zosfs") / "data"))
     loader.extras_types.append("zosfs")
     session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token or None)
+    path_style = Endpoint.of(options).path_style
     kind: Any = UNSIGNED if options.public_bucket else signature
     if service != "s3" and kind is not UNSIGNED:
         kind = "v4" if signature == "s3v4" else "s3"
     config = Config(
         signature_version=kind,
         s3={
-            "addressing_style": "path" if options.use_path_request_style else "auto",
+            "addressing_style": "path" if path_style else "virtual",
             "payload_signing_enabled": options.sign_payload == "always" or (
                 options.sign_payload == "auto" and options.url.startswith("http://")
             ),
@@ -245,4 +247,11 @@ def make_client(options: Options, credentials: Credentials, service: str, signat
         raise store_error(exc, "connect") from None
     if service == "s3":
         client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+        if path_style:
+            client.meta.events.register_last("before-sign.s3", _sign_what_is_sent)
     return client
+
+
+def _sign_what_is_sent(request: Any, **_: Any) -> None:
+    # version 2 would sign /bucket/ where /bucket is sent, which Ceph refuses
+    request.auth_path = None

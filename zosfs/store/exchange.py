@@ -148,7 +148,10 @@ class Exchange:
                 failure = self._broken(exc, verb, key)
                 if exc.received:
                     self.counters.add("bytes_received", exc.received)
-                    raise failure from None  # whoever gave the buffer goes on from there
+                    try:
+                        raise failure from None  # whoever gave the buffer goes on from there
+                    finally:
+                        del failure
             if failure.status in (301, 307, 400, 403) and not corrected and self._correct(failure):
                 corrected = True
                 attempt -= 1
@@ -163,7 +166,10 @@ class Exchange:
             if pause is None or (tries is not None and attempt >= tries):
                 if failure.status not in (404, 412):  # answers like others
                     self.counters.add("errors")
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    del failure  # as in wire
             log.debug("again in %.1f s: %s", pause, failure)
             self.counters.add("retries")
             await trio.sleep(pause)

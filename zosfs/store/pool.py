@@ -58,7 +58,11 @@ class Pool:
         request may be sent twice (*again*). *started* is called before each sending. A cancelled caller's socket is shut down and
         its buffers are free when Cancelled is raised.
         """
-        async with self._slots:
+        try:
+            self._slots.acquire_nowait()  # no trip through the scheduler where nobody waits
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
             while True:
                 connection = self._take(host)
                 if started is not None:
@@ -78,6 +82,8 @@ class Pool:
                 if not connection.closed:
                     self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
                 return answer
+        finally:
+            self._slots.release()
 
     def _take(self, host: str) -> Connection:
         idle = self._idle.get(host)

@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from zosfs.errors import StoreError
-from zosfs.store import answers, digests, probe
+from zosfs.store import answers, digests, probe, subresources
 from zosfs.store.api import (
     Abilities,
     Body,
@@ -44,7 +44,12 @@ COPIED_PER_SECOND = 10e6
 """Bytes that any server copies in a second: how long an answer may take."""
 NOTIFICATIONS_KNOWN = 60.0
 """Seconds for which it is believed that a bucket has no notifications."""
+SENT_BLINDLY = 1 << 20
+"""Bytes up to which a PUT without conditions is sent again when its kept connection died, without a HEAD to see whether it arrived."""
 DELETES_AT_ONCE = 16
+TOKENS_KEPT = 256
+"""Continuation tokens of version 2 listings that are under way. Without its token a listing goes on by start-after, which SeaweedFS
+takes less exactly."""
 
 
 class S3Store:
@@ -58,7 +63,8 @@ class S3Store:
         self._turns = Turns()
         self._probing = trio.Lock()
         self._doubtful: set[str] = set()
-        self._known: set[str] = set()
+        self._known: set[tuple[str, str]] = set()
+        self._tokens: dict[tuple[str, str, str], str] = {}
         self._notifies = True
         self._notifies_until = -math.inf
         self.quotes_if_match = False  # Ceph wants If-Match without quotes, others with
@@ -106,12 +112,19 @@ class S3Store:
             query["delimiter"] = delimiter
         if self.exchange.options.listobjectsv2:
             query["list-type"] = "2"
-            if marker:
+            token = self._tokens.pop((prefix, delimiter, marker), "") if marker else ""
+            if token:
+                query["continuation-token"] = token
+            elif marker:
                 query["start-after"] = marker
         elif marker:
             query["marker"] = marker
         answer = await self.exchange.request("list", "GET", self.bucket, query=query)
-        page = parse_page(answer.body)
+        page, token = parse_page(answer.body)
+        if token and page.next_marker:
+            while len(self._tokens) >= TOKENS_KEPT:
+                del self._tokens[next(iter(self._tokens))]
+            self._tokens[prefix, delimiter, page.next_marker] = token
         if page.next_marker and page.next_marker == marker:
             raise StoreError("BadAnswer", operation="list", key=prefix, message="the listing does not advance")
         return page
@@ -170,14 +183,14 @@ class S3Store:
             out["if-match"] = also_quoted(if_match) if self.quotes_if_match else if_match
         elif if_none_match and self.abilities.put_if_none_match:
             out["if-none-match"] = "*"
-        conditional = "if-match" in out or "if-none-match" in out
+        again = "if-match" not in out and "if-none-match" not in out and body_length(body) <= SENT_BLINDLY
 
         async def etag() -> str:
             return await self.exchange.pool.work(digests.md5_hex, body)
 
         async with self._turns.of(key):
             answer = await self._change(
-                "put", "PUT", key, headers=out, body=body, again=not conditional,
+                "put", "PUT", key, headers=out, body=body, again=again,
                 settle=self._settling(key, body_length(body), headers, etag),
             )  # fmt: skip
         return self._written(answer)
@@ -456,26 +469,13 @@ class S3Store:
         return await self._boto.call(operation, Bucket=self.bucket, **members)
 
     async def _see_known(self, operation: str, key: str) -> None:
-        """Raise ``NotImplemented`` when the server does not know the sub-resource of an operation that changes something: it would do
-        the bare operation instead, delete the bucket for its website."""
+        """Raise ``NotImplemented`` unless the server knows the sub-resource of an operation that changes something."""
         method, name = await self._boto.subresource(operation)
-        if not name or name in self._known or operation.startswith(("head_", "list_")) or method == "POST":
+        doubtful = operation in ("get_object_retention", "get_object_legal_hold", "get_bucket_encryption")
+        if not name or (method, name) in self._known or method == "POST" or (method in ("GET", "HEAD") and not doubtful):
             return
-        if method == "GET" and operation not in ("get_object_retention", "get_object_legal_hold", "get_bucket_encryption"):
-            return
-        headers = {"range": "bytes=0-4095"} if key else {}
-        try:
-            answer = await self.exchange.request("other", "GET", self.bucket, key, query={name: ""}, headers=headers)
-        except StoreError as exc:
-            if exc.code in ("NotImplemented", "MethodNotAllowed") or (exc.ambiguous and exc.status != 500):
-                raise
-        else:
-            bare = "etag" in answer.headers if key else b"<ListBucketResult" in answer.body
-            if bare:
-                raise StoreError(
-                    "NotImplemented", status=501, operation=operation, key=key, message=f"the server does not know ?{name}"
-                )
-        self._known.add(name)
+        await subresources.see_known(self.exchange, self.bucket, key, method, name)
+        self._known.add((method, name))
 
     async def presign(self, operation: str, key: str, expires: int, *, version: int = 4, **members: Any) -> str:
         """A URL that does *operation* (``get_object``, ``put_object``, ``head_object``…) on *key* for *expires* seconds;

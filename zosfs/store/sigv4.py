@@ -111,7 +111,7 @@ class Signer:
         self, credentials: Credentials, method: str, resource: str, query: Mapping[str, str], headers: dict[str, str]
     ) -> None:
         headers["x-amz-date"] = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self._second))
-        own = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers) if name.startswith("x-amz-"))
+        own = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers) if name.startswith("x-amz-"))
         # valueless and valued as they stand in the canonical form, values not encoded
         parts = [f"{name}={value}" if value else name for name, value in sorted(query.items()) if name in V2_SUBRESOURCES]
         resource += "?" + "&".join(parts) if parts else ""

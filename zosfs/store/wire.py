@@ -126,7 +126,10 @@ class Connection:
             failure = self._failure(exc)
             failure.answered, failure.reused = self._answered, reused
             failure.received, failure.headers = self._received, self._headers
-            raise failure from None
+            try:
+                raise failure from None
+            finally:
+                del failure  # or it would keep the caller's buffer, by its own frame, until the garbage collector comes
 
     def _failure(self, exc: Exception) -> WireError:
         if self._aborted:

@@ -1,0 +1,235 @@
+"""The first questions to a server: what is wrong with a connection is named, and what can be put right is."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.store.conftest import account, fresh_bucket, with_store
+from tests.store.lossy import Lossy, error
+from zosfs.config import Options
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+from zosfs.store.account import S3Account
+from zosfs.store.api import ObjectHeaders
+from zosfs.store.connect import check, connect
+from zosfs.store.credentials import Fixed
+from zosfs.store.probe import SCRATCH
+from zosfs.store.s3 import S3Store
+from zosfs.store.sigv4 import Credentials
+
+
+def refused(url: str, keys: tuple[str, str] = ("zosak", "zossk"), bucket: str = "zosfs-no-such-bucket", **options: Any) -> StoreError:
+    """How `check` fails."""
+
+    async def main() -> StoreError:
+        given = {"retries": 1, "connect_timeout": 1.0, "read_timeout": 1.0, **options}
+        reached = S3Account(Options(url=url, **given), Counters(), Fixed(Credentials(*keys)))
+        try:
+            with pytest.raises(StoreError) as failure, trio.fail_after(15):
+                await check(reached, bucket)
+            return failure.value
+        finally:
+            await reached.aclose()
+
+    failure = trio.run(main)
+    assert "zossk" not in str(failure)
+    return failure
+
+
+def test_refusals(server: Any) -> None:
+    assert refused(server.url).row.code == "NoSuchBucket"
+    assert refused(server.url, ("zosak", "wrong")).row.code == "SignatureDoesNotMatch"
+    assert refused(server.url, ("nobody", "zossk")).row.code == "InvalidAccessKeyId"
+    assert refused(server.url, ("", "")).errno in (errno.EACCES, errno.ENOENT)
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert refused(f"http://127.0.0.1:{unused.getsockname()[1]}").code == "EndpointUnreachable"
+    assert refused("http://zosfs.invalid").code == "NameNotResolved"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        assert refused(f"http://127.0.0.1:{silent.getsockname()[1]}").code == "ReadTimeout"
+        assert refused(f"https://127.0.0.1:{silent.getsockname()[1]}").code == "ConnectTimeout"
+
+
+def test_tls(rgw: Any, tmp_path: Path) -> None:
+    assert refused(rgw.url.replace("http://", "https://")).code == "TlsFailed"
+    missing = tmp_path / "none.pem"
+    with pytest.raises(StoreError) as failure:
+        S3Account(Options(url="https://host", ca_file=str(missing)), Counters(), Fixed(Credentials()))
+    assert str(missing) in str(failure.value)
+    if not rgw.tls_url:
+        pytest.skip("the server given has no TLS port")
+    assert refused(rgw.tls_url).code == "TlsFailed"
+    assert refused(rgw.tls_url, ca_file=rgw.ca_file).row.code == "NoSuchBucket"
+    assert refused(rgw.tls_url, tls_verify=False).row.code == "NoSuchBucket"
+    port = rgw.tls_url.rpartition(":")[2]
+    assert refused(f"https://[::ffff:127.0.0.1]:{port}", ca_file=rgw.ca_file).code == "TlsFailed"
+
+
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", "BadAnswer"),
+        (b"220 smtp ready\r\n\r\n", "BadAnswer"),
+        (error(301, "PermanentRedirect"), "PermanentRedirect"),
+        (error(301, headers="x-amz-bucket-region: elsewhere\r\n"), "PermanentRedirect"),
+        (error(403, "RequestTimeTooSkewed"), "RequestTimeTooSkewed"),
+        (error(403, "UserSuspended"), "UserSuspended"),
+        (error(503, "SlowDown"), "SlowDown"),
+    ],
+)
+def test_strange_answers(rgw: Any, says: bytes, code: str) -> None:
+    with Lossy(rgw.url, lambda method, target: says) as proxy:
+        assert refused(proxy.url).row.code == code
+
+
+@pytest.mark.parametrize("offset", [-7200.0, 7200.0])
+def test_a_wrong_clock_is_corrected_once(server: Any, offset: float) -> None:
+    async def test(store: S3Store) -> None:
+        store.exchange.signer.clock_offset = offset
+        before = store.exchange.counters["requests_put"]
+        await store.put("k", (b"x",), ObjectHeaders())
+        assert abs(store.exchange.signer.clock_offset) < 10
+        assert store.exchange.counters["requests_put"] == before + 2
+        store.exchange.signer.clock_offset = offset
+        await store.head("k")  # a refusal without a document
+
+    with_store(server, test)
+
+
+def test_the_region_that_the_server_names_is_taken(rgw: Any) -> None:
+    async def main() -> None:
+        async with fresh_bucket(rgw) as name:
+            with Lossy(rgw.url) as proxy:
+                proxy.once("GET", error(400, "AuthorizationHeaderMalformed", headers="x-amz-bucket-region: cn-north\r\n"))
+                reached = account(rgw, proxy.url)
+                await check(reached, name)
+                assert reached.exchange.signer.region == "cn-north"
+                await reached.aclose()
+
+    trio.run(main)
+
+
+def test_connect_sends_nothing(rgw: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        passwd = tmp_path / "passwd"
+        passwd.touch(0o600)
+        passwd.write_text("special:nobody:wrong\nzosak:zossk\n")
+        with Lossy(rgw.url) as proxy:
+            counters = Counters()
+            reached = await connect(Options(url=proxy.url, passwd_file=str(passwd)), counters, "any")
+            assert proxy.connections == 0
+            assert counters.requests() == 0
+            await check(reached, "")
+            assert counters.requests() == 1
+            await reached.aclose()
+            with pytest.raises(StoreError) as failure:
+                await connect(Options(url="nonsense://", passwd_file=str(passwd)), counters)
+            assert failure.value.code == "BadEndpoint"
+            passwd.chmod(0o644)
+            with pytest.raises(StoreError) as failure:
+                await connect(Options(url=proxy.url, passwd_file=str(passwd)), counters)
+            assert failure.value.code == "BadCredentials"
+
+    trio.run(main)
+
+
+def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
+    found = {}
+
+    async def test(store: S3Store) -> None:
+        found[store.exchange.options.url] = await store.probe("some/prefix/")
+        before = store.exchange.counters.requests()
+        await store.probe("some/prefix/")
+        assert store.exchange.counters.requests() == before
+        assert not (await store.list_page("")).objects
+
+    for server in (rgw, weed):
+        with_store(server, test)
+    ceph, seaweed = found[rgw.url], found[weed.url]
+    assert (ceph.append, ceph.put_if_none_match, ceph.put_if_match, ceph.copy_if_match) == (True, True, True, True)
+    assert (ceph.versioned, ceph.object_types_in_listings) == (False, True)
+    assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match, seaweed.copy_if_match) == (False, True, True, True)
+
+
+def test_a_read_only_mount_is_not_written_to(server: Any) -> None:
+    async def test(store: S3Store) -> None:
+        abilities = await store.probe()
+        assert (abilities.append, abilities.versioned) == (None, False)
+        assert not any(store.exchange.counters[f"requests_{verb}"] for verb in ("put", "append", "delete", "copy"))
+
+    with_store(server, test, ro=True)
+
+
+def test_a_versioned_bucket_is_neither_appended_to_nor_asked(rgw: Any) -> None:
+    async def test(store: S3Store) -> None:
+        await store.call("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
+        abilities = await store.probe()
+        assert (abilities.versioned, abilities.append, abilities.put_if_match, abilities.put_if_none_match) == (True, False, False, False)
+        first = await store.put("k", (b"one",), ObjectHeaders())
+        await store.put("k", (b"two",), ObjectHeaders(), if_match="ignored")
+        buffer = bytearray(3)
+        await store.get_range("k", 0, memoryview(buffer), version_id=first.version_id)
+        assert buffer == b"one"
+        assert (await store.head("k", version_id=first.version_id)).version_id == first.version_id
+        await store.delete("k")
+        assert not (await store.list_page("")).objects
+
+    with_store(rgw, test)
+
+
+def test_scratch_objects_go_even_when_the_probe_is_cancelled(rgw: Any) -> None:
+    async def main() -> None:
+        async with fresh_bucket(rgw) as name:
+            with Lossy(rgw.url) as proxy:
+                behind, straight = account(rgw, proxy.url), account(rgw)
+                proxy.fate = lambda method, target: "silent" if method == "PUT" and "append" not in target else "pass"
+                with trio.move_on_after(0.5):
+                    await behind.bucket(name).probe()
+                assert any(SCRATCH in target for _, target in proxy.seen)
+                assert not (await straight.bucket(name).list_page("")).objects
+                await behind.aclose()
+                await straight.aclose()
+
+    trio.run(main)
+
+
+def test_buckets(server: Any) -> None:
+    async def main() -> None:
+        async with fresh_bucket(server) as name:
+            reached = account(server)
+            assert name in dict(await reached.list_buckets())
+            with pytest.raises(StoreError) as failure:
+                await reached.create_bucket(name)
+            assert failure.value.errno == errno.EEXIST
+            with pytest.raises(StoreError) as failure:
+                await reached.create_bucket("Not/A/Bucket")
+            assert failure.value.errno == errno.EINVAL
+            with pytest.raises(StoreError) as failure:
+                await reached.delete_bucket("zosfs-no-such-bucket")
+            assert failure.value.errno == errno.ENOENT
+            await reached.aclose()
+
+    trio.run(main)
+
+
+def test_a_bucket_with_objects_is_not_deleted(rgw: Any) -> None:
+    async def test(store: S3Store) -> None:
+        await store.put("k", (b"x",), ObjectHeaders())
+        reached = account(rgw)
+        with pytest.raises(StoreError) as failure:
+            await reached.delete_bucket(store.bucket)
+        assert failure.value.errno == errno.ENOTEMPTY
+        await reached.aclose()
+
+    with_store(rgw, test)

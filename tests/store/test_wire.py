@@ -1,0 +1,145 @@
+"""The HTTP connection against a peer that says exactly what the test tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from zosfs.store.wire import Answer, Connection, Peer, WireError
+
+HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@contextlib.contextmanager
+def peer(*says: bytes, dribble: bool = False, hang: bool = False, timeout: float = 1.0) -> Iterator[Connection]:
+    """A connection to someone who answers each request with the next of *says* and then hangs up (*hang*: is silent)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            for answer in says:
+                got = b""
+                while b"\r\n\r\n" not in got:
+                    data = client.recv(65536)
+                    if not data:
+                        return
+                    got += data
+                for start in range(0, len(answer), 1 if dribble else 1 << 20):
+                    with contextlib.suppress(OSError):
+                        client.sendall(answer[start : start + (1 if dribble else 1 << 20)])
+            if hang:
+                client.recv(1)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    connection = Connection(Peer("127.0.0.1", listener.getsockname()[1], None, 2.0, timeout))
+    try:
+        yield connection
+    finally:
+        connection.close()
+        listener.close()
+        thread.join(5)
+
+
+def ask(connection: Connection, into: memoryview | None = None, has_body: bool = True) -> Answer:
+    return connection.request(HEAD, (), into, has_body)
+
+
+@pytest.mark.parametrize("dribble", [False, True])
+def test_answers_of_every_framing(dribble: bool) -> None:
+    with peer(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A:  b \r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\ntrailer: x\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 206 Partial\r\ncontent-length: 4\r\n\r\nrang",
+        b"HTTP/1.1 200 OK\r\n\r\nto the end",
+        dribble=dribble,
+    ) as connection:
+        answer = ask(connection)
+        assert (answer.status, answer.body, answer.headers["x-a"]) == (200, b"hello", "b")
+        assert ask(connection).body == b"abc0123456789"
+        assert ask(connection).status == 204
+        buffer = bytearray(6)
+        answer = ask(connection, memoryview(buffer))
+        assert (answer.received, answer.body, buffer[:4]) == (4, b"", b"rang")
+        assert ask(connection).body == b"to the end"
+        assert connection.closed
+
+
+def test_head_has_no_body_whatever_it_says() -> None:
+    with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n", b"HTTP/1.1 404 No\r\ncontent-length: 7\r\n\r\n") as connection:
+        assert ask(connection, has_body=False).headers["content-length"] == "500"
+        assert ask(connection, has_body=False).status == 404
+
+
+def test_errors_do_not_go_into_the_buffer() -> None:
+    with peer(b"HTTP/1.1 404 No\r\ncontent-length: 3\r\n\r\nerr") as connection:
+        buffer = bytearray(b"mine!")
+        answer = ask(connection, memoryview(buffer))
+        assert (answer.body, answer.received, buffer) == (b"err", 0, b"mine!")
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "received"),
+    [
+        (b"", "ConnectionClosed", 0),
+        (b"HTTP/1.1 200", "BadAnswer", 0),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "BadAnswer", 0),
+        (b"HTTP/1.1 2x0 OK\r\n\r\n", "BadAnswer", 0),
+        (b"HTTP/1.1 206 OK\r\ncontent-length: 4\r\n\r\nab", "TruncatedBody", 2),
+        (b"HTTP/1.1 206 OK\r\ncontent-length: 40\r\n\r\n", "BadAnswer", 0),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd", "BadAnswer", 0),
+        (b"HTTP/1.1 404 OK\r\ncontent-length: -4\r\n\r\nabcd", "BadAnswer", 0),
+        (b"HTTP/1.1 404 OK\r\ncontent-length: 99999999999\r\n\r\nabcd", "BadAnswer", 0),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab", "TruncatedBody", 0),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n", "BadAnswer", 0),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "BadAnswer", 0),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, "BadAnswer", 0),
+    ],
+)
+def test_bad_answers(says: bytes, code: str, received: int) -> None:
+    with peer(says) as connection:
+        with pytest.raises(WireError) as failure:
+            ask(connection, memoryview(bytearray(4)))
+        assert (failure.value.code, failure.value.received) == (code, received)
+        assert connection.closed
+
+
+def test_silence_ends_in_time() -> None:
+    with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab", hang=True, timeout=0.2) as connection:
+        with pytest.raises(WireError) as failure:
+            ask(connection, memoryview(bytearray(4)))
+        assert (failure.value.code, failure.value.received, failure.value.answered) == ("ReadTimeout", 2, True)
+
+
+def test_abort_from_another_thread() -> None:
+    with peer(b"", hang=True, timeout=20) as connection:
+        threading.Timer(0.1, connection.abort).start()
+        with pytest.raises(WireError) as failure:
+            ask(connection)
+        assert failure.value.code == "Interrupted"
+
+
+def test_a_refusal_before_the_body_is_read() -> None:
+    with peer(b"HTTP/1.1 403 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno") as connection:
+        # the reset may overtake the answer; either way it ends at once
+        seen = ""
+        try:
+            seen = str(connection.request(HEAD, [bytes(8 << 20)], None, True).status)
+        except WireError as exc:
+            seen = exc.code
+        assert seen in ("403", "ConnectionReset")
+
+
+def test_unasked_words_make_a_connection_stale() -> None:
+    with peer(b"HTTP/1.1 204 No\r\n\r\n", hang=True) as connection:
+        ask(connection)
+        assert not connection.stale()
+    with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab") as connection:
+        assert ask(connection).body == b"a"
+        assert connection.closed or connection.stale()
