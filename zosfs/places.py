@@ -7,6 +7,7 @@ written by one is found by the other.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 import stat
@@ -78,3 +79,9 @@ def runtime_dirs(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     if os.geteuid() == 0:
         found += sorted(Path("/run/user").glob("*/zosfs")) + sorted(Path("/tmp").glob("zosfs-[0-9]*"))
     return tuple(dict.fromkeys(found))
+
+
+def bucket_folder(url: str, bucket: str) -> str:
+    """The name of a bucket's own folder in the cache directory: the same for the same endpoint and bucket."""
+    digest = hashlib.sha256(f"{url}\n{bucket}".encode()).hexdigest()[:16]
+    return f"{bucket}-{digest}"

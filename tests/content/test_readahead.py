@@ -116,6 +116,13 @@ def test_random_small_reads_cost_what_they_ask() -> None:
     assert fetcher.fetched == 500 * 4096
 
 
+def test_two_neighbours_are_worth_little() -> None:
+    fetcher = Fetcher(1 << 30)
+    fetcher.read(100 * MIB, 4096)
+    fetcher.read(100 * MIB + 4096, 4096)
+    assert fetcher.fetched <= 2 * GRANULE + 8192
+
+
 def test_a_busy_granule_is_fetched_whole() -> None:
     fetcher = Fetcher(1 << 30)
     for page in (3, 19, 7, 29, 11, 23, 1):

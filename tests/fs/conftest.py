@@ -26,7 +26,7 @@ def client(server: Server) -> Any:
     """A boto3 client: the other hand that changes objects behind the mount's back."""
     return boto3.client(
         "s3", endpoint_url=server.url, aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
+        region_name="us-east-1", verify=server.ca_file if server.url.startswith("https") else None,
         config=Config(
             s3={"addressing_style": "path"}, request_checksum_calculation="when_required",
             response_checksum_validation="when_required", retries={"max_attempts": 5},

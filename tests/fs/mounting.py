@@ -31,6 +31,7 @@ class Server(Protocol):
     access_key: str
     secret_key: str
     kind: str
+    ca_file: str
 
 
 def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
@@ -97,6 +98,8 @@ class Mount:
         everything = {
             "url": server.url, "passwd_file": passwd_file(home, server), "cache_dir": self.cache_dir, **options,
         }  # fmt: skip
+        if server.url.startswith("https"):
+            everything["ca_file"] = server.ca_file
         self.command = [sys.executable, "-m", "zosfs", source, str(self.path), "-f", "-o", option_words(everything)]
         self.start()
 

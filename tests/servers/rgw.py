@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.servers.server import Server, free_ports
@@ -136,10 +137,12 @@ class Rgw:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def wait_for_http(url: str, patience: float = 60.0) -> None:
-    """Return when *url* gives any HTTP answer; TimeoutError after *patience* seconds."""
+def wait_for_http(url: str, patience: float = 90.0, alive: Callable[[], bool] = lambda: True) -> None:
+    """Return when *url* gives any HTTP answer; TimeoutError after *patience* seconds, or when nobody is *alive* to give one."""
     deadline = time.monotonic() + patience
     while True:
+        if not alive():
+            raise TimeoutError(f"the server of {url} ended")
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return

@@ -19,6 +19,17 @@ class Weed:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        for last in (False, False, True):
+            try:
+                self._start(directory)
+                return
+            except TimeoutError as failure:
+                print(f"{failure}; its log ends:\n{(directory / 'weed.log').read_text(errors='replace')[-3000:]}", file=sys.stderr)
+                self.stop()
+                if last:
+                    raise
+
+    def _start(self, directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         (directory / "data").mkdir(parents=True)
         keys = {"accessKey": ACCESS, "secretKey": SECRET}
@@ -32,16 +43,13 @@ class Weed:
                 Path(sys.executable).with_name("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}/data",
                 f"-master.port={master}", f"-master.port.grpc={grpc[0]}", f"-volume.port={volume}", f"-volume.port.grpc={grpc[1]}",
                 "-filer", f"-filer.port={filer}", f"-filer.port.grpc={grpc[2]}", "-s3", f"-s3.port={s3}", f"-s3.port.grpc={grpc[3]}",
-                f"-s3.config={directory}/s3.json", "-volume.max=60", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+                f"-s3.config={directory}/s3.json", "-volume.max=1000", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+                "-s3.port.iceberg=0", "-s3.port.lance=0",
             ],
             stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.server = Server(f"http://127.0.0.1:{s3}", ACCESS, SECRET, "weed")
-        try:
-            wait_for_http(self.server.url)
-        except BaseException:
-            self.stop()
-            raise
+        wait_for_http(self.server.url, alive=lambda: self._process.poll() is None)
 
     def stop(self) -> None:
         """End the server and remove its data."""

@@ -17,6 +17,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("mount", "zosfs.cli.mount", "mount a bucket (the word may be left out: zosfs SOURCE DIR)"),
     ("umount", "zosfs.cli.umount", "unmount and wait until everything is delivered"),
     ("status", "zosfs.cli.status", "what is mounted here, and what is not yet delivered"),
+    ("journal", "zosfs.cli.journal", "what was written here and is not in the store: list, show, export, discard, upload"),
     ("stats", "zosfs.cli.stats", "counters of a mount"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),

@@ -151,7 +151,7 @@ class Content:
         async with slots, self.only_one(deletion.key):
             try:
                 found = await look(self.store, deletion.key)
-                if found is not None and found.etag == deletion.etag:
+                if deletion.still(found):
                     await self.store.delete(deletion.key)
                 await self.promises.deletion_done(deletion.key)
             except OSError as exc:
@@ -201,6 +201,7 @@ class Content:
         step = decide(record, found, md5)
         log.info("%s, left by an earlier run: %s", record.key, step.value)
         if step is Step.CONFLICT:
+            await writer.drop_upload()
             raise StoreError("Conflict", status=412, operation="write", key=record.key, message="changed since it was written here")
         if step is Step.DELIVERED and found is not None:
             return await writer.found_delivered(found)
@@ -292,7 +293,7 @@ class Content:
 
     async def _deliver_early(self, writer: Writer) -> None:
         try:
-            await writer.deliver()
+            await writer.deliver(only_promised=True)
         except OSError as exc:
             log.warning("the disk is short, and %s cannot be delivered: %s", writer.key, exc)
         finally:
@@ -330,23 +331,32 @@ class Content:
         await self.promises.rename(old_key, new_key)
 
     async def discard(self, key: str) -> None:
-        """The file at *key* was removed: what the journal has of it is not wanted any more (conflicts stay)."""
+        """The file at *key* is being removed: what the journal has of it is not wanted any more (conflicts stay).
+
+        If that was newer than an object at *key*, the journal has from now on that the object is to go: delete it,
+        and then say `deletion_done`.
+        """
+        deleting = None
         for writer in self._writers:
             if writer.key == key:
                 writer.unlinked = True
+        records = self.promises.of(key)
+        for record in records:
+            if record.base is not None:
+                deleting = Deletion(key, record.base.etag, record.base.modified_ns)
+        await self.promises.forget(*records, deleting=deleting)
         for record_id, writer in list(self._revived.items()):
             if writer.key == key:
                 del self._revived[record_id]
                 await writer.discard()
                 await writer.aclose()
-        await self.promises.forget(*self.promises.of(key))
 
-    async def owe_deletion(self, key: str, etag: str) -> None:
-        """The object of *etag* at *key* was unlinked but is still read: should this run end early, the next one deletes it."""
-        await self.promises.note_deletion(key, etag)
+    async def owe_deletion(self, info: ObjectInfo) -> None:
+        """The object *info* was unlinked but is still read: should this run end early, the next one deletes it."""
+        await self.promises.forget(*self.promises.of(info.key), deleting=Deletion(info.key, info.etag, info.modified_ns))
 
     async def deletion_done(self, key: str) -> None:
-        """The object that `owe_deletion` spoke of is deleted, or not wanted to be any more."""
+        """The object that was to go is deleted, or another one is about to take its place; nothing to do where none was to go."""
         await self.promises.deletion_done(key)
 
     # -- the end ----------------------------------------------------------------------------------------------------

@@ -50,9 +50,11 @@ CREATE TABLE IF NOT EXISTS upload (
 CREATE TABLE IF NOT EXISTS deletion (
     key BLOB PRIMARY KEY,
     etag TEXT NOT NULL,
-    changed REAL NOT NULL
+    modified INTEGER NOT NULL -- ns since the epoch
 );
 """
+
+DATABASE = "journal.db"
 
 Statement = tuple[str, tuple[Any, ...]]
 """One change of the journal: SQL and its values."""
@@ -107,10 +109,15 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An object that was unlinked while somebody had it open, and is to go unless it was replaced since."""
+    """An object that was unlinked and is to go, unless it was replaced since: its ETag, and about when it was modified."""
 
     key: str
     etag: str
+    modified_ns: int
+
+    def still(self, found: ObjectInfo | None) -> bool:
+        """Whether *found* is that object. Another with the same bytes is not, so the time counts, too (seconds, as servers tell it)."""
+        return found is not None and found.etag == self.etag and abs(found.modified_ns - self.modified_ns) <= 2 * 10**9
 
 
 def _bytes(key: str) -> bytes:
@@ -158,7 +165,7 @@ def remove_upload(upload_id: str) -> Statement:
 
 def put_deletion(deletion: Deletion) -> Statement:
     """Note that an object is to be deleted."""
-    return "INSERT OR REPLACE INTO deletion VALUES (?, ?, ?)", (_bytes(deletion.key), deletion.etag, time.time())
+    return "INSERT OR REPLACE INTO deletion VALUES (?, ?, ?)", (_bytes(deletion.key), deletion.etag, deletion.modified_ns)
 
 
 def remove_deletion(key: str) -> Statement:
@@ -193,8 +200,15 @@ class Journal:
             self.close()
             raise
 
+    def look(self) -> None:
+        """Open for reading only, without the lock: also while a mount uses the journal. OSError(EINVAL) when it cannot be read."""
+        try:
+            self._db = sqlite3.connect(f"file:{self.directory / DATABASE}?mode=ro", uri=True, isolation_level=None)
+        except sqlite3.Error as exc:
+            raise OSError(errno.EINVAL, f"the journal {self.directory} cannot be read ({exc})") from exc
+
     def _open_database(self) -> None:
-        path = self.directory / "journal.db"
+        path = self.directory / DATABASE
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
@@ -253,9 +267,9 @@ class Journal:
         return [Upload(_text(key), record, UploadRecord.from_json(json.loads(body))) for key, record, body in rows]
 
     def deletions(self) -> list[Deletion]:
-        """The objects that are to be deleted, oldest first."""
-        rows = self._opened().execute("SELECT key, etag FROM deletion ORDER BY changed")
-        return [Deletion(_text(key), etag) for key, etag in rows]
+        """The objects that are to be deleted."""
+        rows = self._opened().execute("SELECT key, etag, modified FROM deletion")
+        return [Deletion(_text(key), etag, modified) for key, etag, modified in rows]
 
     def close(self) -> None:
         """Close the database and give the lock back."""

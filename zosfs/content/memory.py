@@ -17,7 +17,7 @@ from zosfs.counters import Counters
 SMALLEST = 64 << 10
 """Buffers below this are plain memory: they cost no page faults worth saving."""
 
-KEPT = 64 << 20
+KEPT = 96 << 20
 """Bytes of unused buffers that are kept for the next ones; fresh memory costs a page fault per 4 KiB."""
 
 
@@ -124,20 +124,21 @@ class MemoryBudget:
     def slab(self, n: int) -> Slab:
         """A buffer whose view has *n* bytes of any content. Its `slab_size` must have been reserved."""
         size = slab_size(n)
-        free = self._free.get(size)
-        if not free:
-            slab = Slab(size)
-            if n != size:
+        for larger in (size, 2 * size, 4 * size, 8 * size):
+            free = self._free.get(larger)
+            if free:
+                slab = free.pop()
+                self._kept -= larger
                 slab.lend(n)
-            return slab
-        slab = free.pop()
-        self._kept -= size
-        slab.lend(n)
+                return slab
+        slab = Slab(size)
+        if n != size:
+            slab.lend(n)
         return slab
 
     def give_back(self, slab: Slab) -> None:
         """The caller does not use *slab* any more. It is used again only if nobody holds a view of it."""
-        if self._kept + slab.size <= KEPT and slab.unseen():
+        if self._kept + slab.size <= min(KEPT, self.limit) and slab.unseen():
             self._free.setdefault(slab.size, []).append(slab)
             self._kept += slab.size
         slab.view = memoryview(b"")

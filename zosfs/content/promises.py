@@ -52,6 +52,7 @@ class Promises:
         self._users: dict[str, set[str]] = {}  # staged file -> ids of the records that need it
         self._by_key: dict[str, set[str]] = {}
         self.records: dict[str, Record] = {}
+        self.owed: set[str] = set()  # keys whose objects are to be deleted
 
     async def open(self) -> tuple[list[Upload], list[Deletion]]:
         """Open the journal and load the records; returns the uploads without a record and the deletions of an earlier run.
@@ -69,7 +70,9 @@ class Promises:
                 self._left[stray.name] = stray.stat().st_blocks * 512
                 self._budget.take(self._left[stray.name])
         uploads = [upload for upload in await self._thread.run(self._journal.uploads) if upload.record not in self.records]
-        return uploads, await self._thread.run(self._journal.deletions)
+        deletions = await self._thread.run(self._journal.deletions)
+        self.owed = {deletion.key for deletion in deletions}
+        return uploads, deletions
 
     def _add(self, record: Record) -> None:
         self._remove(self.records.get(record.id))
@@ -116,14 +119,23 @@ class Promises:
             self._remove(instead)
             self._unlink(instead)
 
-    async def forget(self, *records: Record | None) -> None:
-        """The store has what these speak of, or nobody wants it."""
+    async def forget(self, *records: Record | None, upload_id: str = "", deleting: Deletion | None = None) -> None:
+        """The store has what these speak of, or nobody wants it.
+
+        In the same instant the upload *upload_id*, which brought it there, ends, and the object is owed a deletion.
+        """
         known = [record for record in records if record is not None and record.id in self.records]
-        if not known:
+        if not known and not upload_id and deleting is None:
             return
         for record in known:
             self._remove(record)
-        await self._apply(*(remove_record(record.id) for record in known))
+        statements = [remove_record(record.id) for record in known]
+        if upload_id:
+            statements.append(remove_upload(upload_id))
+        if deleting is not None:
+            self.owed.add(deleting.key)
+            statements.append(put_deletion(deleting))
+        await self._apply(*statements)
         for record in known:
             self._unlink(record)
 
@@ -184,13 +196,11 @@ class Promises:
         """Wait until the changes made so far are on the disk."""
         await self._apply()
 
-    async def note_deletion(self, key: str, etag: str) -> None:
-        """The object of *etag* at *key* was unlinked and goes when its last user closes it: at the latest in the next run."""
-        await self._apply(put_deletion(Deletion(key, etag)))
-
     async def deletion_done(self, key: str) -> None:
-        """The object is gone, or is another one now."""
-        await self._apply(remove_deletion(key))
+        """The object that was to go from *key* is gone, or another one is about to be there."""
+        if key in self.owed:
+            self.owed.discard(key)
+            await self._apply(remove_deletion(key))
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""

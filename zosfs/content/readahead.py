@@ -29,6 +29,9 @@ TAIL = 64 * KIB
 FIRST = 2 * MIB
 """A stream's first window."""
 
+RUN = 16
+"""The first window is at most so many times what was read in a row: two small neighbours may be chance."""
+
 LARGEST = 8 * MIB
 """Bytes of one request at most."""
 
@@ -253,7 +256,7 @@ class History:
         if stream.window == 0:
             if found is Found.READY and stream.run < GRANULE // 2:
                 return  # a look at the first lines
-            first = max(FIRST, self._proved // 4)
+            first = min(max(FIRST, self._proved // 4), RUN * stream.run)
             if stream.way is Way.STRIDED:
                 first = 4 * stream.size
             stream.window = min(first, room)

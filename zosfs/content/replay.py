@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import enum
 
+from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import CONFLICT, Record
+from zosfs.content.plan import Base, only_grown
+from zosfs.content.ranges import Ranges
 from zosfs.store.api import ObjectInfo
 
 
@@ -26,12 +29,12 @@ def needs_sum(record: Record, found: ObjectInfo | None) -> bool:
     return (
         found is not None
         and record.state != CONFLICT
-        and not record.appending
+        and not _only_grown(record)
         and found.etag != (record.base.etag if record.base else "")
-        and found.etag not in (record.expected, *record.suspects)
+        and found.etag not in (_expected(record), *record.suspects)
         and found.size == record.size
         and "-" not in found.etag
-        and not _gaps(record)
+        and not leans_on_base(record)
     )
 
 
@@ -44,19 +47,30 @@ def decide(record: Record, found: ObjectInfo | None, md5: str = "") -> Step:
         return Step.CONFLICT
     etag = found.etag if found else ""
     base = record.base.etag if record.base else ""
-    if found is not None and found.size == record.size and etag and etag in (record.expected, md5) and etag != base:
+    if found is not None and found.size == record.size and etag and etag in (_expected(record), record.expected, md5) and etag != base:
         return Step.DELIVERED
     if etag == base:
         return Step.CONTINUE if record.upload is not None else Step.UPLOAD
-    if record.appending:
+    if _only_grown(record):
         return Step.UPLOAD  # an appended tail goes behind whatever is there, and recognises itself
     if etag and etag in record.suspects:
         return Step.REBASE
     return Step.CONFLICT
 
 
-def _gaps(record: Record) -> bool:
-    """Whether bytes of the file are only in the base object."""
+def _only_grown(record: Record) -> bool:
+    """Whether the file was opened to append, and did nothing else."""
+    base = Base.of(record.base) if record.base else None
+    return record.appending and only_grown(base, Ranges.from_list(record.dirty), record.size, record.kept) is not None
+
+
+def _expected(record: Record) -> str:
+    """The ETag that the upload under way leaves, as far as its parts are up."""
+    return multipart_etag(list(record.upload.parts.values())) if record.upload is not None else record.expected
+
+
+def leans_on_base(record: Record) -> bool:
+    """Whether bytes of the file are in the base object and not in what the record keeps."""
     at = 0
     for start, end in sorted(record.dirty):
         if start > at and at < record.kept:

@@ -4,8 +4,7 @@ Owns: the files below ``staged/`` in the cache directory and the bytes counted a
 dirty (only here), clean (equal to the base object's), or absent. A file that stays below `SMALL` bytes is kept in memory and
 touches the disk only when it grows. Must not know: the store's requests, names.
 
-Bytes that are being sent are never changed: a write to them waits until they were sent. Only what another thread of the
-program writes in the very moment in which a delivery begins may be sent half; it is dirty, and sent again.
+Bytes that are being sent, or are held because they will be, are never changed: a write to them waits.
 """
 
 from __future__ import annotations
@@ -118,6 +117,7 @@ class StagedFile:
         self._threads = threads
         self._counted = 0
         self._sending = Ranges()
+        self._held = 0  # bytes below this are as a delivery found them
         self._busy = Ranges()  # being written by a thread
         self._moved = trio.Event()
         self._named = False  # the directory entry is on the disk
@@ -163,7 +163,7 @@ class StagedFile:
         reserved = len(data) - sum(b - a for a, b in self.present.within(offset, end))
         await self._budget.reserve(reserved)
         try:
-            while self._busy.overlaps(offset, end) or (not clean and self._sending.overlaps(offset, end)):
+            while self._busy.overlaps(offset, end) or (not clean and (offset < self._held or self._sending.overlaps(offset, end))):
                 await self._moved.wait()
             # no await between this look at what is there and the claim of it
             if clean:
@@ -225,7 +225,7 @@ class StagedFile:
 
     async def truncate(self, size: int) -> None:
         """Cut to, or grow to, *size* bytes; what grows is a hole."""
-        while self._sending.end > size or self._busy.end > size:
+        while self._held > size or self._sending.end > size or self._busy.end > size:
             await self._moved.wait()
         self.dirty.truncate(size)
         self.present.truncate(size)
@@ -257,7 +257,7 @@ class StagedFile:
 
     def shed(self, keep: Ranges) -> int:
         """Drop clean bytes that are not in *keep* from the disk; returns how many."""
-        if self._memory is not None or self._busy or self._sending:
+        if self._memory is not None or self._busy or self._sending or self._held:
             return 0
         freed = 0
         for start, end in self.present:
@@ -314,6 +314,15 @@ class StagedFile:
         """Wait until no thread is writing."""
         while self._busy:
             await self._moved.wait()
+
+    def hold(self, size: int) -> None:
+        """Writes into the first *size* bytes wait until `release`."""
+        self._held = size
+
+    def release(self) -> None:
+        """Writes go on."""
+        self._held = 0
+        self._wake()
 
     def lend(self, start: int, end: int) -> Body:
         """Bytes ``[start, end)`` for an upload; they stay as they are until `give_back`. What was never written is zeros."""

@@ -6,12 +6,12 @@ Owns: which bucket has which Content. A mount of one bucket has one; `zos:` has 
 from __future__ import annotations
 
 import errno
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
+from zosfs import places
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.memory import MemoryBudget
@@ -45,16 +45,12 @@ class Contents:
             if content is None:
                 content = Content(
                     volume.store, self._options, self._counters, self._nursery, budget=self._budget,
-                    cache_dir=self._cache_dir / self._folder(volume.store.bucket),
+                    cache_dir=self._cache_dir / places.bucket_folder(self._options.url, volume.store.bucket),
                 )  # fmt: skip
                 await content.start()
                 self._made[volume.store.bucket] = content
             volume.content = content
         return content
-
-    def _folder(self, bucket: str) -> str:
-        digest = hashlib.sha256(f"{self._options.url}\n{bucket}".encode()).hexdigest()[:16]
-        return f"{bucket}-{digest}"
 
     def all(self) -> list[Content]:
         """Every Content made so far."""

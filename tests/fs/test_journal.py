@@ -1,0 +1,61 @@
+"""What close acknowledged survives a killed daemon: in the journal, on the command line, and through the next mount."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount, wait_for, zosfs
+from tests.fs.running import noise
+
+
+def entries(living: Mount) -> list[dict[str, Any]]:
+    """What `zosfs journal list` shows of the mount's cache directory."""
+    done = zosfs("journal", "list", "--json", f"--cache-dir={living.cache_dir}")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_promised_files_outlive_a_killed_daemon(mount: Any, bucket: str, s3: Any) -> None:
+    living: Mount = mount(writeback="1h")
+    living.path.joinpath("small").write_bytes(b"promised")
+    living.path.joinpath("large").write_bytes(noise(1 << 20) * 3)
+    assert living.path.joinpath("small").read_bytes() == b"promised"
+    assert s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0, "upload follows an hour later"
+    assert {entry["key"]: entry["size"] for entry in entries(living)} == {"small": 8, "large": 3 << 20}
+    living.kill()
+    assert len(entries(living)) == 2
+    living.start()
+    assert living.path.joinpath("small").read_bytes() == b"promised"
+    assert living.path.joinpath("large").read_bytes() == noise(1 << 20) * 3
+    wait_for(lambda: not entries(living), 30, "the journal to be delivered")
+    assert s3.get_object(Bucket=bucket, Key="small")["Body"].read() == b"promised"
+    assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == noise(1 << 20) * 3
+
+
+def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"at first")
+    living: Mount = mount()
+    living.forgive("changed by someone else")
+    ours = living.path.joinpath("f").open("r+b")
+    ours.write(b"ours")
+    ours.flush()
+    s3.put_object(Bucket=bucket, Key="f", Body=b"theirs, since")
+    with pytest.raises(OSError, match="Stale"):
+        ours.close()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"theirs, since"
+    wait_for(lambda: living.path.joinpath("f").read_bytes() == b"theirs, since", 10, "the name to show what is there")
+    (entry,) = entries(living)
+    assert (entry["key"], entry["state"]) == ("f", "conflict")
+    target = tmp_path / "exported"
+    done = zosfs("journal", "export", entry["id"], target, f"--cache-dir={living.cache_dir}")
+    assert done.returncode == 0, done.stderr
+    assert target.read_bytes()[:4] == b"ours"
+    living.stop()
+    done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
+    assert done.returncode == 0, done.stderr
+    assert entries(living) == []

@@ -1,0 +1,41 @@
+"""The core suite once more over TLS: the POSIX calls and the programs, on Ceph, with a certificate authority of our own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.fs.mounting import passwd_file, zosfs
+from tests.fs.test_posix import *  # noqa: F403  # the same tests, collected here with this module's server
+from tests.fs.test_programs import (  # noqa: F401
+    test_cp_mv_rm,
+    test_git,
+    test_rsync_sends_nothing_the_second_time,
+    test_sha256sum_of_a_large_file,
+    test_sqlite_with_rollback_journal,
+    test_tar,
+    test_two_processes_append_to_one_file,
+    test_zip_and_unzip,
+)
+from tests.servers.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(rgw: Server) -> Server:
+    """Ceph through its TLS port."""
+    if not rgw.tls_url:
+        pytest.skip("the running gateway named by ZOSFS_TEST_RGW has no TLS port")
+    return dataclasses.replace(rgw, url=rgw.tls_url)
+
+
+def test_an_unknown_certificate_is_refused(server: Server, bucket: str, tmp_path: Path) -> None:
+    """Without -o ca_file the mount is refused with one line that names the way out."""
+    there = tmp_path / "m"
+    there.mkdir()
+    done = zosfs(bucket, there, "-o", f"url={server.url},passwd_file={passwd_file(tmp_path, server)},cache_dir={tmp_path}/cache")
+    assert done.returncode == 32
+    assert "certificate" in done.stderr
+    assert "ca_file" in done.stderr
+    assert done.stderr.count("\n") == 1
