@@ -23,6 +23,9 @@ SECOND = 10**9
 DIRECTORY_TYPE = "application/x-directory"
 UNKNOWN_TYPE = "application/octet-stream"
 XATTR = "xattr"
+_KINDS = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
+_ID_END = 1 << 32
+_TIME_END = 1 << 63
 
 
 @dataclass(slots=True)
@@ -61,23 +64,25 @@ def _integer(text: str | None, base: int = 10) -> int | None:
 def _mode(metadata: Mapping[str, str]) -> int | None:
     text = metadata.get("mode", "").strip()
     if text:
-        if text.startswith(("0x", "0X")):
-            return _integer(text, 16)
-        return _integer(text, 8 if text.startswith("0") and len(text) > 1 else 10)
-    found = _integer(metadata.get("permissions"))
-    return found if found is not None else _integer(metadata.get("goog-reserved-posix-mode"), 8)
+        base = 16 if text.startswith(("0x", "0X")) else 8 if text.startswith("0") and len(text) > 1 else 10
+        found = _integer(text, base)
+    else:
+        found = _integer(metadata.get("permissions"))
+        if found is None:
+            found = _integer(metadata.get("goog-reserved-posix-mode"), 8)
+    return found if found is not None and 0 <= found < 1 << 16 else None
 
 
 def parse_time(text: str | None) -> int | None:
-    """Nanoseconds of a decimal number of seconds; None for anything else."""
-    if not text:
+    """Nanoseconds of a decimal number of seconds; None for anything else, and for what does not fit into 64 bits."""
+    if not text or not text.isascii():
         return None
     whole, _, fraction = text.strip().partition(".")
-    negative = whole.startswith("-")
-    if not whole.lstrip("-").isdigit() or (fraction and not fraction.isdigit()):
+    digits = whole.removeprefix("-")
+    if not digits.isdigit() or len(digits) > 10 or (fraction and not fraction.isdigit()):
         return None
-    ns = abs(int(whole)) * SECOND + int((fraction + "000000000")[:9])
-    return -ns if negative else ns
+    ns = int(digits) * SECOND + int((fraction + "000000000")[:9])
+    return None if ns >= _TIME_END else -ns if whole.startswith("-") else ns
 
 
 def format_time(ns: int) -> str:
@@ -93,11 +98,13 @@ def from_object(info: ObjectInfo, is_dir: bool, defaults: Defaults) -> Attribute
     mode = _mode(metadata)
     if mode is None:
         mode = kind | (defaults.dir_mode if is_dir else defaults.file_mode)
-    elif is_dir or not stat.S_IFMT(mode) or stat.S_ISDIR(mode):
+    elif is_dir or stat.S_IFMT(mode) not in _KINDS:
         mode = kind | stat.S_IMODE(mode)
     uid = _first(metadata, "uid", "owner", "goog-reserved-posix-uid", default=defaults.uid)
     gid = _first(metadata, "gid", "group", "goog-reserved-posix-gid", default=defaults.gid)
-    mtime = parse_time(metadata.get("mtime")) or parse_time(metadata.get("goog-reserved-file-mtime"))
+    mtime = parse_time(metadata.get("mtime"))
+    if mtime is None:
+        mtime = parse_time(metadata.get("goog-reserved-file-mtime"))
     if mtime is None:
         mtime = info.modified_ns
     atime = parse_time(metadata.get("atime"))
@@ -105,14 +112,14 @@ def from_object(info: ObjectInfo, is_dir: bool, defaults: Defaults) -> Attribute
     return Attributes(
         mode=mode, uid=uid, gid=gid, size=0 if is_dir else info.size,
         atime_ns=mtime if atime is None else atime, mtime_ns=mtime, ctime_ns=info.modified_ns if ctime is None else ctime,
-        rdev=_integer(metadata.get("rdev")) or 0,
+        rdev=_first(metadata, "rdev", default=0),
     )  # fmt: skip
 
 
 def _first(metadata: Mapping[str, str], *names: str, default: int) -> int:
     for name in names:
         found = _integer(metadata.get(name))
-        if found is not None and 0 <= found < 1 << 32:
+        if found is not None and 0 <= found < _ID_END:
             return found
     return default
 
@@ -148,7 +155,7 @@ def decode_xattrs(value: str) -> dict[str, bytes]:
     try:
         found = json.loads(urllib.parse.unquote(value))
         return {str(name): base64.b64decode(text) for name, text in found.items()}
-    except (ValueError, AttributeError, binascii.Error):
+    except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
         return {}
 
 

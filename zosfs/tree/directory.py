@@ -6,26 +6,62 @@ name that was changed here after the request was sent is older than the change, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 
 from zosfs.tree.inodes import Inode
 
 MANY_NEGATIVE = 10_000
+MANY_CHANGES = 4096
+
+
+class Flying:
+    """The requests under way whose answers may be older than what is changed here meanwhile."""
+
+    __slots__ = ("_sent", "_tokens")
+
+    def __init__(self) -> None:
+        self._sent: dict[int, int] = {}  # in the order of sending, so that the first is the oldest
+        self._tokens = 0
+
+    @contextmanager
+    def request(self, sequence: int) -> Iterator[None]:
+        """Around requests whose answers will be judged by *sequence*, the tree's of now."""
+        self._tokens += 1
+        token = self._tokens
+        self._sent[token] = sequence
+        try:
+            yield
+        finally:
+            del self._sent[token]
+
+    def oldest(self) -> int | None:
+        """The least sequence of them all, None when nothing is under way."""
+        return next(iter(self._sent.values()), None)
 
 
 class Directory:
     """The names below one inode."""
 
-    __slots__ = ("asking", "changes", "children", "complete_until", "huge", "loading", "negative")
+    __slots__ = (
+        "ahead", "changes", "children", "complete_until", "counted_at", "hidden", "huge", "listed_at", "loading", "negative",
+        "sweeping",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.children: dict[bytes, Inode] = {}
         self.complete_until = float("-inf")  # until then `children` is all there is
-        self.changes: dict[bytes, int] = {}  # names changed here while listings were in flight -> sequence number
+        self.listed_at = float("-inf")  # when the listing began that made it complete
+        self.counted_at = float("-inf")  # when all objects below were last counted, for a rename
+        self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
+        self.hidden: dict[str, Inode] | None = None  # parts removed here whose objects live on for those who have them open
         self.loading: object | None = None
         self.huge = False  # more than one page: single names are looked up by themselves
-        self.asking = 0  # requests for single names under way
+        self.sweeping = False  # HEADs of many names are under way
+        self.ahead = 0  # how many names the last of these sweeps took
 
     def complete(self) -> bool:
         """Whether `children` may be trusted to be all names."""
@@ -47,12 +83,29 @@ class Directory:
             self.negative.clear()
         self.negative[name] = trio.current_time() + ttl
 
-    def changed(self, name: bytes, sequence: int, *, walking: bool) -> None:
-        """This mount changed what *name* is; *walking*: an undelimited listing is in flight somewhere."""
+    def changed(self, name: bytes, sequence: int, oldest: int | None) -> None:
+        """This mount changed what *name* is; *oldest* is the least sequence of the requests under way, None without any."""
         self.negative.pop(name, None)
-        if self.loading is not None or self.asking or walking:
-            self.changes[name] = sequence
+        if oldest is None:
+            if self.changes:
+                self.changes = {}
+            return
+        if self.changes and len(self.changes) % MANY_CHANGES == 0:
+            self.changes = {other: at for other, at in self.changes.items() if at > oldest}
+        self.changes[name] = sequence
 
     def newer_than(self, name: bytes, sequence: int) -> bool:
         """Whether *name* was changed here after a request with *sequence* was sent."""
         return self.changes.get(name, 0) > sequence
+
+    def hides(self, part: str, etag: str) -> bool:
+        """Whether the object *part* of that ETag was removed here, and lives on only for those who have it open."""
+        if not self.hidden:
+            return False
+        inode = self.hidden.get(part)
+        if inode is None:
+            return False
+        if inode.pins > 0 and inode.info is not None and inode.info.etag == etag:
+            return True
+        del self.hidden[part]
+        return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -35,31 +35,33 @@ SYMLINK_MAX = 4096
 
 
 class _Kept(cachetools.LRUCache[int, Inode]):
-    """Listed directories by inode number, measured by their names."""
+    """Listed directories by inode number, measured by their names; *dropped* is told which one has to go."""
 
-    def __init__(self) -> None:
-        super().__init__(KEPT_ENTRIES, getsizeof=lambda inode: 1 + len(inode.directory.children) if inode.directory else 1)
+    def __init__(self, dropped: Callable[[Inode], None]) -> None:
+        # one directory may be larger than all that is kept: it is kept alone then
+        most = KEPT_ENTRIES
+        super().__init__(most, getsizeof=lambda inode: min(most, 1 + len(inode.directory.children) if inode.directory else 1))
+        self._dropped = dropped
 
     def popitem(self) -> tuple[int, Inode]:
         number, inode = super().popitem()
-        directory = inode.directory
-        if directory is not None and directory.loading is None:
-            directory.complete_until = float("-inf")
-            for name, child in list(directory.children.items()):
-                busy = child.lookups > 0 or child.pins or child.dirty
-                if not busy and not (child.directory is not None and child.directory.children):
-                    del directory.children[name]
+        self._dropped(inode)
         return number, inode
 
 
 class Load:
-    """One listing of one directory under way."""
+    """One listing of one directory under way.
 
-    __slots__ = ("done", "entries", "failure", "first", "onward", "progress", "readers", "seen")
+    When nobody reads on it pauses behind *marker*, for as long as some reader may come back.
+    """
+
+    __slots__ = ("done", "entries", "failure", "first", "local", "marker", "onward", "progress", "readers", "seen")
 
     def __init__(self) -> None:
         self.entries: list[tuple[bytes, Inode]] = []
         self.seen: set[bytes] = set()
+        self.local: set[bytes] = set()  # names that are in `entries` because this host knows them better than the store
+        self.marker = ""
         self.done = False
         self.failure: OSError | None = None
         self.progress = trio.Event()
@@ -93,7 +95,9 @@ class Listing:
             load.readers += 1
             load.onward.set()
             try:
-                while len(load.entries) <= after and not load.done:
+                while len(load.entries) <= after and not (load.done and not load.marker):
+                    if load.done:
+                        self._loader.resume(self._directory, load)
                     await load.progress.wait()
             finally:
                 load.readers -= 1
@@ -105,8 +109,9 @@ class Listing:
             if len(batch) >= limit:
                 break
             name, inode = self._entries[index]
-            if not inode.unlinked:
-                batch.append((index + 1, name, inode))
+            current = self._loader.current(self._directory, name, inode)
+            if current is not None:
+                batch.append((index + 1, name, current))
         if not batch and after < len(self._entries):
             return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
         return batch
@@ -117,7 +122,7 @@ class Loader:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._kept = _Kept()
+        self._kept = _Kept(tree.forget_names)
         self._walks = Walks(tree, self)
 
     # -- who asks ---------------------------------------------------------------------------------------------------
@@ -126,7 +131,7 @@ class Loader:
         """The entries of a directory: a snapshot when they are fresh, else a load that goes on filling them in."""
         directory = self._tree.directory(inode)
         if directory.complete():
-            self._kept[inode.number] = inode
+            self.keep(inode)
             return None, [(name, child) for name, child in directory.children.items()]
         return self._start(inode), ()
 
@@ -139,7 +144,33 @@ class Loader:
             self._tree.nursery.start_soon(self._run, inode, load)
         return load
 
-    async def first_page(self, inode: Inode, name: bytes) -> None:
+    def resume(self, inode: Inode, load: Load) -> None:
+        """Go on with a load that paused."""
+        load.done = False
+        self._tree.nursery.start_soon(self._run, inode, load)
+
+    def keep(self, inode: Inode) -> None:
+        """The names of directory *inode* are in use: those of others go first."""
+        self._kept.pop(inode.number, None)
+        self._kept[inode.number] = inode
+
+    def keeps(self, inode: Inode) -> bool:
+        """Whether the names of directory *inode* are kept although nobody may refer to them."""
+        return inode.number in self._kept
+
+    def discard(self, inode: Inode) -> None:
+        """The directory is gone."""
+        self._kept.pop(inode.number, None)
+
+    def current(self, directory: Inode, name: bytes, inode: Inode) -> Inode | None:
+        """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
+        current = self._tree.directory(directory).children.get(name)
+        if current is None and not inode.unlinked and inode.parent is directory and inode.name == name:
+            self._tree.hang(inode)  # forgotten to save memory, and needed after all
+            return inode
+        return current
+
+    async def first_page(self, inode: Inode) -> None:
         """Make the directory listed if one page does it; a larger one is marked huge."""
         load = self._start(inode)
         await load.first.wait()
@@ -157,17 +188,26 @@ class Loader:
     # -- loading ----------------------------------------------------------------------------------------------------
 
     async def _run(self, inode: Inode, load: Load) -> None:
-        directory = self._tree.directory(inode)
-        started, sequence = trio.current_time(), self._tree.sequence
+        tree = self._tree
+        directory = tree.directory(inode)
+        started, sequence, resumed = trio.current_time(), tree.sequence, bool(load.marker)
         whole = False
         try:
-            if inode.volume is None:
-                await self._buckets(inode, load)
-                whole = True
-            elif self._walks.recognises(inode) and await self._walks.load(inode, load):
-                pass
-            else:
-                whole = await self._pages(inode, load)
+            with tree.flying.request(sequence):
+                if inode.volume is None:
+                    await self._buckets(inode, load, sequence)
+                    whole = True
+                elif resumed:
+                    await self._pages(inode, load)
+                elif self._walks.recognises(inode) and await self._walks.load(inode, load):
+                    pass
+                else:
+                    whole = await self._pages(inode, load)
+                if whole and not inode.unlinked:
+                    self.finish(inode, load.seen, started, sequence)
+                    # what was made here meanwhile is on no page
+                    shown = load.seen | load.local
+                    load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
         except OSError as exc:
             load.failure = exc
         except Exception:
@@ -176,37 +216,43 @@ class Loader:
         finally:
             if directory.loading is load:
                 directory.loading = None
-            if whole:
-                self.finish(inode, load.seen, started, sequence)
-            if not directory.asking:
-                directory.changes.clear()
+            if directory.children and not self.keeps(inode) and not inode.unlinked:
+                self.keep(inode)  # part of a large directory, or passed over while it was being loaded
             load.done = True
             load.first.set()
             load.advance()
 
-    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> None:
-        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone."""
+    def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> bool:
+        """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone.
+
+        False when some of what was seen has been forgotten already to save memory: the names are not all there.
+        """
         tree = self._tree
         directory = tree.directory(inode)
         for name in [name for name in directory.children if name not in seen]:
             if not directory.newer_than(name, sequence):
                 tree.vanished(inode, name)
+        whole = all(name in directory.children or directory.newer_than(name, sequence) for name in seen)
         for name, child in list(directory.children.items()):
             plain = part_to_name(child.part)
             if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
                 del directory.children[name]
                 child.name = plain
                 directory.children[plain] = child
-        directory.complete_until = started + tree.options.metadata_ttl
+        directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
+        directory.listed_at = started
         directory.huge = directory.huge and len(directory.children) >= PAGE
-        self._kept[inode.number] = inode
+        self.keep(inode)
+        return whole
 
-    async def _buckets(self, root: Inode, load: Load) -> None:
+    async def _buckets(self, root: Inode, load: Load, sequence: int) -> None:
         tree = self._tree
         directory = tree.directory(root)
         for name, created in await tree.account.list_buckets():
             shown = name.encode()
             child = directory.children.get(shown)
+            if child is None and directory.newer_than(shown, sequence):
+                continue  # deleted here meanwhile
             if child is None:
                 defaults = tree.defaults
                 child = tree.new_inode(
@@ -221,13 +267,23 @@ class Loader:
             load.entries.append((shown, child))
 
     async def _pages(self, inode: Inode, load: Load) -> bool:
-        """Apply page after page; False when only the first was wanted and there are more."""
-        store, prefix = inode.store, inode.key
-        directory = self._tree.directory(inode)
-        marker = ""
+        """Apply page after page; False when nobody wants what lies behind `load.marker`, or the directory is gone."""
+        tree, store, prefix = self._tree, inode.store, inode.key
+        directory = tree.directory(inode)
+        marker, load.marker = load.marker, ""
+        if not marker:
+            load.local = {name for name, child in directory.children.items() if child.dirty}
+            load.entries.extend((name, directory.children[name]) for name in load.local)
         while True:
-            sequence = self._tree.sequence
+            moves, sequence = tree.moves, tree.sequence
             page = await store.list_page(prefix, delimiter="/", marker=marker)
+            if inode.unlinked:
+                return False
+            if tree.moves != moves and inode.key != prefix:
+                # renamed meanwhile: the old place said nothing, or half of it; its names sort alike in the new one
+                marker = inode.key + marker[len(prefix) :] if marker else ""
+                prefix = inode.key
+                continue
             await self._apply(inode, prefix, page, load, sequence)
             marker = page.next_marker
             load.advance()
@@ -241,6 +297,7 @@ class Loader:
                     load.onward = trio.Event()
                     await load.onward.wait()
                 if not load.readers and not load.onward.is_set():
+                    load.marker = marker
                     return False
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
@@ -268,7 +325,9 @@ class Loader:
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         await self.sweep_unsure([child for _, child in fresh])
-        load.entries.extend((child.name, child) for _, child in fresh if directory.children.get(child.name) is child)
+        # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
+        shown = {child.name: child for _, child in fresh if child.name not in load.local}
+        load.entries.extend(entry for entry in shown.items() if directory.children.get(entry[0]) is entry[1])
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
@@ -314,14 +373,25 @@ class Loader:
     def place(
         self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, seen: set[bytes] | None, sequence: int,
         fresh: list[tuple[bytes, Inode]],
-    ) -> Inode:  # fmt: skip
+    ) -> Inode | None:  # fmt: skip
         """Hang what a listing says of one part into *inode*; adds it to *seen* and *fresh*, and returns its inode.
 
-        The listing was asked for at the tree's *sequence*: names changed here since are left as they are.
+        The listing was asked for at the tree's *sequence*: names changed here since are left as they are, and None is returned.
         """
         tree = self._tree
         directory = tree.directory(inode)
+        if info is not None and directory.hides(part, info.etag):
+            return None
         name = part_to_name(part)
+        if directory.newer_than(name, sequence):
+            # the listing cannot tell either what of a file and a directory of this name there is now
+            for known in (name, file_beside_directory(part)):
+                child = directory.children.get(known)
+                if child is not None:
+                    if seen is not None:
+                        seen.add(known)
+                    fresh.append((known, child))
+            return None
         other = directory.children.get(name)
         if other is not None and other.is_dir != is_dir and not other.dirty:
             if not is_dir:
@@ -333,17 +403,14 @@ class Loader:
                 other.name = beside
                 directory.children[beside] = other
                 seen.add(beside)
+                fresh.append((beside, other))
         if seen is not None:
             seen.add(name)
         if directory.newer_than(name, sequence):
             child = directory.children.get(name)
             if child is not None:
                 fresh.append((name, child))
-                return child
-            # removed here meanwhile: a stand-in that hangs nowhere takes what lies below
-            gone = tree.new_inode(inode, name, part, is_dir)
-            gone.unlinked = True
-            return gone
+            return None
         child = tree.settle(inode, name, part, is_dir, info)
         fresh.append((name, child))
         return child

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import logging
 import os
 import stat
@@ -22,10 +23,10 @@ from zosfs.errors import StoreError
 from zosfs.store.api import Account, ObjectInfo, Store
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults, from_object
-from zosfs.tree.directory import Directory
+from zosfs.tree.directory import Directory, Flying
 from zosfs.tree.inodes import Inode, InodeTable, Volume
 from zosfs.tree.listing import Listing, Loader
-from zosfs.tree.names import KEY_MAX, NAME_MAX, name_to_part
+from zosfs.tree.names import FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
 
 __all__ = ["Listing", "Tree"]
 
@@ -45,6 +46,17 @@ def same_version(a: ObjectInfo, b: ObjectInfo) -> bool:
     if a.modified_ns % second and b.modified_ns % second:
         return a.modified_ns == b.modified_ns
     return a.modified_ns // second == b.modified_ns // second
+
+
+class _Flight:
+    """A HEAD under way that others may wait for."""
+
+    __slots__ = ("arrived", "began", "done")
+
+    def __init__(self) -> None:
+        self.began = trio.current_time()
+        self.done = trio.Event()
+        self.arrived = False  # with an answer
 
 
 class Tree:
@@ -68,10 +80,11 @@ class Tree:
         self.cache = cache
         self.sequence = 0
         self.moves = 0  # directories renamed so far: their keys changed
-        self.walking = 0  # undelimited listings in flight
+        self.flying = Flying()
         self._account = account
         self._table = InodeTable()
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
+        self._heads: dict[int, _Flight] = {}
         self._loader = Loader(self)
         now = time.time_ns()
         self.root = self._table.allocate(
@@ -94,7 +107,7 @@ class Tree:
     def remember(self, inode: Inode, n: int = 1) -> None:
         """The kernel was told of *inode* *n* times more."""
         inode.lookups += n
-        self._table.keep(inode)
+        self.hang(inode)
 
     def forget(self, number: int, n: int) -> None:
         """The kernel dropped *n* of its references; an inode that nobody needs is let go. Never raises."""
@@ -105,10 +118,41 @@ class Tree:
         inode.lookups -= n
         self._let_go(inode)
 
+    def hang(self, inode: Inode) -> None:
+        """*inode* is needed: put it back where it may have been forgotten meanwhile."""
+        self._table.keep(inode)
+        parent = inode.parent
+        if parent is not None and not inode.unlinked and parent.directory is not None:
+            parent.directory.children.setdefault(inode.name, inode)
+
+    def forget_names(self, parent: Inode) -> None:
+        """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
+        directory = parent.directory
+        if directory is None or directory.loading is not None:
+            return
+        directory.complete_until = float("-inf")
+        for child in list(directory.children.values()):
+            self._let_go(child)
+
     def _let_go(self, inode: Inode) -> None:
-        """Drop unlinked inodes without references; linked ones are the listing's, which is bounded by the loader."""
-        if inode.lookups <= 0 and not inode.pins and inode.unlinked and inode.parent is not None:
+        """Drop *inode* unless somebody refers to it or its directory's names are kept; then its parents, likewise."""
+        while inode.parent is not None and inode.lookups <= 0 and not inode.pins and not inode.dirty:
+            known, parent = inode.directory, inode.parent
+            if known is not None and (known.children or known.loading is not None):
+                return
+            if not inode.unlinked:
+                if self._loader.keeps(parent):
+                    return
+                above = self.directory(parent)
+                if above.loading is not None:
+                    return
+                above.complete_until = float("-inf")
+                if above.children.get(inode.name) is inode:
+                    del above.children[inode.name]
+            if known is not None:
+                self._loader.discard(inode)
             self._table.discard(inode)
+            inode = parent
 
     def new_inode(self, parent: Inode, name: bytes, part: str, is_dir: bool, attributes: Attributes | None = None) -> Inode:
         """An inode below *parent*, not hung into it yet."""
@@ -133,7 +177,7 @@ class Tree:
             raise _fail(errno.ENAMETOOLONG)
         if parent.unlinked:
             raise _fail(errno.ENOENT)
-        if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogatepass")) >= KEY_MAX:
+        if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogatepass")) > KEY_MAX:
             raise _fail(errno.ENAMETOOLONG)
 
     def key_of(self, parent: Inode, name: bytes) -> str:
@@ -172,26 +216,34 @@ class Tree:
             await flight.wait()
         self.counters.add("listing_misses")
         flight = self._flights[parent.number, name] = trio.Event()
+        parent.pins += 1  # not to be forgotten while its names are being listed
         try:
             if parent.volume is None:
                 await self._loader.load_buckets(parent)
                 return directory.children.get(name)
-            if not directory.huge:
-                await self._loader.first_page(parent, name)
+            if not directory.huge and self.options.metadata_ttl > 0:
+                await self._loader.first_page(parent)
                 found = self.peek(parent, name)
                 if not isinstance(found, bool):
                     return found
             return await self._ask(parent, directory, name)
         finally:
+            parent.pins -= 1
             del self._flights[parent.number, name]
             flight.set()
 
     async def _ask(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
         """HEAD of the file and LIST below the directory of that name at once: for directories too large to list."""
-        part = name_to_part(name)
+        with self.flying.request(self.sequence):
+            return await self._ask_now(parent, directory, name)
+
+    async def _ask_now(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
         sequence = self.sequence
+        part = name_to_part(name)
+        if name.startswith(LONG.encode()):
+            part = await self._long_part(parent, name)
         key = parent.key + part
-        if len(key.encode("utf-8", "surrogatepass")) >= KEY_MAX:
+        if len(key.encode("utf-8", "surrogatepass")) > KEY_MAX:
             return None
         store = parent.store
         info: ObjectInfo | None = None
@@ -215,24 +267,40 @@ class Tree:
             except StoreError as exc:
                 failure = exc
 
-        directory.asking += 1
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(head)
-                nursery.start_soon(list_below)
-        finally:
-            directory.asking -= 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(head)
+            nursery.start_soon(list_below)
         if failure is not None:
             raise failure
         if directory.newer_than(name, sequence):
             return directory.children.get(name)
-        if below:
+        if info is not None and directory.hides(part, info.etag):
+            info = None
+        beside = name.startswith(FILE.encode()) and part_to_name(part) != name
+        if beside and not below:
+            info = None  # without the directory the file has its plain name
+        if below and not beside:
             return self.settle(parent, name, part, True, None)
         if info is not None:
             return self.settle(parent, name, part, False, info)
         self.vanished(parent, name)
         directory.note_missing(name, self.options.negative_ttl)
         return None
+
+    async def _long_part(self, parent: Inode, name: bytes) -> str:
+        """The part of over 255 bytes that is shown as *name*: found by listing what begins like it. *name* itself without one."""
+        text = name.decode("utf-8", "replace")
+        begin = parent.key + text[len(LONG) + 17 :]
+        marker = ""
+        while True:
+            page = await parent.store.list_page(begin, delimiter="/", marker=marker)
+            for key in (*(info.key for info in page.objects), *(below[:-1] for below in page.prefixes)):
+                part = key[len(parent.key) :]
+                if part_to_name(part) == name:
+                    return part
+            marker = page.next_marker
+            if not marker:
+                return text
 
     # -- facts from the store ---------------------------------------------------------------------------------------
 
@@ -269,6 +337,11 @@ class Tree:
                     inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
                 if info.metadata is None:
                     return
+                if info.metadata == old.metadata:
+                    # attributes that were changed here may be on their way to the store: they stay as they are
+                    inode.info = info
+                    inode.known = True
+                    return
         elif old is not None and info.metadata is None and self._own(old, info):
             inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
             return
@@ -287,17 +360,34 @@ class Tree:
         return old.etag == listed.etag and old.size == listed.size and abs(old.modified_ns - listed.modified_ns) <= 2 * 10**9
 
     def vanished(self, parent: Inode, name: bytes) -> None:
-        """The store has no such name any more."""
+        """The store has no such name any more; what holds something that is not in the store yet stays."""
         directory = self.directory(parent)
         inode = directory.children.get(name)
-        if inode is None or inode.dirty:
+        if inode is None or inode.dirty or (inode.is_dir and self._holds_own(inode)):
             return
         del directory.children[name]
         self._unlink(inode)
 
+    def _holds_own(self, top: Inode) -> bool:
+        """Whether anything below directory *top* is not in the store yet."""
+        waiting = [top]
+        while waiting:
+            for child in self.known_children(waiting.pop()):
+                if child.dirty:
+                    return True
+                if child.is_dir:
+                    waiting.append(child)
+        return False
+
     def _unlink(self, inode: Inode) -> None:
+        """*inode* hangs nowhere any more, nor does what is below it."""
         inode.unlinked = True
         inode.stamp += 1
+        if inode.directory is not None:
+            children, inode.directory.children = inode.directory.children, {}
+            inode.directory.complete_until = float("inf")
+            for child in children.values():
+                self._unlink(child)
         self._let_go(inode)
 
     # -- attributes -------------------------------------------------------------------------------------------------
@@ -309,40 +399,41 @@ class Tree:
     async def refresh(self, inode: Inode, *, force: bool = False) -> None:
         """Bring attributes and info up to date: nothing is asked within metadata_ttl unless *force*.
 
-        ENOENT when the object vanished (the name is taken away then). The first inode whose attributes are only guessed starts a
-        sweep over its directory, SWEEP_WIDTH HEADs at once.
+        ENOENT when the object vanished (the name is taken away then). What *force* tells was true after it was asked. Who asks for
+        one name after the other, of which the attributes are only guessed, finds the next ones asked for already.
         """
         if inode.dirty or inode.top or inode.unlinked:
             return
         if not force and self.is_fresh(inode):
             self.counters.add("attribute_hits")
             return
-        if not inode.known and not force and trio.current_time() < inode.fresh_until and inode.parent is not None:
-            await self.sweep(inode.parent, inode)
-            if inode.known or inode.unlinked:
-                return
-        await self._head(inode)
+        if not inode.known and not force and trio.current_time() < inode.fresh_until:
+            self._ask_ahead(inode)
+        await self._head(inode, force=force)
 
-    async def _head(self, inode: Inode) -> None:
-        """One HEAD, or for directories of which the marker may be missing a look below."""
+    async def _head(self, inode: Inode, *, force: bool = False) -> None:
+        """One HEAD, or for directories of which the marker may be missing a look below. *force*: sent after now."""
+        now = trio.current_time()
+        while (flight := self._heads.get(inode.number)) is not None:
+            await flight.done.wait()
+            if inode.unlinked:
+                raise _fail(errno.ENOENT)
+            if flight.arrived and (not force or flight.began >= now):
+                return
         parent = inode.parent
         assert parent is not None
-        flight = self._flights.get((inode.number, b""))
-        if flight is not None:
-            await flight.wait()
-            return
-        flight = self._flights[inode.number, b""] = trio.Event()
-        name, sequence = inode.name, self.sequence
-        directory = self.directory(parent)
-        directory.asking += 1
+        flight = self._heads[inode.number] = _Flight()
+        inode.pins += 1
         try:
-            await self._head_now(inode, parent, name, sequence)
+            with self.flying.request(self.sequence):
+                await self._head_now(inode, parent, inode.name, self.sequence, force)
+            flight.arrived = True
         finally:
-            directory.asking -= 1
-            del self._flights[inode.number, b""]
-            flight.set()
+            inode.pins -= 1
+            del self._heads[inode.number]
+            flight.done.set()
 
-    async def _head_now(self, inode: Inode, parent: Inode, name: bytes, sequence: int) -> None:
+    async def _head_now(self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool) -> None:
         try:
             if not inode.is_dir or self.options.posix:
                 info = await inode.store.head(inode.key)
@@ -354,14 +445,19 @@ class Tree:
         except StoreError as exc:
             if exc.errno != errno.ENOENT or inode.dirty or inode.parent is not parent or inode.name != name:
                 raise
-            if inode.is_dir and self.options.posix and await self._lives(inode):
-                return
+            if inode.is_dir and self.options.posix:
+                if not force and trio.current_time() < inode.fresh_until:
+                    # a listing has just shown something below it
+                    inode.marker, inode.known = False, True
+                    return
+                if await self._lives(inode):
+                    return
             directory = self.directory(parent)
             if not directory.newer_than(name, sequence):
                 self.vanished(parent, name)
                 directory.note_missing(name, self.options.negative_ttl)
             raise _fail(errno.ENOENT) from None
-        if inode.dirty or inode.parent is not parent or inode.name != name:
+        if inode.dirty or inode.parent is not parent or inode.name != name or self.directory(parent).newer_than(name, sequence):
             return
         if inode.is_dir:
             inode.marker = True
@@ -382,11 +478,28 @@ class Tree:
         inode.fresh_until = trio.current_time() + self.options.metadata_ttl
         return True
 
-    async def sweep(self, parent: Inode, wanted: Inode) -> None:
-        """HEAD every child of *parent* whose attributes are guessed, *wanted* first."""
-        directory = self.directory(parent)
-        unknown = [child for child in directory.children.values() if not child.known and not child.dirty and child is not wanted]
-        await self.head_all([wanted, *unknown])
+    def _ask_ahead(self, wanted: Inode) -> None:
+        """HEAD in the background what stands behind *wanted* in its directory: nothing for the first name, ever more then."""
+        assert wanted.parent is not None
+        directory = self.directory(wanted.parent)
+        if directory.sweeping:
+            return
+        if not directory.ahead:
+            directory.ahead = SWEEP_WIDTH // 2
+            return
+        directory.ahead *= 2
+        behind = itertools.dropwhile(lambda child: child is not wanted, directory.children.values())
+        unknown = (child for child in behind if not child.known and not child.dirty and child is not wanted)
+        directory.sweeping = True
+        self.nursery.start_soon(self._sweep, directory, list(itertools.islice(unknown, directory.ahead)))
+
+    async def _sweep(self, directory: Directory, inodes: Collection[Inode]) -> None:
+        try:
+            await self.head_all(inodes)
+        except OSError as exc:
+            log.info("attributes of some names stay guessed: %s", exc)
+        finally:
+            directory.sweeping = False
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
         """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one)."""
@@ -425,19 +538,28 @@ class Tree:
             return False
         if known.complete():
             return True
-        page = await directory.store.list_page(directory.key, max_keys=2)
-        others = [info for info in page.objects if info.key != directory.key]
-        if len(others) < len(page.objects):
-            directory.marker = True
-        gone = {self.key_of(directory, name) for name, _ in known.changes.items() if name not in known.children}
-        return not any(info.key not in gone for info in others) and not page.prefixes
+        top, store, sequence = directory.key, directory.store, self.sequence
+        marker, most = "", 2
+        with self.flying.request(sequence):
+            while True:
+                page = await store.list_page(top, marker=marker, max_keys=most)
+                for info in page.objects:
+                    part, below, _ = info.key[len(top) :].partition("/")
+                    if info.key == top and not info.size:
+                        directory.marker = True
+                    elif not known.newer_than(part_to_name(part), sequence) and (below or not known.hides(part, info.etag)):
+                        return False
+                marker, most = page.next_marker, 1000
+                if not marker:
+                    return not known.children or not self._holds_own(directory)
 
     def known_children(self, directory: Inode) -> Collection[Inode]:
         """The children that are known now, all of them or not."""
         return self.directory(directory).children.values()
 
     async def objects_below(self, directory: Inode) -> AsyncIterator[ObjectInfo]:
-        """Every object whose key begins with the directory's, its marker included."""
+        """Every object whose key begins with the directory's, its marker included: how a rename begins."""
+        self.directory(directory).counted_at = trio.current_time()
         marker = ""
         while True:
             page = await directory.store.list_page(directory.key, marker=marker)
@@ -452,7 +574,7 @@ class Tree:
     def _change(self, parent: Inode, name: bytes) -> Directory:
         self.sequence += 1
         directory = self.directory(parent)
-        directory.changed(name, self.sequence, walking=self.walking > 0)
+        directory.changed(name, self.sequence, self.flying.oldest())
         return directory
 
     def add(
@@ -467,6 +589,8 @@ class Tree:
         if inode.directory is not None:
             inode.directory.complete_until = inode.fresh_until
         directory.children[name] = inode
+        if directory.complete():
+            self._loader.keep(parent)
         self._touch(parent, attributes.mtime_ns)
         return inode
 
@@ -480,6 +604,9 @@ class Tree:
             directory.note_missing(inode.name, self.options.negative_ttl)
         if not inode.part and not inode.is_dir:
             parent.marker = False
+        if inode.pins and not inode.pending and not inode.is_dir:
+            directory.hidden = directory.hidden or {}
+            directory.hidden[inode.part] = inode
         self._unlink(inode)
         self._touch(parent, time.time_ns())
 
@@ -494,8 +621,10 @@ class Tree:
         new = self._change(parent, name)
         replaced = new.children.get(name)
         inode.parent, inode.name, inode.part = parent, name, name_to_part(name)
-        self.moves += inode.is_dir
         new.children[name] = inode
+        if inode.directory is not None:
+            self.moves += 1
+            self._doubt_listings(inode, inode.directory.counted_at)
         inode.fresh_until = trio.current_time() + self.options.metadata_ttl
         inode.stamp += 1
         if replaced is not None:
@@ -504,6 +633,16 @@ class Tree:
         self._touch(old_parent, now)
         self._touch(parent, now)
         return replaced
+
+    def _doubt_listings(self, top: Inode, since: float) -> None:
+        """A listing made while the objects of *top* were under way to their new keys may have seen only some of them."""
+        waiting = [top]
+        while waiting:
+            directory = waiting.pop().directory
+            if directory is not None:
+                if directory.listed_at >= since:
+                    directory.complete_until = float("-inf")
+                waiting.extend(child for child in directory.children.values() if child.is_dir)
 
     def _touch(self, directory: Inode, now: int) -> None:
         """A directory's times move with its names, as programs expect; they are not stored."""
@@ -518,14 +657,15 @@ class Tree:
         inode.checked_at = trio.current_time()
         inode.fresh_until = inode.checked_at + self.options.metadata_ttl
         if inode.parent is not None and not inode.unlinked:
-            self.sequence += 1
-            self.directory(inode.parent).changed(inode.name, self.sequence, walking=self.walking > 0)
+            self._change(inode.parent, inode.name)
         inode.stamp += 1
         if self.cache is not None and info.metadata is not None:
             self.cache.put(inode.store.bucket, info)
 
     def changed(self, inode: Inode) -> None:
         """*inode*'s attributes were changed here."""
+        if inode.parent is not None and not inode.unlinked:
+            self._change(inode.parent, inode.name)
         inode.stamp += 1
 
     def invalidate(self, inode: Inode) -> None:
@@ -555,12 +695,12 @@ class Tree:
         """mkdir in the root of all buckets."""
         text = name.decode("utf-8", "replace")
         await self.account.create_bucket(text)
-        self.sequence += 1
+        directory = self._change(self.root, name)
         inode = self.new_inode(self.root, name, text, True, attributes)
         inode.volume = Volume(self.account.bucket(text), "", text)
         inode.known = inode.marker = True
         inode.fresh_until = trio.current_time() + self.options.metadata_ttl
-        self.directory(self.root).children[name] = inode
+        directory.children[name] = inode
         return inode
 
     async def delete_bucket(self, inode: Inode) -> None:

@@ -40,8 +40,8 @@ class _Cut:
     begin: bytes  # only directories whose keys lie behind this are seen from their first name on
     marker: str
     at: float
-    sequence: int
-    moves: int
+    sequence: int  # the tree's when the listing began
+    stopped: int = 0  # the tree's when it stopped
     partial: dict[Inode, set[bytes]] = field(default_factory=dict)
 
 
@@ -68,10 +68,13 @@ class Walks:
         return len(siblings) >= SIBLINGS
 
     def _goes_on(self, cut: _Cut | None, inode: Inode) -> bool:
-        """Whether *cut* stopped inside *inode*, a short while ago, and no directory was renamed since."""
+        """Whether *cut* stopped inside *inode*, a short while ago, and nothing was changed here since.
+
+        A change between two listings is remembered by nobody: what the first one saw would be believed against it.
+        """
         if cut is None or inode not in cut.partial:
             return False
-        return cut.moves == self._tree.moves and trio.current_time() - cut.at < LATE
+        return cut.stopped == self._tree.sequence and trio.current_time() - cut.at < LATE
 
     async def load(self, inode: Inode, load: Load) -> bool:
         """Fill *inode* and what lies behind it in key order; False when its subtree is too large for that.
@@ -84,11 +87,8 @@ class Walks:
                 load.entries.extend(tree.directory(inode).children.items())
                 load.seen.update(tree.directory(inode).children)
                 return True
-            tree.walking += 1
-            try:
+            with tree.flying.request(tree.sequence):
                 return await self._fill(inode, load)
-            finally:
-                tree.walking -= 1
 
     async def _fill(self, inode: Inode, load: Load) -> bool:
         tree = self._tree
@@ -97,22 +97,29 @@ class Walks:
         cut, self._cut = self._cut, None
         if cut is None or not self._goes_on(cut, inode):
             begin = inode.key  # its own marker is left out; SeaweedFS knows no order but that of its directories
-            cut = _Cut(begin.encode(), begin, trio.current_time(), tree.sequence, tree.moves, {inode: set()})
+            cut = _Cut(begin.encode(), begin, trio.current_time(), tree.sequence, partial={inode: set()})
         prefix = volume.prefix
         for _ in range(MOST_PAGES):
-            sequence = tree.sequence
+            moves, sequence = tree.moves, tree.sequence
             page = await store.list_page(prefix, marker=cut.marker)
-            complete = await self._take(inode, page, cut, load, sequence)
+            complete = await self._take(inode, page, cut, moves, sequence)
+            if complete is None or (inode not in complete and inode not in cut.partial):
+                return False
             cut.marker = page.next_marker
             if inode in complete:
                 if page.next_marker:
+                    cut.stopped = tree.sequence
                     self._cut = cut
                 load.entries.extend(tree.directory(inode).children.items())
                 return True
         return False
 
-    async def _take(self, wanted: Inode, page: ListPage, cut: _Cut, load: Load, sequence: int) -> set[Inode]:
-        """Place a page's objects; returns the directories that are complete with it."""
+    async def _take(self, wanted: Inode, page: ListPage, cut: _Cut, moves: int, sequence: int) -> set[Inode] | None:
+        """Place a page's objects; returns the directories that are complete with it.
+
+        None when directories on the way were changed here since the page was asked for (*moves*, *sequence*): it cannot be told
+        any more where its keys belong.
+        """
         volume = wanted.volume
         assert volume is not None
         top = wanted
@@ -120,6 +127,8 @@ class Walks:
             assert top.parent is not None
             top = top.parent
         known = await self._loader.remembered_keys(top, page.objects)
+        if self._tree.moves != moves:
+            return None
         fresh: list[tuple[bytes, Inode]] = []
         trail: list[tuple[str, Inode]] = []
         for info in page.objects:
@@ -131,22 +140,25 @@ class Walks:
             directory = trail[-1][1] if trail else top
             for part in parts[depth:-1]:
                 seen = cut.partial.get(directory)
-                directory = self._loader.place(directory, part, True, None, seen, sequence, fresh)
-                if not directory.is_dir:
-                    break
+                below = self._loader.place(directory, part, True, None, seen, sequence, fresh)
+                if below is None or not below.is_dir:
+                    return None
+                directory = below
                 trail.append((part, directory))
                 if directory not in cut.partial and directory.key.encode() > cut.begin:
                     cut.partial[directory] = set()
-            if not directory.is_dir:
-                continue
             if not parts[-1]:
                 self._loader.marker(directory, info)
                 if not info.size:
                     continue
             self._loader.place(directory, parts[-1], False, known.get(info.key, info), cut.partial.get(directory), sequence, fresh)
         await self._loader.sweep_unsure([child for _, child in fresh])
+        if self._tree.moves != moves:
+            return None
         open_now = set() if not page.next_marker else {directory for _, directory in trail} | {top}
-        complete = {directory for directory in cut.partial if directory not in open_now}
-        for directory in complete:
-            self._loader.finish(directory, cut.partial.pop(directory), cut.at, cut.sequence)
+        complete = set()
+        for directory in [directory for directory in cut.partial if directory not in open_now]:
+            seen = cut.partial.pop(directory)
+            if not directory.unlinked and self._loader.finish(directory, seen, cut.at, cut.sequence):
+                complete.add(directory)
         return complete

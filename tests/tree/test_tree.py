@@ -1,0 +1,585 @@
+"""Names and attributes as the kernel asks for them, over a bucket that can be slow, change, and fail."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from tests.tree.bucket import Buckets, Names, delivered, find, new_file, read, tree_over
+from zosfs.errors import StoreError
+from zosfs.tree import listing as listing_module
+from zosfs.tree.inodes import Inode
+
+Test = Callable[[], Awaitable[None]]
+
+
+def run(test: Test) -> None:
+    """Run *test* on a clock that jumps over waits; a hang fails."""
+
+    async def limited() -> None:
+        with trio.fail_after(1_000_000):
+            await test()
+
+    trio.run(limited, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# -- requests -----------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_listed_directory_cost_nothing() -> None:
+    async def test() -> None:
+        store = Names(*[f"d/f{n:03}" for n in range(200)])
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "d")
+            await find(tree, "d/f000")
+            spent = store.requests.copy()
+            for n in range(200):
+                assert await tree.lookup(directory, f"f{n:03}".encode()) is not None
+                assert await tree.lookup(directory, f"missing{n}".encode()) is None
+            assert store.requests == spent
+            assert spent == {"list": 2}
+
+    run(test)
+
+
+def test_a_name_of_a_huge_directory_is_one_head_and_one_list() -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:04}" for n in range(500)], "f0499/below", page=100)
+        async with tree_over(store) as tree:
+            assert await tree.lookup(tree.root, b"f0450") is not None
+            await trio.sleep(5)
+            store.requests.clear()
+            found = await tree.lookup(tree.root, b"f0451")
+            assert found is not None
+            assert not found.is_dir
+            assert store.requests == {"head": 1, "list": 1}
+            assert await tree.lookup(tree.root, b"f0999") is None
+            assert store.requests == {"head": 2, "list": 2}
+            assert await tree.lookup(tree.root, b"f0999") is None
+            assert store.requests == {"head": 2, "list": 2}
+            both = await tree.lookup(tree.root, b"f0499")
+            assert both is not None
+            assert both.is_dir
+
+    run(test)
+
+
+def test_many_who_ask_for_one_name_ask_once() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        store.after = lambda: 1.0
+        async with tree_over(store, posix=False) as tree, trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(tree.lookup, tree.root, b"a")
+                nursery.start_soon(tree.lookup, tree.root, b"missing")
+        assert store.requests == {"list": 1}
+
+    run(test)
+
+
+def test_first_names_of_a_huge_directory_come_with_its_first_page() -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:04}" for n in range(1000)], page=10)
+        store.after = lambda: 0.1
+        async with tree_over(store, posix=False) as tree:
+            batch = await tree.listing(tree.root).batch(0, 256)
+            assert len(batch) == 10
+            assert store.requests["list"] <= 2, "one page, and at most the next one ahead"
+
+    run(test)
+
+
+def test_a_directory_without_a_marker_that_was_just_listed_is_asked_for_once() -> None:
+    async def test() -> None:
+        store = Names("d/f")
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            store.requests.clear()
+            await tree.refresh(directory)
+            assert store.requests == {"head": 1}
+            await tree.refresh(directory)
+            assert store.requests == {"head": 1}
+
+    run(test)
+
+
+def test_a_stat_does_not_wait_for_a_whole_directory() -> None:
+    async def test() -> None:
+        store = Names()
+        for n in range(5000):
+            store.set(f"d/f{n:04}", size=10_000)
+        async with tree_over(store) as tree:
+            one = await find(tree, "d/f2500")
+            store.before = lambda: 1.0
+            began = trio.current_time()
+            await tree.refresh(one)
+            assert one.known
+            assert trio.current_time() - began <= 2
+            await trio.sleep(1000)
+            assert store.requests["head"] <= 200, "one stat is no reason to ask for thousands"
+
+    run(test)
+
+
+def test_reading_attributes_of_all_names_asks_each_once_and_many_at_a_time() -> None:
+    async def test() -> None:
+        store = Names()
+        for n in range(2000):
+            store.set(f"d/f{n:04}", size=10_000)
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            await read(tree, directory)
+            store.requests.clear()
+            store.before = lambda: 1.0
+            began = trio.current_time()
+            for child in list(tree.known_children(directory)):
+                await tree.refresh(child)
+            assert store.requests == {"head": 2000}
+            assert trio.current_time() - began <= 2000 / 64 * 2
+
+    run(test)
+
+
+# -- listings -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_reader_sees_every_name() -> None:
+    async def test() -> None:
+        keys = [f"f{n:04}" for n in range(300)]
+        store = Names(*keys, page=20)
+        async with tree_over(store, posix=False) as tree:
+            listing = tree.listing(tree.root)
+            names: list[bytes] = []
+            after = 0
+            while batch := await listing.batch(after, 7):
+                names += [name for _, name, _ in batch]
+                after = batch[-1][0]
+                await trio.sleep(30)
+            assert names == [key.encode() for key in keys]
+
+    run(test)
+
+
+def test_seeking_back_shows_the_same_names_again() -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:04}" for n in range(100)], page=20)
+        async with tree_over(store, posix=False) as tree:
+            listing = tree.listing(tree.root)
+            first = await listing.batch(0, 10)
+            second = await listing.batch(first[-1][0], 10)
+            assert await listing.batch(first[-1][0], 10) == second
+            while batch := await listing.batch(second[-1][0], 1000):
+                second = batch
+            assert await listing.batch(first[4][0], 5) == first[5:10]
+
+    run(test)
+
+
+def test_a_file_still_being_written_is_listed_after_the_names_have_expired() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store, posix=False) as tree:
+            await read(tree, tree.root)
+            tree.add(tree.root, b"new", new_file(), pending=True)
+            await trio.sleep(1000)
+            assert sorted(await read(tree, tree.root)) == [b"a", b"new"]
+
+    run(test)
+
+
+def test_a_name_made_while_a_listing_was_in_flight_is_in_the_next_opendir() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        store.after = lambda: 10.0
+        async with tree_over(store, posix=False) as tree, trio.open_nursery() as nursery:
+            nursery.start_soon(tree.lookup, tree.root, b"a")
+            await trio.sleep(1)
+            delivered(tree, store, tree.add(tree.root, b"new", new_file()))
+            assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"new"]
+
+    run(test)
+
+
+def test_a_renamed_file_is_not_listed_under_its_old_name() -> None:
+    async def test() -> None:
+        store = Names("a", "b", "c")
+        async with tree_over(store, posix=False) as tree:
+            listing = tree.listing(tree.root)
+            first = await listing.batch(0, 1)
+            tree.move(await find(tree, "b"), tree.root, b"z")
+            names = [name for _, name, _ in await listing.batch(first[-1][0], 10)]
+            assert b"b" not in names
+            assert b"c" in names
+
+    run(test)
+
+
+def test_a_file_replaced_by_a_directory_during_a_listing_is_not_shown_beside_it() -> None:
+    async def test() -> None:
+        store = Names("foo", "z")
+        async with tree_over(store, posix=False) as tree:
+            foo = await find(tree, "foo")
+            await trio.sleep(1000)
+            store.after = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(1)
+                store.drop("foo")
+                tree.remove(foo)
+                directory = tree.add(tree.root, b"foo", new_file(), is_dir=True)
+                store.set("foo/", b"")
+                tree.delivered(directory, store.objects["foo/"])
+            assert sorted(await read(tree, tree.root)) == [b"foo", b"z"]
+
+    run(test)
+
+
+def test_a_directory_renamed_during_its_listing_keeps_its_names() -> None:
+    async def test() -> None:
+        store = Names(*[f"d/f{n:02}" for n in range(50)], page=10)
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "d")
+            store.after = lambda: 10.0
+            seen: list[bytes] = []
+
+            async def reader() -> None:
+                seen.extend(await read(tree, directory))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reader)
+                await trio.sleep(15)
+                for n in range(50):
+                    store.drop(f"d/f{n:02}")
+                    store.set(f"e/f{n:02}")
+                tree.move(directory, tree.root, b"e")
+            assert seen == [f"f{n:02}".encode() for n in range(50)]
+            store.after = lambda: 0.0
+            assert await read(tree, directory) == seen
+
+    run(test)
+
+
+def test_a_directory_larger_than_all_that_is_kept_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 50)
+
+    async def test() -> None:
+        store = Names(*[f"f{n:03}" for n in range(200)], page=20)
+        async with tree_over(store, posix=False) as tree:
+            assert len(await read(tree, tree.root)) == 200
+            assert len(await read(tree, tree.root)) == 200
+
+    run(test)
+
+
+def test_a_failing_listing_is_an_error_and_not_an_empty_directory() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store, posix=False) as tree:
+            store.failure = StoreError("AccessDenied", status=403)
+            with pytest.raises(StoreError, match="AccessDenied"):
+                await read(tree, tree.root)
+            with pytest.raises(StoreError, match="AccessDenied"):
+                await tree.lookup(tree.root, b"a")
+            store.failure = None
+            assert await read(tree, tree.root) == [b"a"]
+
+    run(test)
+
+
+def test_file_and_directory_of_one_name_are_both_shown_over_page_borders() -> None:
+    async def test() -> None:
+        for page in (1, 2, 3, 1000):
+            store = Names("foo", "foo-a", "foo-b", "foo/x", "foo0", page=page)
+            async with tree_over(store, posix=False) as tree:
+                shown = [b".zos~file~foo", b"foo", b"foo-a", b"foo-b", b"foo0"]
+                assert set(await read(tree, tree.root, twice=page < 5)) == set(shown), page
+                assert sorted(await read(tree, tree.root)) == shown, page
+                file = await find(tree, ".zos~file~foo")
+                assert (file.is_dir, file.key) == (False, "foo")
+                assert (await find(tree, "foo")).key == "foo/"
+                await trio.sleep(1000)
+                assert set(await read(tree, tree.root, twice=page < 5)) == set(shown), page
+                assert sorted(await read(tree, tree.root)) == shown, page
+
+    run(test)
+
+
+def test_the_file_beside_a_directory_is_found_in_a_huge_directory() -> None:
+    async def test() -> None:
+        store = Names(*[f"a{n:03}" for n in range(100)], "foo", "foo/x", "plain", page=10)
+        async with tree_over(store, posix=False) as tree:
+            await tree.lookup(tree.root, b"a000")
+            await trio.sleep(5)
+            file = await find(tree, ".zos~file~foo")
+            assert (file.is_dir, file.key) == (False, "foo")
+            assert await tree.lookup(tree.root, b".zos~file~plain") is None
+
+    run(test)
+
+
+# -- freshness ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_others_change_shows_when_names_have_expired_and_inodes_stay_themselves() -> None:
+    async def test() -> None:
+        store = Names("a", "b", "d/x")
+        async with tree_over(store, posix=False) as tree:
+            a, b = await find(tree, "a"), await find(tree, "b")
+            stamp = a.stamp
+            store.set("a", b"longer")
+            store.drop("b")
+            store.set("c")
+            assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"d"]
+            await trio.sleep(61)
+            assert sorted(await read(tree, tree.root)) == [b"a", b"c", b"d"]
+            assert await find(tree, "a") is a
+            assert a.attributes.size == 6
+            assert a.stamp > stamp
+            assert b.unlinked
+
+    run(test)
+
+
+def test_a_forced_refresh_tells_what_was_true_after_it_was_asked() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            store.before, store.after = (lambda: 0.0), (lambda: 10.0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: tree.refresh(a, force=True))
+                await trio.sleep(1)
+                store.set("a", b"written elsewhere meanwhile")
+                await tree.refresh(a, force=True)
+                assert a.attributes.size == len(b"written elsewhere meanwhile")
+
+    run(test)
+
+
+def test_a_refresh_whose_asker_gave_up_is_asked_again_by_who_waited() -> None:
+    async def test() -> None:
+        store = Names()
+        store.set("a", size=10_000, mode="33152")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            assert not a.known
+            store.after = lambda: 10.0
+
+            async def impatient() -> None:
+                with trio.move_on_after(2):
+                    await tree.refresh(a)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(impatient)
+                await trio.sleep(1)
+                await tree.refresh(a)
+                assert a.known
+                assert a.attributes.mode == 0o100600
+
+    run(test)
+
+
+def test_nothing_is_believed_with_a_ttl_of_nothing() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store, posix=False, metadata_ttl=0.0, negative_ttl=0.0) as tree:
+            assert await tree.lookup(tree.root, b"b") is None
+            store.set("b")
+            assert await tree.lookup(tree.root, b"b") is not None
+            store.drop("b")
+            assert await tree.lookup(tree.root, b"b") is None
+
+    run(test)
+
+
+def test_dirty_files_are_never_overwritten_by_what_the_store_says() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store, posix=False) as tree:
+            new = tree.add(tree.root, b"new", new_file(), pending=True)
+            new.attributes.size = 1234
+            store.set("new", b"somebody else's")
+            await trio.sleep(1000)
+            await read(tree, tree.root)
+            await tree.refresh(new, force=True)
+            assert new.attributes.size == 1234
+            assert await find(tree, "new") is new
+
+    run(test)
+
+
+def test_an_empty_directory_is_empty_only_when_nothing_is_left() -> None:
+    async def test() -> None:
+        store = Names("d/", *[f"d/f{n}" for n in range(8)])
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "d")
+            await find(tree, "d/f0")
+            assert not await tree.is_empty(directory)
+            await trio.sleep(1000)
+            store.after = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, directory)
+                await trio.sleep(1)
+                for n in range(4):
+                    tree.remove(directory.directory.children[f"f{n}".encode()])  # type: ignore[union-attr]
+                store.after = lambda: 0.0
+                assert not await tree.is_empty(directory), "f4 to f7 are there"
+
+    run(test)
+
+
+# -- inodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_vanished_and_removed_trees_leave_nothing_in_memory() -> None:
+    async def test() -> None:
+        store = Names("keep", *[f"d/e/f{n}" for n in range(100)])
+        async with tree_over(store, posix=False) as tree:
+            for _ in range(5):
+                await read(tree, await find(tree, "d/e"))
+                for n in range(100):
+                    store.drop(f"d/e/f{n}")
+                await trio.sleep(1000)
+                assert await read(tree, tree.root) == [b"keep"]
+                assert len(tree) == 2, "the root and one file"
+                for n in range(100):
+                    store.set(f"d/e/f{n}")
+                await trio.sleep(1000)
+
+    run(test)
+
+
+def test_directories_that_are_not_kept_leave_nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 500)
+
+    async def test() -> None:
+        store = Names(*[f"d{d:02}/f{n:02}" for d in range(50) for n in range(50)])
+        async with tree_over(store, posix=False) as tree:
+            for d in range(50):
+                await read(tree, await find(tree, f"d{d:02}"))
+            assert len(tree) <= 700
+            assert len(await read(tree, await find(tree, "d00"))) == 50
+
+    run(test)
+
+
+def test_what_the_kernel_refers_to_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 200)
+
+    async def test() -> None:
+        store = Names(*[f"d{d:02}/f{n:02}" for d in range(30) for n in range(50)])
+        async with tree_over(store, posix=False) as tree:
+            held: list[Inode] = []
+            for d in range(30):
+                await read(tree, await find(tree, f"d{d:02}"))
+                inode = await find(tree, f"d{d:02}/f07")
+                tree.remember(inode)
+                held.append(inode)
+            for d, inode in enumerate(held):
+                assert tree.get(inode.number) is inode
+                assert await find(tree, f"d{d:02}/f07") is inode
+
+    run(test)
+
+
+def test_numbers_are_the_same_after_a_remount() -> None:
+    async def test() -> None:
+        store = Names("a", "d/e/f")
+        numbers = []
+        for _ in range(2):
+            async with tree_over(store, posix=False) as tree:
+                numbers.append([(await find(tree, path)).number for path in ("a", "d", "d/e", "d/e/f")])
+        assert numbers[0] == numbers[1]
+
+    run(test)
+
+
+# -- buckets ------------------------------------------------------------------------------------------------------------
+
+
+def test_buckets_are_the_directories_of_the_root() -> None:
+    async def test() -> None:
+        account = Buckets(Names("x", bucket="one"), Names("y/z", bucket="two"))
+        async with tree_over(account, posix=False) as tree:
+            assert sorted(await read(tree, tree.root)) == [b"one", b"two"]
+            assert (await find(tree, "two/y/z")).key == "y/z"
+            assert await tree.lookup(tree.root, b"three") is None
+            assert account.lists == 1
+            with pytest.raises(OSError, match="not empty") as caught:
+                await tree.delete_bucket(await find(tree, "one"))
+            assert caught.value.errno == errno.ENOTEMPTY
+
+    run(test)
+
+
+def test_a_bucket_made_while_buckets_are_listed_is_not_hidden() -> None:
+    async def test() -> None:
+        account = Buckets(Names("x", bucket="one"))
+        account.after = lambda: 10.0
+        async with tree_over(account, posix=False) as tree:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(1)
+                await tree.create_bucket(b"two", new_file())
+            assert sorted(await read(tree, tree.root)) == [b"one", b"two"]
+
+    run(test)
+
+
+# -- attributes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mode_on_its_way_to_the_store_is_not_taken_back_by_an_answer_without_it() -> None:
+    async def test() -> None:
+        store = Names()
+        store.set("a", mode="33188")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            a.attributes.mode = 0o100600
+            tree.changed(a)
+            await tree.refresh(a, force=True)
+            assert a.attributes.mode == 0o100600
+
+    run(test)
+
+
+def test_an_answer_older_than_a_delivery_is_not_believed() -> None:
+    async def test() -> None:
+        store = Names("a")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            store.after = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: tree.refresh(a, force=True))
+                await trio.sleep(1)
+                a.attributes.size = 3
+                delivered(tree, store, a, b"new")
+            assert a.info is not None
+            assert (a.info.etag, a.attributes.size) == (store.objects["a"].etag, 3)
+
+    run(test)
+
+
+def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
+    async def test() -> None:
+        store = Names("d/", "d/a")
+        async with tree_over(store, posix=False) as tree:
+            directory, a = await find(tree, "d"), await find(tree, "d/a")
+            a.pins += 1
+            tree.remove(a)  # its object is deleted when the last handle closes
+            await trio.sleep(1000)
+            assert await read(tree, directory) == []
+            assert await tree.lookup(directory, b"a") is None
+            directory.directory.huge = True  # type: ignore[union-attr]
+            await trio.sleep(1000)
+            assert await tree.lookup(directory, b"a") is None
+            assert await tree.is_empty(directory)
+            store.set("d/a", b"somebody's new one")
+            await trio.sleep(1000)
+            assert await read(tree, directory) == [b"a"]
+
+    run(test)
