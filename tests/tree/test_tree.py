@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Awaitable, Callable
 
@@ -567,6 +568,7 @@ def test_an_answer_older_than_a_delivery_is_not_believed() -> None:
 def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
     async def test() -> None:
         store = Names("d/", "d/a")
+        store.objects["d/"] = dataclasses.replace(store.objects["d/"], size=0)  # a marker with a body would be shown
         async with tree_over(store, posix=False) as tree:
             directory, a = await find(tree, "d"), await find(tree, "d/a")
             a.pins += 1
