@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.fs.conftest import client
 from tests.fs.mounting import passwd_file, zosfs
 from tests.fs.test_posix import *  # noqa: F403  # the same tests, collected here with this module's server
 from tests.fs.test_programs import (  # noqa: F401
@@ -28,6 +30,12 @@ def server(rgw: Server) -> Server:
     if not rgw.tls_url:
         pytest.skip("the running gateway named by ZOSFS_TEST_RGW has no TLS port")
     return dataclasses.replace(rgw, url=rgw.tls_url)
+
+
+@pytest.fixture(scope="session")
+def s3(server: Server) -> Any:
+    """A client of this module's server: the suite's own is kept from the server before."""
+    return client(server)
 
 
 def test_an_unknown_certificate_is_refused(server: Server, bucket: str, tmp_path: Path) -> None:

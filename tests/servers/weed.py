@@ -43,7 +43,7 @@ class Weed:
                 Path(sys.executable).with_name("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}/data",
                 f"-master.port={master}", f"-master.port.grpc={grpc[0]}", f"-volume.port={volume}", f"-volume.port.grpc={grpc[1]}",
                 "-filer", f"-filer.port={filer}", f"-filer.port.grpc={grpc[2]}", "-s3", f"-s3.port={s3}", f"-s3.port.grpc={grpc[3]}",
-                f"-s3.config={directory}/s3.json", "-volume.max=60", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+                f"-s3.config={directory}/s3.json", "-volume.max=1000", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
                 "-s3.port.iceberg=0", "-s3.port.lance=0",
             ],
             stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL,

@@ -204,6 +204,19 @@ def test_scratch_objects_go_even_when_the_probe_is_cancelled(rgw: Any) -> None:
     trio.run(main)
 
 
+def test_a_server_that_cannot_write_just_now_can_be_mounted(rgw: Any) -> None:
+    async def main() -> None:
+        async with fresh_bucket(rgw) as name:
+            with Lossy(rgw.url, lambda method, target: "silent" if method == "PUT" else "pass") as proxy:
+                reached = account(rgw, proxy.url)
+                with trio.fail_after(9):
+                    await check(reached, name)
+                assert reached.bucket(name).abilities.append is None
+                await reached.aclose()
+
+    trio.run(main)
+
+
 def test_buckets(server: Any) -> None:
     async def main() -> None:
         async with fresh_bucket(server) as name:

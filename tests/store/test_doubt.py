@@ -232,7 +232,7 @@ def test_cancelling_frees_the_buffer_at_once(rgw: Any) -> None:
         assert scope.cancelled_caught
         assert trio.current_time() - began < 2
         with trio.fail_after(1):  # without the garbage collector's help; the worker may still be on its way out
-            while not resizable(buffer):  # noqa: ASYNC110  # a thread lets go of it
+            while not resizable(buffer):  # noqa: ASYNC110
                 await trio.sleep(0.001)
         gc.enable()
         proxy.fate = lambda method, target: "pass"

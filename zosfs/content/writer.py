@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from zosfs.content.append import look
-from zosfs.content.delivery import UploadRecord, abort, check_unchanged, correct_headers, deliver, delivered_info, put_tags
-from zosfs.content.etags import body_md5, chain_etag, multipart_etag
+from zosfs.content.delivery import correct_headers, deliver, put_tags
+from zosfs.content.etags import body_md5, chain_etag
 from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.replay import leans_on_base
 from zosfs.content.staging import StagedFile
-from zosfs.content.streaming import StreamingUpload
+from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, Buffer, ObjectHeaders, ObjectInfo
 
@@ -81,10 +81,8 @@ class Writer:
         # the journal
         self.record: Record | None = None
         self._promised = -1
-        # uploads
-        self._stream: StreamingUpload | None = None
-        self._upload: UploadRecord | None = None
-        self._upload_generation = -1
+        # deliveries
+        self._uploads = Uploads(content)
         self._suspects: set[str] = set()  # ETags that a try without an answer may have left
         self._doubtful = False
         self._timed = False
@@ -152,10 +150,20 @@ class Writer:
         self._changed = True
         self._generation += 1
         self.delivered = None
-        if self._stream is not None:
-            self._stream.rewritten(offset, end)
+        self._uploads.rewritten(offset, end)
         if not self._kept and not self.appending:
             await self._stream_on()
+
+    async def _stream_on(self) -> None:
+        """A new file that is written from its beginning goes up while it grows."""
+        frontier = self.staged.dirty.run_end(0)
+        limits = self._content.limits
+        if not self._uploads.streaming:
+            if frontier < limits.multipart_threshold + limits.part_size or self._delivering.locked():
+                return
+            await self._uploads.begin_stream(self.key, self.staged, self.headers())
+            frontier = self.staged.dirty.run_end(0)
+        self._uploads.advance(frontier)
 
     async def _deliver_when_due(self) -> None:
         await trio.sleep(self._content.options.append_interval)
@@ -203,16 +211,19 @@ class Writer:
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
-        if self._stream is not None and size < self._stream.end:
-            await self._abandon_stream()
+        if size < self._uploads.stream_end:
+            await self._uploads.abandon_stream()
         async with self._appending, self._changing():
             await self.staged.truncate(size)
-            self._kept = min(self._kept, size)
-            self._kept_after = min(self._kept_after, size)
-            self.size = size
-            self._changed = True
-            self._generation += 1
-            self.delivered = None
+            self._cut(size)
+
+    def _cut(self, size: int) -> None:
+        self._kept = min(self._kept, size)
+        self._kept_after = min(self._kept_after, size)
+        self.size = size
+        self._changed = True
+        self._generation += 1
+        self.delivered = None
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -229,7 +240,8 @@ class Writer:
 
     def shed(self) -> int:
         """Drop from the disk what the store has; returns how many bytes that freed."""
-        if self._precious or self.unlinked or self.base is None or self._delivering.locked() or self._active or self._stream is not None:
+        busy = self._delivering.locked() or self._active or self._uploads.streaming
+        if busy or self._precious or self.unlinked or self.base is None:
             return 0
         return self.staged.shed(Ranges([(self._kept, _FOREVER)]))
 
@@ -266,14 +278,18 @@ class Writer:
         async with self._delivering:
             if not self._shared(start) or (not nothing_left and self.staged.present.total > COPY_MOST):
                 return
-            await self._abandon_stream()
+            await self._uploads.abandon_stream()
             self._exchanged = trio.Event()
             try:
                 while self._active:
                     await self._inactive.wait()
                 old = self.staged
                 path = old.path.with_name(uuid.uuid4().hex)
-                self.staged = self._content.staged_file(path.name) if nothing_left else await old.copy_to(path)
+                if nothing_left:
+                    self.staged = self._content.staged_file(path.name)
+                    self._cut(0)  # at once: nobody may take the old size for that of the new file
+                else:
+                    self.staged = await old.copy_to(path)
                 self._content.promises.leave(old)
             finally:
                 self._exchanged.set()
@@ -328,7 +344,7 @@ class Writer:
         """The journal's record of this writer as it is now."""
         return Record(
             record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(), self.appending,
-            self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._upload,
+            self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def restore(self, record: Record) -> None:
@@ -339,7 +355,7 @@ class Writer:
         self._changed = True
         self._suspects = set(record.suspects)
         self._doubtful = True
-        self._upload, self._upload_generation = record.upload, self._generation
+        self._uploads.restore(record.upload, self._generation)
         self.record = record
         self._promised = self._generation
         headers = record.headers
@@ -403,7 +419,7 @@ class Writer:
             self._suspects.clear()
             self._doubtful = False
         record, self.record = self.record, None
-        upload, self._upload = self._upload, None
+        upload, self._uploads.unfinished = self._uploads.unfinished, None
         try:
             await self._content.promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
@@ -449,39 +465,47 @@ class Writer:
 
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         headers = self.headers()
-        stream = self._stream
-        if stream is not None and stream.failure is None and stream.upload_id:
-            return await self._finish_stream(stream, size, headers)
-        await self._abandon_stream()
-        content = self._content
         base = Base.of(self.base) if self.base is not None else None
+        if self._uploads.stream_is_good:
+            return await self._send_stream(size, base, headers)
+        await self._uploads.abandon_stream()
+        content = self._content
         tail = only_grown(base, dirty, size, kept) if self.appending else None
         steps = plan(
             base, dirty, size, content.limits, content.abilities, appending=self.appending, present=self.staged.present, kept=kept
         )
         if isinstance(steps, Nothing):
             return await self._send_headers(headers)
-        if self._upload_generation != generation or not isinstance(steps, Multipart):
-            await self.drop_upload()
-
-        async def on_part(upload: UploadRecord) -> None:
-            begun = self._upload is not upload
-            self._upload, self._upload_generation = upload, generation
-            if begun or self.record is not None:
-                await content.promises.note_upload(self.key, upload, self.record)
-
+        parts = isinstance(steps, Multipart)
+        await self._uploads.only_of(self.key, generation if parts else -1)
         if self.record is not None:
             await self._expect(self.record, steps, size)
         try:
-            info = await deliver(
+            return await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
-                limits=content.limits, tail=tail, doubtful=self._doubtful, resume=self._upload,
-                on_part=on_part if isinstance(steps, Multipart) else None,
+                limits=content.limits, tail=tail, doubtful=self._doubtful, resume=self._uploads.unfinished,
+                on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
             raise
-        return info
+
+    async def _send_stream(self, size: int, base: Base | None, headers: ObjectHeaders) -> ObjectInfo:
+        expected = ""
+
+        async def expect(etag: str) -> None:
+            nonlocal expected
+            expected = etag
+            if self.record is not None:
+                self.record.expected = etag
+                await self._content.promises.put(self.record, self.staged)
+
+        try:
+            return await self._uploads.finish_stream(self.key, size, base, headers, expect)
+        except StoreError as exc:
+            if exc.ambiguous and expected:
+                self._suspects.add(expected)
+            raise
 
     async def _expect(self, record: Record, steps: Plan, size: int) -> None:
         """Journal the ETag that is about to be made, where the next run could not find it out: the base goes, and its bytes with it."""
@@ -503,9 +527,7 @@ class Writer:
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
-            upload, self._upload = self._upload, None  # `deliver` has aborted it
-            if upload is not None:
-                await self._content.upload_ended(upload.upload_id)
+            await self._uploads.aborted()
         elif exc.ambiguous:
             if isinstance(steps, Put):
                 body = self.staged.lend(0, size)
@@ -549,69 +571,7 @@ class Writer:
 
     async def drop_upload(self) -> None:
         """Abort the upload that failed and might have been continued, if there is one."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            await abort(self._store, self.key, upload.upload_id)
-            await self._content.upload_ended(upload.upload_id)
-
-    # -- a new file that goes up while it is written ----------------------------------------------------------------
-
-    async def _stream_on(self) -> None:
-        limits = self._content.limits
-        stream = self._stream
-        if stream is None:
-            frontier = self.staged.dirty.run_end(0)
-            if frontier < limits.multipart_threshold + limits.part_size or self._delivering.locked():
-                return
-            stream = self._stream = StreamingUpload(
-                self._store, self.key, self.staged, limits, self._content.nursery, self._content.options.upload_concurrency
-            )
-            try:
-                await stream.begin(self.headers())
-                await self._content.promises.note_upload(self.key, UploadRecord(stream.upload_id, "stream"))
-            except StoreError as exc:
-                stream.failure = exc
-            if stream is not self._stream:
-                await stream.abandon()  # a delivery came in between and went without it
-                return
-        if stream.upload_id and stream.failure is None:
-            stream.advance(self.staged.dirty.run_end(0))
-
-    async def _finish_stream(self, stream: StreamingUpload, size: int, headers: ObjectHeaders) -> ObjectInfo:
-        try:
-            _, parts = await stream.finish(size)
-            etag = multipart_etag(parts)
-            if self.record is not None:
-                self.record.expected = etag
-                await self._content.promises.put(self.record, self.staged)
-            await check_unchanged(self._store, self.key, Base.of(self.base) if self.base is not None else None)
-            try:
-                written = await stream.complete(parts)
-            except StoreError as exc:
-                if exc.ambiguous and etag:
-                    self._suspects.add(etag)
-                raise
-        except StoreError:
-            await self._abandon_stream()
-            raise
-        self._stream = None
-        await self._content.upload_ended(stream.upload_id)
-        began = stream.headers
-        assert began is not None
-        if not written.etag:
-            written = dataclasses.replace(written, etag=etag)
-        info = delivered_info(self.key, size, written, began)
-        if began != headers:
-            return await correct_headers(self._store, info, headers)
-        await put_tags(self._store, self.key, headers)
-        return info
-
-    async def _abandon_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.abandon()
-            if stream.upload_id:
-                await self._content.upload_ended(stream.upload_id)
+        await self._uploads.drop(self.key)
 
     # -- names and the end ------------------------------------------------------------------------------------------
 
@@ -634,7 +594,7 @@ class Writer:
             await self._move(key)
 
     async def _move(self, key: str) -> None:
-        await self._abandon_stream()
+        await self._uploads.abandon_stream()
         await self.drop_upload()
         self.key = key
         self.delivered = None
@@ -663,7 +623,7 @@ class Writer:
             self._changed = False
             self.delivered = None
             self.staged.dirty.clear()
-            await self._abandon_stream()
+            await self._uploads.abandon_stream()
             await self.drop_upload()
             record, self.record = self.record, None
             if record is not None and record.state != CONFLICT:
@@ -671,7 +631,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
-        await self._abandon_stream()
+        await self._uploads.abandon_stream()
         if self.record is None:
             await self.drop_upload()
         self._close_reader()

@@ -394,8 +394,11 @@ class Files:
         """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
         await self.deliver(self.handle(number).file, close=self.options.fsync == "journal")
 
-    async def deliver(self, file: OpenFile, *, close: bool = False) -> None:
-        """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes."""
+    async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
+        """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
+
+        *only_promised*: not while a program is in the middle of rewriting what was promised.
+        """
         if not file.dirty:
             return
         async with file.lock:
@@ -413,7 +416,9 @@ class Files:
                         file.users += 1
                         self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
                 else:
-                    await writer.deliver()
+                    await writer.deliver(only_promised=only_promised)
+                    if writer.dirty:
+                        return
                     file.attributes_changed = False
                     self._counters["flushes"] += 1
             except OSError as exc:
@@ -460,14 +465,16 @@ class Files:
 
     async def _deliver_later(self, file: OpenFile, first: float = RETRY_SECONDS[0]) -> None:
         """Deliver in the background, again and again while that may help; holds *file* while it tries."""
+        writeback = self.options.writeback >= 0
         try:
             for pause in itertools.chain((first,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
                 await trio.sleep(pause)
                 if not file.dirty or file.inode.unlinked:
                     return
                 try:
-                    await self.deliver(file)
-                    return
+                    await self.deliver(file, only_promised=writeback)
+                    if not file.dirty:
+                        return
                 except StoreError as exc:
                     if not exc.retry and not exc.ambiguous:
                         log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
@@ -569,6 +576,8 @@ class Files:
                 if writer is None or not writer.complete:
                     file.doomed = True
                     self.by_key[inode.store.bucket, key] = file
+                    if writer is not None:
+                        writer.unlinked = True
                     if inode.info is not None:
                         await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed

@@ -126,7 +126,7 @@ async def _reach(options: Options, source: Source, counters: Counters, stack: As
         account = await connect(options, counters, source.bucket)
         stack.push_async_callback(account.aclose)
         with trio.fail_after(CHECK_PATIENCE):
-            await check(account, source.bucket)
+            await check(account, source.bucket, source.prefix)
     except StoreError as error:
         if error.code == "NoSuchKey":  # a listing never says so
             raise Refusal(f"{where}: what answers there is no S3 server; check -o url=") from error

@@ -7,12 +7,20 @@ to do.
 from __future__ import annotations
 
 import dataclasses
+import logging
+
+import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
 from zosfs.store.credentials import provider
+
+log = logging.getLogger(__name__)
+
+PROBE_PATIENCE = 4.0
+"""Seconds in which a server must have shown what it can do; one that cannot write just now can still be read from."""
 
 
 async def connect(options: Options, counters: Counters, bucket: str = "") -> S3Account:
@@ -54,4 +62,7 @@ async def check(account: S3Account, bucket: str, prefix: str = "") -> None:
         # keys may be allowed to read objects and not to list them: then there is nothing to mount, but the bucket's HEAD may tell
         await store.usage()
         raise
-    await store.probe(prefix)
+    with trio.move_on_after(PROBE_PATIENCE) as scope:
+        await store.probe(prefix)
+    if scope.cancelled_caught:
+        log.warning("%s answers, but writes slowly: mounted without knowing whether it appends and heeds conditions", bucket)

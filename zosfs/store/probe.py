@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SCRATCH = ".zosfs-probe-"
 """What the names of scratch objects begin with."""
 WRONG = "0" * 32
+CLEANING = 3.0
+"""Seconds for the deletion of the scratch objects."""
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "PositionNotEqualToLength")
 
 
@@ -54,7 +56,7 @@ async def probe(store: Probed, prefix: str, *, writes: bool) -> None:
             nursery.start_soon(_unless_refused, lambda: _append(store, scratch[0]))
             nursery.start_soon(_unless_refused, lambda: _conditions(store, scratch[1], scratch[2]))
     finally:
-        with trio.CancelScope(shield=True), trio.move_on_after(10):
+        with trio.CancelScope(shield=True), trio.move_on_after(CLEANING):
             async with trio.open_nursery() as nursery:
                 for key in scratch:
                     nursery.start_soon(_unless_refused, lambda key=key: _send(store, "delete", "DELETE", key))

@@ -269,7 +269,7 @@ class S3Store:
     async def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = ""
     ) -> PartInfo:
-        """See Store.upload_part_copy. Ceph 16 ignores *if_match* here, so the source is looked at before the copy."""
+        """See Store.upload_part_copy. Ceph 16 ignores *if_match* here: the caller compares ETags before it completes."""
         headers = {
             "x-amz-copy-source": source_of(self.bucket, source_key), "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
         }  # fmt: skip

@@ -1,0 +1,148 @@
+"""The multipart uploads that one writer has under way, each noted in the journal until it ended.
+
+Owns: at most one upload that streams while the program writes, and at most one that failed and may be continued. Should the process
+die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: ranges, promises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from zosfs.content.delivery import OnPart, UploadRecord, abort, check_unchanged, correct_headers, delivered_info, put_tags
+from zosfs.content.etags import multipart_etag
+from zosfs.content.journal import Record
+from zosfs.content.plan import Base
+from zosfs.content.staging import StagedFile
+from zosfs.content.streaming import StreamingUpload
+from zosfs.errors import StoreError
+from zosfs.store.api import ObjectHeaders, ObjectInfo
+
+if TYPE_CHECKING:
+    from zosfs.content.content import Content
+
+
+class Uploads:
+    """What one file has of unfinished uploads."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._stream: StreamingUpload | None = None
+        self._generation = -1
+        self.unfinished: UploadRecord | None = None
+        """The upload that the last delivery began; good only for the bytes it was begun with."""
+
+    # -- a new file that goes up while it is written ----------------------------------------------------------------
+
+    @property
+    def streaming(self) -> bool:
+        """Whether parts go up while the file is written."""
+        return self._stream is not None
+
+    @property
+    def stream_is_good(self) -> bool:
+        """Whether `finish_stream` may make the object."""
+        return self._stream is not None and self._stream.failure is None and bool(self._stream.upload_id)
+
+    @property
+    def stream_end(self) -> int:
+        """The bytes below are in parts that are up or on their way."""
+        return self._stream.end if self._stream is not None else 0
+
+    def rewritten(self, start: int, end: int) -> None:
+        """Bytes ``[start, end)`` changed."""
+        if self._stream is not None:
+            self._stream.rewritten(start, end)
+
+    async def begin_stream(self, key: str, staged: StagedFile, headers: ObjectHeaders) -> None:
+        """Begin to send a file that is being written; a failure shows in `stream_is_good`."""
+        content = self._content
+        stream = self._stream = StreamingUpload(
+            content.store, key, staged, content.limits, content.nursery, content.options.upload_concurrency
+        )
+        try:
+            await stream.begin(headers)
+            await content.promises.note_upload(key, UploadRecord(stream.upload_id, "stream"))
+        except StoreError as exc:
+            stream.failure = exc
+        if stream is not self._stream:
+            await stream.abandon()  # a delivery came in between and went without it
+
+    def advance(self, frontier: int) -> None:
+        """Everything below *frontier* has been written."""
+        if self._stream is not None and self.stream_is_good:
+            self._stream.advance(frontier)
+
+    async def finish_stream(
+        self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]]
+    ) -> ObjectInfo:
+        """Make the object of *size* bytes of what went up and what is missing, with *headers*.
+
+        *expect* is told the ETag before the object is made. Raises StoreError, ``Conflict`` when others changed the object; the upload
+        is aborted then.
+        """
+        stream = self._stream
+        assert stream is not None
+        store = self._content.store
+        try:
+            _, parts = await stream.finish(size)
+            etag = multipart_etag(parts)
+            await expect(etag)
+            await check_unchanged(store, key, base)
+            written = await stream.complete(parts)
+        except StoreError:
+            await self.abandon_stream()
+            raise
+        self._stream = None
+        await self._content.upload_ended(stream.upload_id)
+        began = stream.headers
+        assert began is not None
+        info = delivered_info(key, size, written if written.etag else dataclasses.replace(written, etag=etag), began)
+        if began != headers:
+            return await correct_headers(store, info, headers)
+        await put_tags(store, key, headers)
+        return info
+
+    async def abandon_stream(self) -> None:
+        """End the upload that streams, if there is one; all its bytes are staged."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.abandon()
+            if stream.upload_id:
+                await self._content.upload_ended(stream.upload_id)
+
+    # -- an upload that may be continued ----------------------------------------------------------------------------
+
+    def restore(self, upload: UploadRecord | None, generation: int) -> None:
+        """An earlier run began *upload* with the bytes of *generation*."""
+        self.unfinished, self._generation = upload, generation
+
+    def notes(self, key: str, generation: int, record: Record | None) -> OnPart:
+        """What a delivery of *generation* tells of its upload; with a *record* every part is journalled, so that none is sent twice."""
+
+        async def on_part(upload: UploadRecord) -> None:
+            begun = self.unfinished is not upload
+            self.unfinished, self._generation = upload, generation
+            if begun or record is not None:
+                await self._content.promises.note_upload(key, upload, record)
+
+        return on_part
+
+    async def only_of(self, key: str, generation: int) -> None:
+        """An unfinished upload of other bytes than those of *generation* is aborted."""
+        if self._generation != generation:
+            await self.drop(key)
+
+    async def drop(self, key: str) -> None:
+        """Abort the unfinished upload, if there is one."""
+        upload, self.unfinished = self.unfinished, None
+        if upload is not None:
+            await abort(self._content.store, key, upload.upload_id)
+            await self._content.upload_ended(upload.upload_id)
+
+    async def aborted(self) -> None:
+        """Whoever delivered has aborted the upload."""
+        upload, self.unfinished = self.unfinished, None
+        if upload is not None:
+            await self._content.upload_ended(upload.upload_id)
