@@ -585,3 +585,26 @@ def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
             assert await read(tree, directory) == [b"a"]
 
     run(test)
+
+
+def test_a_forgotten_file_keeps_its_number_and_a_new_one_of_its_name_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 30)
+
+    async def test() -> None:
+        store = Names(*[f"d{d}/f{n}" for d in range(10) for n in range(10)])
+        async with tree_over(store, posix=False) as tree:
+            first = await find(tree, "d0/f0")
+            for d in range(10):
+                await read(tree, await find(tree, f"d{d}"))
+            again = await find(tree, "d0/f0")
+            assert again is not first, "it was forgotten"
+            assert again.number == first.number
+            tree.remember(again)
+            parent = again.parent
+            assert parent is not None
+            tree.remove(again)
+            assert tree.add(parent, b"f0", new_file()).number != again.number
+            tree.forget(again.number, 1)
+            assert (await find(tree, "d0/f0")).number != again.number
+
+    run(test)

@@ -166,8 +166,7 @@ class Loader:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
         current = self._tree.directory(directory).children.get(name)
         if current is None and not inode.unlinked and inode.parent is directory and inode.name == name:
-            self._tree.hang(inode)  # forgotten to save memory, and needed after all
-            return inode
+            return self._tree.hang(inode)  # forgotten to save memory, and needed after all
         return current
 
     async def first_page(self, inode: Inode) -> None:

@@ -106,8 +106,7 @@ class Tree:
 
     def remember(self, inode: Inode, n: int = 1) -> None:
         """The kernel was told of *inode* *n* times more."""
-        inode.lookups += n
-        self.hang(inode)
+        self.hang(inode).lookups += n
 
     def forget(self, number: int, n: int) -> None:
         """The kernel dropped *n* of its references; an inode that nobody needs is let go. Never raises."""
@@ -118,12 +117,15 @@ class Tree:
         inode.lookups -= n
         self._let_go(inode)
 
-    def hang(self, inode: Inode) -> None:
-        """*inode* is needed: put it back where it may have been forgotten meanwhile."""
-        self._table.keep(inode)
+    def hang(self, inode: Inode) -> Inode:
+        """*inode* is needed: put it back where it may have been forgotten meanwhile. Returns which inode has its number now."""
+        living = self._table.keep(inode)
+        if living is not inode:
+            return living
         parent = inode.parent
         if parent is not None and not inode.unlinked and parent.directory is not None:
             parent.directory.children.setdefault(inode.name, inode)
+        return inode
 
     def forget_names(self, parent: Inode) -> None:
         """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
