@@ -1,8 +1,8 @@
 """Inodes and their table: numbers, lookup counts, and where each one hangs in the tree.
 
 Owns: inode numbers and the kernel's lookup counts. A number is a hash of bucket and key, so that git and rsync see the same numbers
-after a remount; no two files have the same one in a mount, not even one after the other. Must
-not know: requests, listings' freshness, open files.
+after a remount; no two files have the same one in a mount, not even one after the other.
+Must not know: requests, listings' freshness, open files.
 """
 
 from __future__ import annotations
