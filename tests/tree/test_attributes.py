@@ -44,10 +44,10 @@ def test_what_is_written_is_read_back_and_foreign_keys_stay(attributes: Attribut
     assert foreign.items() <= metadata.items()
 
 
-@given(
-    st.dictionaries(st.sampled_from(NAMES), st.one_of(st.text(max_size=12), st.integers().map(str), st.floats().map(str))),
-    st.booleans(),
-)
+VALUES = st.one_of(st.text(max_size=12), st.integers().map(str), st.floats().map(str))
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES), st.booleans())
 @example({"mtime": "--5"}, False)
 @example({"mtime": "²"}, False)
 @example({"mtime": "9" * 30}, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Awaitable, Callable
 
@@ -415,7 +414,8 @@ def test_dirty_files_are_never_overwritten_by_what_the_store_says() -> None:
 
 def test_an_empty_directory_is_empty_only_when_nothing_is_left() -> None:
     async def test() -> None:
-        store = Names("d/", *[f"d/f{n}" for n in range(8)])
+        store = Names(*[f"d/f{n}" for n in range(8)])
+        store.set("d/", b"")
         async with tree_over(store, posix=False) as tree:
             directory = await find(tree, "d")
             await find(tree, "d/f0")
@@ -567,8 +567,8 @@ def test_an_answer_older_than_a_delivery_is_not_believed() -> None:
 
 def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
     async def test() -> None:
-        store = Names("d/", "d/a")
-        store.objects["d/"] = dataclasses.replace(store.objects["d/"], size=0)  # a marker with a body would be shown
+        store = Names("d/a")
+        store.set("d/", b"")
         async with tree_over(store, posix=False) as tree:
             directory, a = await find(tree, "d"), await find(tree, "d/a")
             a.pins += 1
@@ -583,5 +583,28 @@ def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
             store.set("d/a", b"somebody's new one")
             await trio.sleep(1000)
             assert await read(tree, directory) == [b"a"]
+
+    run(test)
+
+
+def test_a_forgotten_file_keeps_its_number_and_a_new_one_of_its_name_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 30)
+
+    async def test() -> None:
+        store = Names(*[f"d{d}/f{n}" for d in range(10) for n in range(10)])
+        async with tree_over(store, posix=False) as tree:
+            first = await find(tree, "d0/f0")
+            for d in range(10):
+                await read(tree, await find(tree, f"d{d}"))
+            again = await find(tree, "d0/f0")
+            assert again is not first, "it was forgotten"
+            assert again.number == first.number
+            tree.remember(again)
+            parent = again.parent
+            assert parent is not None
+            tree.remove(again)
+            assert tree.add(parent, b"f0", new_file()).number != again.number
+            tree.forget(again.number, 1)
+            assert (await find(tree, "d0/f0")).number != again.number
 
     run(test)

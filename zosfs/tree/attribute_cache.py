@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MOST_ROWS = 2_000_000
-BATCH = 512
 AT_ONCE = 500
 
 SCHEMA = """
@@ -55,18 +54,26 @@ class AttributeCache:
         self._db: sqlite3.Connection | None = None
         self._thread = ThreadPool("attributes", 1)
         self._fresh: dict[bytes, tuple[str, int, int, str]] = {}
-        self._writing = False
+        self._most: int | None = None  # rows there are at most; None: not counted yet
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
             try:
                 self._db = self._connect()
             except sqlite3.DatabaseError as exc:
-                log.warning("%s is damaged (%s): starting anew", self._path, exc)
-                for suffix in ("", "-wal", "-shm"):
-                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                self._throw_away(exc)
                 self._db = self._connect()
         return self._db
+
+    def _throw_away(self, why: sqlite3.Error) -> None:
+        """The file is damaged: the next use starts anew. Other mounts go on with theirs, which has no name any more."""
+        log.warning("%s is damaged (%s): starting anew", self._path, why)
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        self._most = None
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -94,10 +101,21 @@ class AttributeCache:
         for identity, (etag, modified, size, facts) in rows.items():
             info = wanted[identity]
             if (etag, modified, size) == (info.etag, info.modified_ns // 10**9, info.size):
-                found[info.key] = _with_facts(info, facts)
+                remembered = _with_facts(info, facts)
+                if remembered is not None:
+                    found[info.key] = remembered
         return found
 
     def _select(self, identities: list[bytes]) -> dict[bytes, tuple[str, int, int, str]]:
+        try:
+            return self._select_now(identities)
+        except sqlite3.OperationalError:
+            raise  # locked, or the disk is full: not damaged
+        except sqlite3.DatabaseError as exc:
+            self._throw_away(exc)
+            return {}
+
+    def _select_now(self, identities: list[bytes]) -> dict[bytes, tuple[str, int, int, str]]:
         rows: dict[bytes, tuple[str, int, int, str]] = {}
         for start in range(0, len(identities), AT_ONCE):
             some = identities[start : start + AT_ONCE]
@@ -133,17 +151,32 @@ class AttributeCache:
             log.warning("%s cannot be written: %s", self._path, exc)
 
     def _insert(self, fresh: dict[bytes, tuple[str, int, int, str]]) -> None:
+        try:
+            self._insert_now(fresh)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as exc:
+            self._throw_away(exc)
+            self._insert_now(fresh)
+
+    def _insert_now(self, fresh: dict[bytes, tuple[str, int, int, str]]) -> None:
         db = self._open()
         db.execute("BEGIN")
         try:
             rows = [(identity, *row) for identity, row in fresh.items()]
             db.executemany("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?, ?, ?)", rows)
-            (count,) = db.execute("SELECT COUNT(*) FROM attributes").fetchone() if len(fresh) > BATCH else (0,)
-            if count > MOST_ROWS:
-                db.execute("DELETE FROM attributes WHERE id IN (SELECT id FROM attributes LIMIT ?)", (MOST_ROWS // 10,))
+            most = MOST_ROWS if self._most is None else self._most + len(fresh)
+            if most >= MOST_ROWS:
+                (most,) = db.execute("SELECT COUNT(*) FROM attributes").fetchone()
+            if most > MOST_ROWS:
+                spare = most - MOST_ROWS + MOST_ROWS // 10
+                db.execute("DELETE FROM attributes WHERE id IN (SELECT id FROM attributes LIMIT ?)", (spare,))
+                most -= spare
             db.execute("COMMIT")
+            self._most = most
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
 
     async def aclose(self) -> None:
@@ -155,10 +188,21 @@ class AttributeCache:
         self._thread.close()
 
 
-def _with_facts(listed: ObjectInfo, facts: str) -> ObjectInfo:
-    kept = json.loads(facts)
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _with_facts(listed: ObjectInfo, facts: str) -> ObjectInfo | None:
+    """*listed* with what a row remembers; None for a row that makes no sense."""
+    try:
+        kept = json.loads(facts)
+        object_type, content_type, metadata, headers = (kept[name] for name in ("object_type", "content_type", "metadata", "headers"))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if not (isinstance(object_type, str) and isinstance(content_type, str) and _is_texts(metadata) and _is_texts(headers)):
+        return None
     return ObjectInfo(
         key=listed.key, size=listed.size, etag=listed.etag, modified_ns=listed.modified_ns, storage_class=listed.storage_class,
-        object_type=listed.object_type or kept["object_type"], version_id=listed.version_id,
-        content_type=kept["content_type"], metadata=kept["metadata"], headers=kept["headers"],
+        object_type=listed.object_type or object_type, version_id=listed.version_id,
+        content_type=content_type, metadata=metadata, headers=headers,
     )  # fmt: skip

@@ -26,6 +26,8 @@ XATTR = "xattr"
 _KINDS = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 _ID_END = 1 << 32
 _TIME_END = 1 << 63
+_MODES: dict[int, int] = {}
+"""Every mode seen, once: a million files have few modes, and an int of its own for each is 32 MiB."""
 
 
 @dataclass(slots=True)
@@ -110,7 +112,7 @@ def from_object(info: ObjectInfo, is_dir: bool, defaults: Defaults) -> Attribute
     atime = parse_time(metadata.get("atime"))
     ctime = parse_time(metadata.get("ctime"))
     return Attributes(
-        mode=mode, uid=uid, gid=gid, size=0 if is_dir else info.size,
+        mode=_MODES.setdefault(mode, mode), uid=uid, gid=gid, size=0 if is_dir else info.size,
         atime_ns=mtime if atime is None else atime, mtime_ns=mtime, ctime_ns=info.modified_ns if ctime is None else ctime,
         rdev=_first(metadata, "rdev", default=0),
     )  # fmt: skip

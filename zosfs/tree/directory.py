@@ -53,7 +53,7 @@ class Directory:
     def __init__(self) -> None:
         self.children: dict[bytes, Inode] = {}
         self.complete_until = float("-inf")  # until then `children` is all there is
-        self.listed_at = float("-inf")  # when the listing began that made it complete
+        self.listed_at = float("-inf")  # when the store last said which names there are, or which are not
         self.counted_at = float("-inf")  # when all objects below were last counted, for a rename
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when

@@ -1,7 +1,8 @@
 """Inodes and their table: numbers, lookup counts, and where each one hangs in the tree.
 
-Owns: inode numbers and the kernel's lookup counts. A number is never used twice in a mount; it is a hash of bucket and key, so that
-git and rsync see the same numbers after a remount. Must not know: requests, listings' freshness, open files.
+Owns: inode numbers and the kernel's lookup counts. A number is a hash of bucket and key, so that git and rsync see the same numbers
+after a remount; no two files have the same one in a mount, not even one after the other.
+Must not know: requests, listings' freshness, open files.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class InodeTable:
 
     def __init__(self) -> None:
         self._inodes: dict[int, Inode] = {}
-        self._used: set[int] = {0, ROOT}
+        self._gone: set[int] = {0, ROOT}  # numbers of files that are no more: who remembers one must not meet another file
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -136,7 +137,7 @@ class InodeTable:
     def allocate(
         self, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
     ) -> Inode:
-        """A new inode with a number that was never used in this mount."""
+        """A new inode, with the number that its key had before in this mount and earlier ones, unless that file was removed."""
         if parent is None:
             number = ROOT
         else:
@@ -144,17 +145,19 @@ class InodeTable:
             # the parent's number stands for its key, so that this costs the same at any depth
             seed = f"{bucket}\n{parent.number}\n{part}{'/' if is_dir else ''}".encode("utf-8", "surrogatepass")
             number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 1
-            while number in self._used:
+            while number in self._inodes or number in self._gone:
                 number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
-        self._used.add(number)
         inode = Inode(number, parent, name, part, is_dir, volume, attributes)
         self._inodes[number] = inode
         return inode
 
-    def keep(self, inode: Inode) -> None:
-        """The kernel refers to *inode*: it stays until it is discarded."""
-        self._inodes[inode.number] = inode
+    def keep(self, inode: Inode) -> Inode:
+        """Somebody refers to *inode*: it stays until it is discarded. Returns which inode stands for its number."""
+        return self._inodes.setdefault(inode.number, inode)
 
     def discard(self, inode: Inode) -> None:
         """Drop an inode that nobody refers to."""
-        self._inodes.pop(inode.number, None)
+        if self._inodes.get(inode.number) is inode:
+            del self._inodes[inode.number]
+        if inode.unlinked:
+            self._gone.add(inode.number)

@@ -166,8 +166,7 @@ class Loader:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
         current = self._tree.directory(directory).children.get(name)
         if current is None and not inode.unlinked and inode.parent is directory and inode.name == name:
-            self._tree.hang(inode)  # forgotten to save memory, and needed after all
-            return inode
+            return self._tree.hang(inode)  # forgotten to save memory, and needed after all
         return current
 
     async def first_page(self, inode: Inode) -> None:
@@ -240,7 +239,7 @@ class Loader:
                 child.name = plain
                 directory.children[plain] = child
         directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
-        directory.listed_at = started
+        directory.listed_at = trio.current_time()
         directory.huge = directory.huge and len(directory.children) >= PAGE
         self.keep(inode)
         return whole
@@ -269,20 +268,21 @@ class Loader:
     async def _pages(self, inode: Inode, load: Load) -> bool:
         """Apply page after page; False when nobody wants what lies behind `load.marker`, or the directory is gone."""
         tree, store, prefix = self._tree, inode.store, inode.key
-        directory = tree.directory(inode)
+        directory, moves = tree.directory(inode), tree.moves
         marker, load.marker = load.marker, ""
         if not marker:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
         while True:
-            moves, sequence = tree.moves, tree.sequence
+            sequence = tree.sequence
             page = await store.list_page(prefix, delimiter="/", marker=marker)
             if inode.unlinked:
                 return False
             if tree.moves != moves and inode.key != prefix:
-                # renamed meanwhile: the old place said nothing, or half of it; its names sort alike in the new one
-                marker = inode.key + marker[len(prefix) :] if marker else ""
-                prefix = inode.key
+                # renamed meanwhile: what was said of the old place may be half of the truth
+                prefix, marker = inode.key, ""
+                load.local.update(name for name, _ in load.entries)
+                load.seen.clear()
                 continue
             await self._apply(inode, prefix, page, load, sequence)
             marker = page.next_marker

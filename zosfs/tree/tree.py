@@ -106,8 +106,7 @@ class Tree:
 
     def remember(self, inode: Inode, n: int = 1) -> None:
         """The kernel was told of *inode* *n* times more."""
-        inode.lookups += n
-        self.hang(inode)
+        self.hang(inode).lookups += n
 
     def forget(self, number: int, n: int) -> None:
         """The kernel dropped *n* of its references; an inode that nobody needs is let go. Never raises."""
@@ -118,12 +117,15 @@ class Tree:
         inode.lookups -= n
         self._let_go(inode)
 
-    def hang(self, inode: Inode) -> None:
-        """*inode* is needed: put it back where it may have been forgotten meanwhile."""
-        self._table.keep(inode)
+    def hang(self, inode: Inode) -> Inode:
+        """*inode* is needed: put it back where it may have been forgotten meanwhile. Returns which inode has its number now."""
+        living = self._table.keep(inode)
+        if living is not inode:
+            return living
         parent = inode.parent
         if parent is not None and not inode.unlinked and parent.directory is not None:
             parent.directory.children.setdefault(inode.name, inode)
+        return inode
 
     def forget_names(self, parent: Inode) -> None:
         """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
@@ -238,7 +240,7 @@ class Tree:
             return await self._ask_now(parent, directory, name)
 
     async def _ask_now(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
-        sequence = self.sequence
+        sequence, moves = self.sequence, self.moves
         part = name_to_part(name)
         if name.startswith(LONG.encode()):
             part = await self._long_part(parent, name)
@@ -270,6 +272,10 @@ class Tree:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(list_below)
+        if parent.unlinked:
+            return None
+        if self.moves != moves and parent.key + part != key:
+            return await self._ask_now(parent, directory, name)  # renamed meanwhile: the answers are of another place
         if failure is not None:
             raise failure
         if directory.newer_than(name, sequence):
@@ -366,6 +372,7 @@ class Tree:
         if inode is None or inode.dirty or (inode.is_dir and self._holds_own(inode)):
             return
         del directory.children[name]
+        directory.listed_at = trio.current_time()
         self._unlink(inode)
 
     def _holds_own(self, top: Inode) -> bool:
@@ -386,6 +393,7 @@ class Tree:
         if inode.directory is not None:
             children, inode.directory.children = inode.directory.children, {}
             inode.directory.complete_until = float("inf")
+            inode.directory.listed_at = trio.current_time()
             for child in children.values():
                 self._unlink(child)
         self._let_go(inode)
@@ -434,30 +442,39 @@ class Tree:
             flight.done.set()
 
     async def _head_now(self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool) -> None:
+        key = inode.key
         try:
             if not inode.is_dir or self.options.posix:
-                info = await inode.store.head(inode.key)
-            elif (await inode.store.list_page(inode.key, max_keys=1)).objects:
-                inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+                info = await inode.store.head(key)
+            elif (await inode.store.list_page(key, max_keys=1)).objects:
+                if inode.key == key:
+                    inode.fresh_until = trio.current_time() + self.options.metadata_ttl
                 return
             else:
-                raise StoreError("NoSuchKey", status=404, operation="list", key=inode.key)
+                raise StoreError("NoSuchKey", status=404, operation="list", key=key)
         except StoreError as exc:
-            if exc.errno != errno.ENOENT or inode.dirty or inode.parent is not parent or inode.name != name:
+            if exc.errno != errno.ENOENT or inode.dirty:
                 raise
+            if inode.unlinked:
+                raise _fail(errno.ENOENT) from None
+            if inode.key != key:
+                # renamed meanwhile: it is looked for at its new place
+                assert inode.parent is not None
+                await self._head_now(inode, inode.parent, inode.name, self.sequence, force)
+                return
             if inode.is_dir and self.options.posix:
                 if not force and trio.current_time() < inode.fresh_until:
                     # a listing has just shown something below it
                     inode.marker, inode.known = False, True
                     return
-                if await self._lives(inode):
+                if await self._lives(inode) or inode.key != key:
                     return
             directory = self.directory(parent)
             if not directory.newer_than(name, sequence):
                 self.vanished(parent, name)
                 directory.note_missing(name, self.options.negative_ttl)
             raise _fail(errno.ENOENT) from None
-        if inode.dirty or inode.parent is not parent or inode.name != name or self.directory(parent).newer_than(name, sequence):
+        if inode.dirty or inode.unlinked or inode.key != key or self.directory(parent).newer_than(name, sequence):
             return
         if inode.is_dir:
             inode.marker = True
@@ -622,6 +639,8 @@ class Tree:
         replaced = new.children.get(name)
         inode.parent, inode.name, inode.part = parent, name, name_to_part(name)
         new.children[name] = inode
+        inode.unlinked = False  # whoever asked for it on its way may have found it missing
+        self._table.keep(inode)
         if inode.directory is not None:
             self.moves += 1
             self._doubt_listings(inode, inode.directory.counted_at)
@@ -640,6 +659,7 @@ class Tree:
         while waiting:
             directory = waiting.pop().directory
             if directory is not None:
+                directory.negative.clear()
                 if directory.listed_at >= since:
                     directory.complete_until = float("-inf")
                 waiting.extend(child for child in directory.children.values() if child.is_dir)
