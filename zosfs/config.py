@@ -55,6 +55,7 @@ class Options:
     retry_timeout: float = option(120.0, "after which a request is given up however often it was tried", group="connection", kind="duration")
     listobjectsv2: bool = option(False, "list with ListObjectsV2 instead of V1", group="connection", aliases=("list_objects_v2",))
     connections: int = option(64, "connections at most, for everything", group="connection", aliases=("max_thread_count", "parallel_count", "transfers", "checkers", "multireq_max"))
+    pipeline: bool = option(True, "send attribute requests that wait behind one another on a connection, without waiting for each answer", group="connection")
     requester_pays: bool = option(False, "accept the charges of a requester-pays bucket", group="connection", aliases=("s3_requester_pays",))
 
     # objects written

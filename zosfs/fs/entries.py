@@ -53,7 +53,7 @@ def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
         shown.st_mtime_ns = facts.mtime_ns
         shown.st_ctime_ns = facts.ctime_ns
         kept.stamp = inode.stamp
-    left = ttl if inode.pending else min(ttl, max(0.0, inode.fresh_until - trio.current_time()))
+    left = ttl if inode.pending or inode.top else min(ttl, max(0.0, inode.fresh_until - trio.current_time()))
     shown.entry_timeout = left
     shown.attr_timeout = left if inode.known else 0.0
     return shown

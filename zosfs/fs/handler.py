@@ -29,12 +29,14 @@ QUIET = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENODATA, e
 Handler = Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
 
 
-def handler(*, bounded: bool = True) -> Callable[[Handler[P, R]], Handler[P, R]]:
+def handler(*, bounded: bool = True, known: Callable[..., Any] | None = None) -> Callable[[Handler[P, R]], Handler[P, R]]:
     """Make a method of an object with `counters` and `deadline` a FUSE handler: OSError becomes its errno, anything unexpected EIO with a
     logged traceback.
 
     *bounded* handlers end with ETIMEDOUT after the object's `deadline` seconds; deliveries (flush, fsync) are bounded
     by the store's own retry time-outs instead, because a large file takes as long as it takes.
+    *known* is a plain function of the same arguments that answers what is in memory, None when it has to be asked for: what
+    waits for nothing needs no deadline, which costs as much as the answer itself. It may raise FUSEError.
     """
 
     def wrap(fn: Handler[P, R]) -> Handler[P, R]:
@@ -42,6 +44,10 @@ def handler(*, bounded: bool = True) -> Callable[[Handler[P, R]], Handler[P, R]]
         async def run(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             self.counters["fuse_requests"] += 1
             try:
+                if known is not None:
+                    answer: R | None = known(self, *args, **kwargs)
+                    if answer is not None:
+                        return answer
                 if not bounded:
                     return await fn(self, *args, **kwargs)
                 with trio.fail_after(self.deadline):

@@ -29,9 +29,13 @@ from zosfs.fs.rename import Renames
 from zosfs.fs.xattrs import Xattrs
 from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
+from zosfs.tree.names import NAME_MAX
 from zosfs.tree.tree import Tree
 
 RENAME_NOREPLACE = 1
+
+NOT_KEPT = (b"security.", b"system.")
+"""Name spaces of attributes that a bucket does not keep. `ls -l` asks for two of them a file."""
 
 
 def _fail(number: int) -> OSError:
@@ -92,7 +96,29 @@ class Operations(pyfuse3.Operations):
 
     # -- names ------------------------------------------------------------------------------------------------------
 
-    @handler()
+    def _lookup_known(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
+        tree = self.tree
+        parent = tree.find(parent_inode)
+        if parent is None or len(name) > NAME_MAX:
+            return None
+        inode = tree.peek(parent, name)
+        if inode is None:
+            self.counters["negative_hits"] += 1
+            return missing(self.options.negative_ttl)
+        if isinstance(inode, bool) or not inode.known:
+            return None
+        self.counters["listing_hits"] += 1
+        tree.remember(inode)
+        return entry(inode, self.ttl)
+
+    def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
+        found = self.tree.find(inode)
+        if found is None or not self.tree.is_fresh(found):
+            return None
+        self.counters["attribute_hits"] += 1
+        return entry(found, self.ttl)
+
+    @handler(known=_lookup_known)
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         parent = self._inode(parent_inode)
         if name == b".":
@@ -112,7 +138,7 @@ class Operations(pyfuse3.Operations):
         for number, n in inode_list:
             self.tree.forget(number, n)
 
-    @handler()
+    @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
         if not found.unlinked:
@@ -313,10 +339,13 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         return await self.capacity.statfs()
 
-    @handler()
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        if name.startswith((b"security.", b"system.")):
+    def _getxattr_known(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes | None:
+        if name.startswith(NOT_KEPT):
             raise pyfuse3.FUSEError(errno.ENODATA)
+        return None
+
+    @handler(known=_getxattr_known)
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         return await self.xattrs.get(self._inode(inode), os.fsdecode(name))
 
     @handler()

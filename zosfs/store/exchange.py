@@ -174,6 +174,23 @@ class Exchange:
             self.counters.add("retries")
             await trio.sleep(pause)
 
+    async def heads(self, bucket: str, keys: Sequence[str]) -> list[Answer]:
+        """HEAD of all *keys* at once, over one connection: the answers that came, in their order, whatever their status.
+
+        Nothing is sent again: what has no answer, or one that may pass by itself, is the caller's to ask for alone.
+        """
+        credentials = await self.credentials.current()
+        host, lines = "", []
+        for key in keys:
+            host, shown, path, resource = self.endpoint.place(bucket, key)
+            headers = {"host": shown}
+            if self.options.requester_pays:
+                headers["x-amz-request-payer"] = "requester"
+            self.signer.sign(credentials, "HEAD", path, {}, headers, EMPTY, resource=resource)
+            lines.append(_head("HEAD", path, headers, "head", key))
+        self.counters.add("requests_head", len(lines))
+        return await self.pool.pipeline(host, lines)
+
     async def _describe(
         self, method: str, body: Body, headers: Mapping[str, str], md5: bool
     ) -> tuple[dict[str, str], str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -16,7 +16,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Body
-from zosfs.store.wire import Answer, Connection, Peer, WireError
+from zosfs.store.wire import Answer, Connection, Peer, WireError, parse_head
 from zosfs.threads import ThreadPool
 
 IDLE = 50.0
@@ -82,6 +82,38 @@ class Pool:
                 if not connection.closed:
                     self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
                 return answer
+        finally:
+            self._slots.release()
+
+    async def pipeline(self, host: str, heads: Sequence[bytes]) -> list[Answer]:
+        """Send these HEAD requests at once over one connection: the answers that came, in their order. Never raises WireError."""
+        await self._slots.acquire()
+        try:
+            connection = self._take(host)
+            try:
+                received = await self._threads.run(
+                    connection.pipeline, b"".join(heads), len(heads), on_cancel=connection.abort
+                )
+            except WireError:
+                return []
+            except BaseException:
+                connection.close()
+                raise
+            answered: list[Answer] = []
+            try:
+                # what stands behind the last empty line has no end: it is no answer
+                whole = received.decode("utf-8", "surrogateescape").split("\r\n\r\n")[:-1]
+                answered = [Answer(*parse_head(head)) for head in whole]
+            except ValueError:
+                connection.close()
+            if len(answered) > len(heads) or any(answer.status < 200 for answer in answered):
+                connection.close()
+                return []  # whose answer is whose cannot be told
+            if any(answer.headers.get("connection", "").lower() == "close" for answer in answered):
+                connection.close()
+            if not connection.closed:
+                self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
+            return answered
         finally:
             self._slots.release()
 

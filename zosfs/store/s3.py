@@ -34,6 +34,7 @@ from zosfs.store.api import (
 )  # fmt: skip
 from zosfs.store.boto import OPERATIONS, Boto
 from zosfs.store.exchange import Broken, Exchange, Settle, also_quoted, is_one_of, source_of
+from zosfs.store.heads import Heads
 from zosfs.store.listing_xml import parse_page
 from zosfs.store.turns import Turns
 from zosfs.store.wire import Answer
@@ -61,6 +62,9 @@ class S3Store:
         self.exchange = exchange
         self._boto = boto
         self._turns = Turns()
+        self._heads = Heads(
+            lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline
+        )
         self._probing = trio.Lock()
         self._doubtful: set[str] = set()
         self._known: set[tuple[str, str]] = set()
@@ -94,7 +98,14 @@ class S3Store:
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """See Store.head."""
-        return answers.info_of(key, (await self._ask("head", "HEAD", key, query=_version(version_id))).headers)
+        if version_id or not key:
+            return answers.info_of(key, (await self._ask("head", "HEAD", key, query=_version(version_id))).headers)
+        async with self._heads.turn(key) as answer:
+            if answer is not None and answer.status == 404:
+                raise answers.failure(answer, "head", key)
+            if answer is None or answer.status != 200:
+                answer = await self._ask("head", "HEAD", key)
+        return answers.info_of(key, answer.headers)
 
     async def _look(self, key: str) -> ObjectInfo | None:
         try:

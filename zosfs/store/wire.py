@@ -131,6 +131,34 @@ class Connection:
             finally:
                 del failure  # or it would keep the caller's buffer, by its own frame, until the garbage collector comes
 
+    def pipeline(self, heads: bytes, count: int) -> bytes:
+        """Send *count* HEAD requests at once and receive the heads of their answers, one after the other as they came.
+
+        Fewer than *count* when the server closes before, or does not speak for the usual time; the connection is closed then.
+        Raises WireError only when there is no connection. Parsing is left to the caller: this runs in a worker.
+        """
+        self.used += 1
+        try:
+            sock = self._sock or self._connect()
+        except (WireError, OSError) as exc:
+            self.close()
+            raise self._failure(exc) from None
+        received = bytearray()
+        try:
+            sock.settimeout(self._peer.read_timeout)
+            sock.sendall(heads)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            while received.count(b"\r\n\r\n") < count and len(received) <= count * MAX_HEAD:
+                data = sock.recv(SMALL)
+                if not data:
+                    break
+                received += data
+        except OSError:
+            self.close()
+        if received.count(b"\r\n\r\n") != count or not received.endswith(b"\r\n\r\n"):
+            self.close()
+        return bytes(received)
+
     def _failure(self, exc: Exception) -> WireError:
         if self._aborted:
             return WireError("Interrupted", "given up")
@@ -224,20 +252,9 @@ class Connection:
                 raise WireError("ConnectionClosed", f"{self._peer.host} closed without an answer")
             self._answered = True
             buffer += data
-        lines = buffer[:end].decode("utf-8", "surrogateescape").split("\r\n")
+        head = buffer[:end].decode("utf-8", "surrogateescape")
         del buffer[: end + 4]
-        version, _, rest = lines[0].partition(" ")
-        if not version.startswith("HTTP/1."):
-            raise ValueError("it does not speak HTTP/1.1")
-        status = int(rest[:3])
-        headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            name, value = name.lower(), value.strip()
-            if name == "content-length" and headers.get(name, value) != value:
-                raise ValueError("it has two lengths")
-            headers[name] = value
-        return status, headers
+        return parse_head(head)
 
     def _receive(
         self, sock: socket.socket, status: int, headers: dict[str, str], into: memoryview | None, has_body: bool
@@ -327,6 +344,23 @@ class Connection:
         if not data:
             raise ConnectionResetError("closed in the middle of the answer")
         self._buffer += data
+
+
+def parse_head(head: str) -> tuple[int, dict[str, str]]:
+    """Status and headers (lower-case names) of an answer, given without the empty line at its end. Raises ValueError."""
+    first, *lines = head.split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError("it does not speak HTTP/1.1")
+    status = int(rest[:3])
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip()
+        if name == "content-length" and headers.get(name, value) != value:
+            raise ValueError("it has two lengths")
+        headers[name] = value
+    return status, headers
 
 
 def slices(piece: FileSlice) -> _Slices:

@@ -134,6 +134,10 @@ class InodeTable:
         """KeyError for a number that is not known (any more)."""
         return self._inodes[number]
 
+    def find(self, number: int) -> Inode | None:
+        """As `get`; None for a number that is not known."""
+        return self._inodes.get(number)
+
     def allocate(
         self, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
     ) -> Inode:

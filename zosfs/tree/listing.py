@@ -6,6 +6,7 @@ million keys gives its first names after the first page. May use: the store thro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import stat
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import cachetools
 import trio
 
 from zosfs.errors import StoreError
-from zosfs.store.api import ListPage, ObjectInfo
+from zosfs.store.api import ListPage, ObjectInfo, Store
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import file_beside_directory, part_to_name
@@ -273,24 +274,30 @@ class Loader:
         if not marker:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
+        sequence = tree.sequence
+        page = await store.list_page(prefix, delimiter="/", marker=marker)
         while True:
-            sequence = tree.sequence
-            page = await store.list_page(prefix, delimiter="/", marker=marker)
             if inode.unlinked:
                 return False
             if tree.moves != moves and inode.key != prefix:
                 # renamed meanwhile: what was said of the old place may be half of the truth
-                prefix, marker = inode.key, ""
+                prefix, moves = inode.key, tree.moves
                 load.local.update(name for name, _ in load.entries)
                 load.seen.clear()
+                sequence = tree.sequence
+                page = await store.list_page(prefix, delimiter="/")
                 continue
-            await self._apply(inode, prefix, page, load, sequence)
-            marker = page.next_marker
-            load.advance()
-            if not marker:
-                return True
-            directory.huge = True
-            load.first.set()
+            marker, then = page.next_marker, tree.sequence
+            following: list[ListPage] = []
+            async with trio.open_nursery() as nursery:
+                if marker and load.readers:
+                    nursery.start_soon(self._ask_ahead, store, prefix, marker, following)
+                await self._apply(inode, prefix, page, load, sequence)
+                load.advance()
+                if not marker:
+                    return True
+                directory.huge = True
+                load.first.set()
             if not load.readers:
                 # nobody reads on for now: a reader between two batches comes back within a moment
                 with trio.move_on_after(1.0):
@@ -299,6 +306,12 @@ class Loader:
                 if not load.readers and not load.onward.is_set():
                     load.marker = marker
                     return False
+            sequence = then if following else tree.sequence
+            page = following[0] if following else await store.list_page(prefix, delimiter="/", marker=marker)
+
+    async def _ask_ahead(self, store: Store, prefix: str, marker: str, answer: list[ListPage]) -> None:
+        with contextlib.suppress(OSError):  # it is asked for again where the failure can be told
+            answer.append(await store.list_page(prefix, delimiter="/", marker=marker))
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
         tree = self._tree

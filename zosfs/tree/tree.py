@@ -32,7 +32,9 @@ __all__ = ["Listing", "Tree"]
 
 log = logging.getLogger(__name__)
 
-SWEEP_WIDTH = 64
+SWEEP_WIDTH = 256
+"""HEADs of one sweep under way: more than connections, because the store sends those that wait in batches."""
+FIRST_SWEEP = 32
 
 def _fail(number: int) -> OSError:
     return OSError(number, os.strerror(number))
@@ -100,6 +102,10 @@ class Tree:
     def get(self, number: int) -> Inode:
         """KeyError when the kernel means an inode that is gone."""
         return self._table.get(number)
+
+    def find(self, number: int) -> Inode | None:
+        """As `get`; None when the inode is gone."""
+        return self._table.find(number)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -502,7 +508,7 @@ class Tree:
         if directory.sweeping:
             return
         if not directory.ahead:
-            directory.ahead = SWEEP_WIDTH // 2
+            directory.ahead = FIRST_SWEEP
             return
         directory.ahead *= 2
         behind = itertools.dropwhile(lambda child: child is not wanted, directory.children.values())
@@ -522,7 +528,7 @@ class Tree:
         """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one)."""
         waiting = iter(list(inodes))
         failures: list[OSError] = []
-        width = min(SWEEP_WIDTH, self.options.connections, len(inodes))
+        width = min(SWEEP_WIDTH, len(inodes))
 
         async def worker() -> None:
             for inode in waiting:
