@@ -32,6 +32,7 @@ from zosfs.content.reader import Reader, Readers
 from zosfs.content.removal_log import RemovalLog
 from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
+from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
@@ -242,6 +243,10 @@ class Content:
         """A reader pinned to the version *info*."""
         return self._readers.reader(info)
 
+    async def warm(self, info: ObjectInfo, start: int, end: int) -> int:
+        """Bring bytes ``[start, end)`` of the version *info* to the local disk; see zosfs.content.warmup."""
+        return await warm(self.store, self.chunks, self.memory, info, start, end)
+
     def cached(self, info: ObjectInfo) -> bool:
         """Whether bytes of this version could come from the local disk."""
         return self.chunks.has_any(info)
@@ -428,6 +433,7 @@ class Content:
         """For `zosfs status`: bytes staged, bytes dirty, and the journal's entries with their causes."""
         return {
             "staged_bytes": self._disk.used,
+            "cache": self.chunks.status(),
             "dirty_bytes": sum(writer.dirty_bytes for writer in self._writers),
             "journal": [
                 {"id": record.id, "key": record.key, "size": record.size, "state": record.state, "cause": record.cause,

@@ -104,6 +104,10 @@ class Files:
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
+    async def content_of(self, inode: Inode) -> Content:
+        """The content room of the bucket that *inode* lies in."""
+        return await self._contents.of(inode.volume)
+
     # -- opening ----------------------------------------------------------------------------------------------------
 
     async def hold(self, inode: Inode) -> OpenFile:
