@@ -379,7 +379,7 @@ class Content:
             if failure is not None:
                 refused(failure)
 
-        self.store.delete_soon(info.key, done)
+        self.store.delete_soon(info, done)
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go is deleted, or another one is about to take its place; nothing to do where none was to go."""

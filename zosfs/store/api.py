@@ -241,10 +241,11 @@ class Store(Protocol):
         """How many deletions were promised by `delete_soon` and are not made."""
         ...
 
-    def delete_soon(self, key: str, done: Callable[[StoreFailure | None], object]) -> None:
-        """Promise to delete one object together with others; *done* is told once it is deleted (None) or refused.
+    def delete_soon(self, info: ObjectInfo, done: Callable[[StoreFailure | None], object]) -> None:
+        """Promise to delete the object *info* together with others; *done* is told once it is deleted (None) or refused.
 
-        Until then nothing that is asked of this Store shows the object.
+        Until then nothing that is asked of this Store shows the object. When the server was away for a while, another object
+        that lies at the key by then is left alone, and *done* is told of success.
         """
         ...
 
