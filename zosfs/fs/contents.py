@@ -18,6 +18,10 @@ from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
 from zosfs.tree.inodes import Volume
 
+PROBE_PATIENCE = 4.0
+"""Seconds that a first change waits to know what the server can do."""
+PROBE_PAUSE = 60.0
+
 
 class Contents:
     """Makes, finds and ends the Content of each Volume."""
@@ -32,6 +36,7 @@ class Contents:
         self._cache_dir = cache_dir
         self._made: dict[str, Content] = {}
         self._making = trio.Lock()
+        self._probed_at: dict[str, float] = {}
 
     async def of(self, volume: Volume | None) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket."""
@@ -51,6 +56,22 @@ class Contents:
                 self._made[volume.store.bucket] = content
             volume.content = content
         return content
+
+    async def learn(self, volume: Volume | None) -> None:
+        """Before something of *volume* is changed: know what its server can do there.
+
+        One bucket was asked when it was mounted; those of an account are asked at their first change. Waits no longer than
+        PROBE_PATIENCE, and asks a server that was too slow again only after PROBE_PAUSE.
+        """
+        if volume is None or volume.store.probed:
+            return
+        bucket = volume.store.bucket
+        if trio.current_time() - self._probed_at.get(bucket, float("-inf")) < PROBE_PAUSE:
+            return
+        with trio.move_on_after(PROBE_PATIENCE):
+            await volume.store.probe(volume.prefix)
+        if not volume.store.probed:
+            self._probed_at[bucket] = trio.current_time()
 
     def all(self) -> list[Content]:
         """Every Content made so far."""

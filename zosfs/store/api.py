@@ -146,6 +146,15 @@ class Store(Protocol):
 
     bucket: str
     abilities: Abilities
+    probed: bool
+    """Whether `probe` has run to its end."""
+
+    async def probe(self, prefix: str = "") -> Abilities:
+        """Find out once what the server can do with the bucket; on scratch objects under *prefix* unless the mount is read only.
+
+        Raises no StoreError: what cannot be found out stays None. Cancelled, it leaves no scratch objects and may be called again.
+        """
+        ...
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """The object's facts, metadata included. StoreError with ENOENT when it is missing."""

@@ -66,6 +66,7 @@ class S3Store:
             lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline
         )
         self._probing = trio.Lock()
+        self.probed = False
         self._doubtful: set[str] = set()
         self._known: set[tuple[str, str]] = set()
         self._tokens: dict[tuple[str, str, str], str] = {}
@@ -500,10 +501,11 @@ class S3Store:
         return await self._boto.presign_post(self.bucket, key, expires, fields, conditions)
 
     async def probe(self, prefix: str = "") -> Abilities:
-        """Find out what the server can do, once; on scratch objects under *prefix* unless the mount is read only."""
+        """See Store.probe."""
         async with self._probing:
-            if self.abilities.put_if_none_match is None or self.abilities.append is None:
+            if not self.probed:
                 await probe.probe(self, prefix, writes=not self.exchange.options.ro)
+                self.probed = True
         return self.abilities
 
 
