@@ -22,6 +22,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
     ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),
+    ("cp", "zosfs.cli.cp", "copy files and directories on the server, to other buckets too"),
     ("bucket", "zosfs.cli.bucket", "make, list and delete buckets; get, set and unset their settings"),
     ("versions", "zosfs.cli.versions", "list the versions of a file or directory; bring one back, deleted files too"),
     ("restore", "zosfs.cli.restore", "thaw archived files, so that they can be read for some days"),
