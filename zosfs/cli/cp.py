@@ -13,7 +13,7 @@ from zosfs.cli.place import Place, add_connection, located, options_at, work
 from zosfs.config_values import OptionError, parse_size
 from zosfs.mount.daemon import say
 
-EXAMPLE = "zosfs cp -r /mnt/photos/2025 zos://archive/photos/"
+HELP = "copy files and directories on the server, to other buckets too"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

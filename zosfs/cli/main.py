@@ -29,6 +29,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("presign", "zosfs.cli.presign", "make a URL that reads (or writes) one file without credentials, for a while"),
     ("uploads", "zosfs.cli.uploads", "list unfinished multipart uploads, or abort them"),
     ("usage", "zosfs.cli.usage", "what the account (or a bucket) holds, and its quota"),
+    ("image", "zosfs.cli.image", "let the server scale, crop, rotate, mark or convert an image"),
+    ("search", "zosfs.cli.search", "find files by their metadata, where the server has an index"),
+    ("topic", "zosfs.cli.topic", "make, list, show and delete the topics of notifications"),
+    ("sts", "zosfs.cli.sts", "get temporary credentials of a role"),
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""
