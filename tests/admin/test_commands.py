@@ -13,6 +13,7 @@ import pytest
 
 from tests.admin.conftest import client
 from tests.servers.server import Server
+from zosfs.admin.settings import SETTINGS
 from zosfs.cli.bucket import difference
 from zosfs.cli.presign import page
 
@@ -123,3 +124,32 @@ def test_differences_and_forms_are_pure() -> None:
     assert difference(None, None, "acl") == ""
     assert '-  "Status": "Enabled"' in difference({"Status": "Enabled"}, {"Status": "Suspended"}, "versioning")
     assert "&quot;&gt;" in page({"url": "http://x", "fields": {"key": '"><script>'}})
+
+
+def test_the_settings_of_a_bucket_are_listed(zosfs: Command, rgw_bucket: str) -> None:
+    zosfs("bucket", "set", rgw_bucket, "versioning", "enabled", "--yes")
+    rows = {row["setting"]: row for row in json.loads(zosfs("bucket", "list", rgw_bucket, "--json").stdout)}
+    assert list(rows) == list(SETTINGS)
+    assert (rows["versioning"]["state"], rows["versioning"]["document"]["Status"]) == ("set", "Enabled")
+    assert (rows["policy"]["state"], rows["encryption"]["state"]) == ("unset", "not offered")
+    assert "versioning\tset\t" in zosfs("bucket", "list", f"zos://{rgw_bucket}").stdout
+
+
+def test_an_answer_is_asked_for_on_a_terminal(rgw: Server, rgw_bucket: str) -> None:
+    import pty
+
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
+    for answer, status, state in (("n\n", 1, None), ("y\n", 0, "Enabled")):
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zosfs", "bucket", "set", rgw_bucket, "versioning", "Enabled"], env={**os.environ, **keys},
+            stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.write(ours, answer.encode())
+        _, said = process.communicate(timeout=60)
+        os.close(ours)
+        os.close(theirs)
+        assert process.returncode == status, said
+        assert '+  "Status": "Enabled"' in said
+        assert "change it? [y/N]" in said
+        assert client(rgw).get_bucket_versioning(Bucket=rgw_bucket).get("Status") == state

@@ -214,7 +214,11 @@ async def _setting(xattrs: Xattrs, inode: Inode, name: str) -> bytes:
 
 async def _set_setting(xattrs: Xattrs, inode: Inode, name: str, value: bytes) -> None:
     _only_top(inode)
-    await settings.set(inode.store, _known_setting(name), value.decode())
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise _refused(errno.EINVAL) from None
+    await settings.set(inode.store, _known_setting(name), text)
 
 
 async def _remove_setting(xattrs: Xattrs, inode: Inode, name: str) -> None:
