@@ -69,6 +69,7 @@ class Options:
     sse: str = option("", "server-side encryption of objects written: AES256 or aws:kms[:KEY]", group="objects", aliases=("use_sse", "s3_server_side_encryption"))
     tags: str = option("", "tags of objects written, as key=value&key=value", group="objects")
     append: str = option("auto", "append uploads for files grown at the end", group="objects", choices=("auto", "off"))
+    gather_deletes: bool = option(True, "removals that follow each other closely go to the server together, a moment later", group="objects")
     append_interval: float = option(1.0, "how long small appends are gathered", group="objects", kind="duration")
 
     # attributes and permissions

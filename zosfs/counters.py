@@ -55,6 +55,7 @@ METRICS: Mapping[str, str] = {
     "attribute_hits": "attributes answered from the attribute cache",
     # fs/
     "fuse_requests": "requests from the kernel",
+    "gathered_deletes": "removals gathered into requests for many",
     "fuse_errors": "requests answered with EIO because of an unexpected exception",
 }
 

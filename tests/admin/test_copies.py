@@ -152,8 +152,12 @@ def test_paths_on_a_mount(commands: Command, server: Server, bucket: str, other:
         assert os.readlink(mount.path / "e" / "link") == "written"
         assert (mount.path / "e" / "written").stat().st_mode & 0o777 == 0o640
         s3.put_object(Bucket=other, Key="given", Body=b"newer")
+        (mount.path / "new").unlink()
+        commands("cp", f"zos://{other}/given", mount.path / "new")  # the deletion does not come afterwards
         commands("cp", f"zos://{other}/given", mount.path)
         assert (mount.path / "given").read_bytes() == b"newer"
+        mount.again()
+        assert (mount.path / "new").read_bytes() == b"newer"
     finally:
         mount.finish()
 

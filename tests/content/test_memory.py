@@ -109,3 +109,14 @@ def test_an_unseen_buffer_is_reused() -> None:
 def test_small_buffers_are_exact() -> None:
     assert slab_size(4096) == 4096
     assert len(Slab(4096).view) == 4096
+
+
+def test_a_buffer_that_was_still_seen_when_given_back_is_used_again_later() -> None:
+    budget = MemoryBudget(64 << 20, Counters())
+    slab = budget.slab(4 << 20)
+    reply = slab.view[10:20]
+    budget.give_back(slab)
+    other = budget.slab(4 << 20)
+    assert other is not slab, "somebody still reads the bytes of the first"
+    reply.release()
+    assert budget.slab(4 << 20) is slab

@@ -460,3 +460,17 @@ def test_a_faulty_store() -> None:
 
 def test_an_error_of_the_tests_own() -> None:
     assert b"SlowDown" in error(503, "SlowDown")
+
+
+@pytest.mark.parametrize(
+    ("body", "inside"),
+    [
+        (b"<Error><Code>InternalError</Code></Error>", True),
+        (b'  \n<?xml version="1.0" encoding="UTF-8"?>\n<Error xmlns="x"><Code>SlowDown</Code></Error>', True),
+        (b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code></Error></DeleteResult>", False),
+        (b"<CopyObjectResult/>", False),
+        (b"", False),
+    ],
+)
+def test_errors_inside_a_good_answer(body: bytes, inside: bool) -> None:
+    assert answers.error_inside(Answer(200, {}, body)) == inside

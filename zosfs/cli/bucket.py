@@ -18,7 +18,7 @@ HELP = "make, list and delete buckets; get, set and unset their settings"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Verb, bucket, setting, document."""
     parser.add_argument("verb", choices=("list", "create", "delete", "get", "set", "unset"))
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path on a mount; list: its settings")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path; list: its settings")
     parser.add_argument(
         "setting", nargs="?", default="", metavar="SETTING",
         help="acl policy lifecycle website request-payment tags encryption object-lock logging cors versioning notification",

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if len(ends) > 1:
         say(f"cp: {' and '.join(sorted(ends))} are different servers: mount both, and copy with cp -a")
         return 1
-    for word in args.sources:
+    above = os.path.dirname(os.path.abspath(args.target))
+    for word in (*args.sources, *(() if "://" in args.target else (args.target, above))):
         _deliver(word)
 
     async def job(account: Any) -> int:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _deliver(word: str) -> None:
-    """What was written to a path on a mount is in the store before it is copied there."""
+    """What was written to or deleted from a path on a mount is so in the store, before the server copies."""
     if "://" in word:
         return
     try:

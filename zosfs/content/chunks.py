@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import logging
 import os
@@ -41,6 +42,9 @@ SEGMENT = 64 << 20
 QUEUED = 64 << 20
 """Fetched bytes that may wait to be written; what comes in beyond is not kept."""
 BATCH = 16 << 20
+SECTOR = 4096
+DIRECT_FROM = 256 << 10
+"""Bytes from which a write past the page cache is worth a descriptor of its own."""
 FRAGMENTS = 4096
 """Separate spans of one file at most: beyond, the index costs more than the bytes are worth."""
 OPEN_FILES = 128
@@ -600,9 +604,37 @@ def _name(key: str, etag: str, size: int) -> str:
 
 def _write_all(jobs: list[tuple[int, int, memoryview]]) -> None:
     for fd, start, view in jobs:
-        done = 0
+        done = _write_directly(fd, start, view)
         while done < len(view):
             done += os.pwrite(fd, view[done:], start + done)
+
+
+def _write_directly(fd: int, start: int, view: memoryview) -> int:
+    """Write as much of *view* as can go to the disk past the page cache; returns how many bytes did.
+
+    The kernel has these pages already, as those of the mounted file: a second copy costs more CPU than all the rest of a read.
+    """
+    whole = len(view) // SECTOR * SECTOR
+    if whole < DIRECT_FROM or start % SECTOR:
+        return 0
+    try:
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return 0  # a file system without it (tmpfs)
+    try:
+        done = 0
+        while done < whole:
+            n = os.pwrite(direct, view[done:whole], start + done)
+            done += n
+            if n % SECTOR:
+                break
+        return done
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return 0  # memory or place are not as the file system wants them
+    finally:
+        os.close(direct)
 
 
 def _read_all(fd: int, view: memoryview, start: int) -> int:

@@ -29,12 +29,13 @@ from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
+from zosfs.content.removal_log import RemovalLog
 from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store
+from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store, StoreFailure
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Content:
         )
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
+        self._removal_log = RemovalLog(cache_dir / "journal" / "removals")
         self._busy: dict[str, trio.Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
@@ -109,6 +111,11 @@ class Content:
         Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
         """
         uploads, deletions = await self.promises.open()
+        removed = await self.threads.run(self._removal_log.open)
+        if removed:
+            await self.promises.owe(removed)
+            await self.threads.run(self._removal_log.clear)
+            deletions += removed
         await self.chunks.start(self.nursery)
         for record in sorted(self.promises.records.values(), key=lambda record: record.changed):
             if record.state != CONFLICT:
@@ -355,6 +362,20 @@ class Content:
         """The object *info* was unlinked but is still read: should this run end early, the next one deletes it."""
         await self.promises.forget(*self.promises.of(info.key), deleting=Deletion(info.key, info.etag, info.modified_ns))
 
+    def delete_soon(self, info: ObjectInfo, refused: Callable[[StoreFailure], object]) -> None:
+        """Promise to delete the object *info* together with others, now and by the next run if need be; *refused* is told if it cannot be.
+
+        OSError when the promise cannot be kept on this disk: nothing is promised then.
+        """
+        self._removal_log.add(Deletion(info.key, info.etag, info.modified_ns))
+
+        def done(failure: StoreFailure | None) -> None:
+            self._removal_log.done(info.key)
+            if failure is not None:
+                refused(failure)
+
+        self.store.delete_soon(info.key, done)
+
     async def deletion_done(self, key: str) -> None:
         """The object that was to go is deleted, or another one is about to take its place; nothing to do where none was to go."""
         await self.promises.deletion_done(key)
@@ -395,6 +416,7 @@ class Content:
         """Close the journal; what is undelivered stays in it."""
         self._readers.close()
         await self.chunks.aclose()
+        self._removal_log.close()
         await self.promises.aclose()
         self.threads.close()
 

@@ -6,6 +6,7 @@ turn; whoever only would like to have them (read-ahead) gets a no instead. Must 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from zosfs.counters import Counters
 
 SMALLEST = 64 << 10
 """Buffers below this are plain memory: they cost no page faults worth saving."""
+
+HUGE = 2 << 20
+"""Buffers from here on ask for huge pages: one page fault instead of 512."""
 
 KEPT = 96 << 20
 """Bytes of unused buffers that are kept for the next ones; fresh memory costs a page fault per 4 KiB."""
@@ -28,7 +32,7 @@ class Slab:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._map: mmap.mmap | None = mmap.mmap(-1, size) if size >= SMALLEST else None
+        self._map: mmap.mmap | None = _fresh(size) if size >= SMALLEST else None
         self.view = memoryview(b"")
         self.lend(size)
 
@@ -48,6 +52,14 @@ class Slab:
         return True
 
 
+def _fresh(size: int) -> mmap.mmap:
+    fresh = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE:
+        with contextlib.suppress(OSError):  # a kernel without them
+            fresh.madvise(mmap.MADV_HUGEPAGE)
+    return fresh
+
+
 def slab_size(n: int) -> int:
     """The bytes that a buffer for *n* bytes really takes: powers of two from 64 KiB up, *n* itself below."""
     return n if n < SMALLEST else 1 << (n - 1).bit_length()
@@ -64,6 +76,7 @@ class MemoryBudget:
         self._counters = counters
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._free: dict[int, list[Slab]] = {}
+        self._seen: list[Slab] = []  # given back while somebody still had a view of them: the cache on disk, a reply on its way
         self._kept = 0
 
     @property
@@ -124,6 +137,8 @@ class MemoryBudget:
     def slab(self, n: int) -> Slab:
         """A buffer whose view has *n* bytes of any content. Its `slab_size` must have been reserved."""
         size = slab_size(n)
+        if self._seen:
+            self._look_again()
         for larger in (size, 2 * size, 4 * size, 8 * size):
             free = self._free.get(larger)
             if free:
@@ -138,7 +153,19 @@ class MemoryBudget:
 
     def give_back(self, slab: Slab) -> None:
         """The caller does not use *slab* any more. It is used again only if nobody holds a view of it."""
-        if self._kept + slab.size <= min(KEPT, self.limit) and slab.unseen():
-            self._free.setdefault(slab.size, []).append(slab)
+        if slab.size >= SMALLEST and self._kept + slab.size <= min(KEPT, self.limit):
             self._kept += slab.size
+            if slab.unseen():
+                self._free.setdefault(slab.size, []).append(slab)
+            else:
+                self._seen.append(slab)
         slab.view = memoryview(b"")
+
+    def _look_again(self) -> None:
+        still = []
+        for slab in self._seen:
+            if slab.unseen():
+                self._free.setdefault(slab.size, []).append(slab)
+            else:
+                still.append(slab)
+        self._seen = still

@@ -6,6 +6,7 @@ transaction, so that many closes cost one fsync. Must not know: the store, names
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -195,6 +196,11 @@ class Promises:
     async def settled(self) -> None:
         """Wait until the changes made so far are on the disk."""
         await self._apply()
+
+    async def owe(self, deletions: Sequence[Deletion]) -> None:
+        """These objects are to be deleted: by now, or by the next run."""
+        self.owed.update(deletion.key for deletion in deletions)
+        await self._apply(*(put_deletion(deletion) for deletion in deletions))
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go from *key* is gone, or another one is about to be there."""

@@ -19,6 +19,7 @@ from zosfs.config import Options
 from zosfs.fs.change import described_info
 from zosfs.fs.entries import entry
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Listing, Tree
@@ -33,8 +34,9 @@ MARKER_DELAY = 0.5
 class Directories:
     """Directory handles and markers of a mount."""
 
-    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery) -> None:
+    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals) -> None:
         self._tree = tree
+        self._removals = removals
         self._options = options
         self._nursery = nursery
         self._open: dict[int, tuple[Inode, Listing]] = {}
@@ -98,7 +100,7 @@ class Directories:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         self.unowe(inode)
         if inode.marker is not False:
-            await inode.store.delete(inode.key)
+            await self._removals.delete(inode)
         self._tree.remove(inode)
 
     # -- markers ----------------------------------------------------------------------------------------------------
@@ -111,12 +113,14 @@ class Directories:
             return
         self._owed[directory.number] = directory
         directory.pins += 1
+        directory.pending = True  # the store knows no such directory for now
         self._nursery.start_soon(self._settle_later, directory)
 
     def unowe(self, directory: Inode) -> None:
         """The directory needs no marker any more: it is gone or has a name again."""
         if self._owed.pop(directory.number, None) is not None:
             directory.pins -= 1
+            directory.pending = False
 
     async def _settle_later(self, directory: Inode) -> None:
         await trio.sleep(MARKER_DELAY)

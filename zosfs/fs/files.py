@@ -28,6 +28,7 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.removals import Removals
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
@@ -95,6 +96,7 @@ class Files:
         self._counters = counters
         self._nursery = nursery
         self._mountpoint = mountpoint
+        self.removals = Removals(tree, contents, options, counters, nursery)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
@@ -595,7 +597,7 @@ class Files:
         content = await self._contents.of(inode.volume)
         await content.settle(inode.key)
         await content.discard(inode.key)
-        await inode.store.delete(inode.key)
+        await self.removals.delete(inode)
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key

@@ -70,7 +70,7 @@ class Operations(pyfuse3.Operations):
         self.ttl = options.metadata_ttl
         self.files = Files(tree, contents, options, counters, nursery, mountpoint)
         self.changes = Changes(tree, self.files, options)
-        self.directories = Directories(tree, options, nursery)
+        self.directories = Directories(tree, options, nursery, self.files.removals)
         self.renames = Renames(tree, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)
         self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
@@ -332,6 +332,7 @@ class Operations(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self.files.deliver_below(self.directories.inode(fh))
         await self.directories.settle_markers()
+        await self.files.removals.settle()
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

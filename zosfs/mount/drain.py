@@ -50,6 +50,11 @@ async def drain(operations: Operations, contents: Contents, progress: Progress) 
         for file in list(owed.values()):
             nursery.start_soon(deliver, file)
     await operations.directories.settle_markers()
+    try:
+        await operations.files.removals.settle()
+    except OSError as error:
+        _log.error("some removals were not delivered; the next mount goes on with them: %s", error)
+        failures.append(error)
     await contents.drain(progress)
     if failures:
-        raise OSError(failures[0].errno or errno.EIO, f"{len(failures)} files, the first because of: {failures[0]}")
+        raise OSError(failures[0].errno or errno.EIO, f"{len(failures)} deliveries, the first because of: {failures[0]}")

@@ -15,7 +15,7 @@ from zosfs.store import answers
 from zosfs.store.boto import Boto
 from zosfs.store.credentials import Provider
 from zosfs.store.exchange import Exchange
-from zosfs.store.s3 import S3Store
+from zosfs.store.gathering import GatheringStore
 from zosfs.store.sigv4 import Credentials
 
 
@@ -26,15 +26,15 @@ class S3Account:
         self.exchange = Exchange(options, counters, credentials)
         self.boto = Boto(options, counters, credentials)
         self._credentials = credentials
-        self._stores: dict[str, S3Store] = {}
+        self._stores: dict[str, GatheringStore] = {}
 
-    def bucket(self, name: str) -> S3Store:
+    def bucket(self, name: str) -> GatheringStore:
         """See Account.bucket."""
         if not name or "/" in name:
             raise StoreError("InvalidBucketName", message=repr(name))
         store = self._stores.get(name)
         if store is None:
-            store = self._stores[name] = S3Store(self.exchange, self.boto, name)
+            store = self._stores[name] = GatheringStore(self.exchange, self.boto, name)
         return store
 
     async def list_buckets(self) -> Sequence[tuple[str, int]]:

@@ -6,6 +6,7 @@ Owns: the S3 document formats. Must not know: connections, retries.
 from __future__ import annotations
 
 import calendar
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -90,9 +91,13 @@ def failure(answer: Answer, operation: str, key: str) -> StoreError:
     return StoreError(code, status=answer.status, message=message, operation=operation, key=key, headers=answer.headers)
 
 
+_ERROR = re.compile(rb"\s*(<\?xml[^>]*\?>\s*)?<Error[\s>]")
+"""The document, not one of a DeleteResult's errors."""
+
+
 def error_inside(answer: Answer) -> bool:
     """Whether a 200 carries an error: copies and completions are answered before their work is done."""
-    return b"<Error" in answer.body[:1024]
+    return _ERROR.match(answer.body) is not None
 
 
 def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:

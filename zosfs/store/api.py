@@ -10,7 +10,7 @@ what reaches the caller is final or ambiguous (see StoreError.ambiguous).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -230,6 +230,22 @@ class Store(Protocol):
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """Delete up to 1000 objects; returns the ones that failed. Falls back to single deletes where the bucket has
         notifications (RGW 16 aborts there)."""
+        ...
+
+    @property
+    def promised_deletions(self) -> int:
+        """How many deletions were promised by `delete_soon` and are not made."""
+        ...
+
+    def delete_soon(self, key: str, done: Callable[[StoreFailure | None], object]) -> None:
+        """Promise to delete one object together with others; *done* is told once it is deleted (None) or refused.
+
+        Until then nothing that is asked of this Store shows the object.
+        """
+        ...
+
+    async def settle_deletions(self) -> None:
+        """Make the promised deletions. Raises StoreError when it cannot be told whether they were made: they stay promised."""
         ...
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:

@@ -161,4 +161,6 @@ class Walks:
             seen = cut.partial.pop(directory)
             if not directory.unlinked and self._loader.finish(directory, seen, cut.at, cut.sequence):
                 complete.add(directory)
+                if directory.marker is None and directory.key.encode() > cut.begin:
+                    directory.marker = False  # its own object would have come first
         return complete

@@ -1,0 +1,156 @@
+"""Removals in a row: few requests, and nobody can tell but by their number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount, wait_for
+from tests.fs.running import run
+from tests.proxy import Proxy, answer
+
+Mounting = Callable[..., Mount]
+
+
+@pytest.fixture
+def proxy(server: Any) -> Any:
+    """A proxy in front of the server."""
+    with Proxy(server.url) as between:
+        yield between
+
+
+def fill(s3: Any, bucket: str, keys: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b"old"), keys))
+
+
+def keys(s3: Any, bucket: str) -> set[str]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {item["Key"] for page in pages for item in page.get("Contents", [])}
+
+
+def remove_all(directory: Path) -> None:
+    for name in sorted(os.listdir(directory)):
+        (directory / name).unlink()
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_a_tree_goes_with_a_few_requests(mount: Mounting, bucket: str, s3: Any, posix: bool) -> None:
+    fill(s3, bucket, [f"t/d{n % 3}/f{n:03}" for n in range(240)] + ["kept"])
+    living = mount(posix=posix)
+    run("find", living.path)
+    with living.requests() as spent:
+        run("rm", "-r", living.path / "t")
+        os.sync()
+        wait_for(lambda: keys(s3, bucket) == {"kept"}, 10, "the delivery of the removals")
+    assert spent.pop("delete", 0) <= 1 + 1, "the first one, and the directory above"
+    assert spent.pop("delete_many") <= 2
+    assert sum(spent.values()) <= 3, spent
+    assert os.listdir(living.path) == ["kept"]
+
+
+def test_a_name_removed_in_a_row_may_be_used_again_at_once(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(30)])
+    living = mount()
+    directory = living.path / "d"
+    remove_all(directory)
+    assert os.listdir(directory) == []
+    (directory / "f07").write_text("new")
+    (directory / "f08").mkdir()
+    (directory / "other").write_text("moved")
+    (directory / "other").rename(directory / "f09")
+    os.symlink("f07", directory / "f10")
+    assert sorted(os.listdir(directory)) == ["f07", "f08", "f09", "f10"]
+    living.again()
+    assert sorted(os.listdir(directory)) == ["f07", "f08", "f09", "f10"]
+    assert (directory / "f10").read_text() == "new"
+    assert (directory / "f09").read_text() == "moved"
+
+
+def test_removed_names_are_gone_for_every_question(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(21)])
+    living = mount(negative_ttl=0, metadata_ttl=0)
+    for n in range(20):
+        (living.path / "d" / f"f{n:02}").unlink()
+        assert not (living.path / "d" / f"f{n:02}").exists()
+        assert len(os.listdir(living.path / "d")) == 20 - n
+
+
+def test_fsync_of_the_directory_delivers(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(40)])
+    living = mount()
+    os.listdir(living.path / "d")
+    remove_all(living.path / "d")
+    fd = os.open(living.path / "d", os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    assert keys(s3, bucket) <= {"d/"}
+
+
+def test_umount_delivers(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(40)])
+    living = mount()
+    remove_all(living.path / "d")
+    living.stop()
+    assert keys(s3, bucket) <= {"d/"}
+
+
+def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(60)])
+    living = mount(url=proxy.url)
+    os.listdir(living.path / "d")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    remove_all(living.path / "d")
+    living.kill()
+    assert len(keys(s3, bucket)) >= 59, "nothing was delivered: what follows is the next run's work"
+    s3.put_object(Bucket=bucket, Key="d/f30", Body=b"made by somebody else since")
+    proxy.intercept = None
+    living.start()
+    wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f30"}, 20, "the removals of the earlier run")
+    assert os.listdir(living.path / "d") == ["f30"]
+    assert (living.path / "d" / "f30").read_text() == "made by somebody else since"
+
+
+def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(30)])
+    living = mount(url=proxy.url, retries=1, retry_timeout=1, read_timeout=2, connect_timeout=1)
+    living.forgive("removals are not delivered yet")
+    os.listdir(living.path / "d")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    remove_all(living.path / "d")
+    since = living.log_size()
+    wait_for(lambda: "removals are not delivered yet" in living.log(since), 20, "a warning")
+    assert len(keys(s3, bucket)) >= 29
+    proxy.intercept = None
+    wait_for(lambda: keys(s3, bucket) <= {"d/"}, 20, "the delivery of the removals")
+
+
+def test_what_the_server_refuses_to_delete_comes_back(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(10)])
+    errors = "".join(f"<Error><Key>d/f{n:02}</Key><Code>AccessDenied</Code><Message>no</Message></Error>" for n in range(10))
+    body = f"<DeleteResult>{errors}</DeleteResult>".encode()
+    refusal = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/xml\r\n\r\n" % len(body) + body
+    living = mount(url=proxy.url)
+    living.forgive("was removed, but the server refuses to delete it")
+    names = os.listdir(living.path / "d")
+    proxy.intercept = lambda method, target: refusal if method == "POST" else None
+    remove_all(living.path / "d")
+    wait_for(lambda: living.log().count("the server refuses to delete it (AccessDenied no): it is back") == 9, 10, "the refusals")
+    assert os.listdir(living.path / "d") == names[1:], "the first one was deleted by itself"
+    assert (living.path / "d" / "f05").read_text() == "old"
+    proxy.intercept = None
+
+
+def test_ungathered(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(10)])
+    living = mount(gather_deletes=False)
+    os.listdir(living.path / "d")
+    with living.requests() as spent:
+        remove_all(living.path / "d")
+        assert keys(s3, bucket) <= {"d/"}
+    assert spent["delete"] == 10

@@ -1,0 +1,149 @@
+"""A bucket whose deletions may be gathered: many become one request, and nobody can see that they were not made yet.
+
+Owns: the deletions that were promised and not sent. Must not know: why they are gathered, nor where the promise is kept.
+
+What could tell that an object is still there, or would be undone by a late deletion, is held back until the gathered ones are
+delivered: every listing, and every request that names one of their keys. So their order with all else is that of a single delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
+from zosfs.store.s3 import S3Store
+
+AT_ONCE = 1000
+"""Keys in one DeleteObjects (S3's limit)."""
+
+Done = Callable[[StoreFailure | None], object]
+Send = Callable[[Sequence[str]], Awaitable[Mapping[str, StoreFailure]]]
+
+
+class Gathered:
+    """Keys promised to be deleted. *send* deletes up to 1000 and returns which of them are refused."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._waiting: dict[str, Done] = {}
+        self._sent: dict[str, Done] = {}
+        self._sending = trio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._waiting or key in self._sent
+
+    def add(self, key: str, done: Done) -> None:
+        """Promise the deletion of *key*; *done* is told what became of it, once."""
+        self._waiting[key] = done
+
+    async def settle(self) -> None:
+        """Return when all that were promised are deleted or refused. Raises StoreError, and keeps them, when that cannot be told."""
+        async with self._sending:
+            while self._waiting:
+                batch = list(self._waiting)[:AT_ONCE]
+                self._sent = {key: self._waiting.pop(key) for key in batch}
+                try:
+                    failures = await self._send(batch)
+                except BaseException:
+                    self._waiting = self._sent | self._waiting
+                    raise
+                else:
+                    for key, done in self._sent.items():
+                        done(failures.get(key))
+                finally:
+                    self._sent = {}
+
+
+class GatheringStore(S3Store):
+    """An S3Store with `delete_soon`."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._gathered = Gathered(self.delete_many)
+
+    @property
+    def promised_deletions(self) -> int:
+        """How many deletions are gathered."""
+        return len(self._gathered)
+
+    def delete_soon(self, key: str, done: Done) -> None:
+        """See Store.delete_soon."""
+        self._gathered.add(key, done)
+
+    async def settle_deletions(self) -> None:
+        """See Store.settle_deletions."""
+        await self._gathered.settle()
+
+    async def _before(self, *keys: str) -> None:
+        if self._gathered and any(key in self._gathered for key in keys):
+            await self._gathered.settle()
+
+    # whatever could tell the difference
+
+    async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
+        """See Store.head."""
+        await self._before(key)
+        return await super().head(key, version_id=version_id)
+
+    async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
+        """See Store.list_page."""
+        if self._gathered:
+            await self._gathered.settle()
+        return await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
+
+    async def get_range(
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+    ) -> ObjectInfo:
+        """See Store.get_range."""
+        await self._before(key)
+        return await super().get_range(key, start, into, if_match=if_match, version_id=version_id)
+
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_match: str = "", if_none_match: bool = False
+    ) -> Written:
+        """See Store.put."""
+        await self._before(key)
+        return await super().put(key, body, headers, if_match=if_match, if_none_match=if_none_match)
+
+    async def append(self, key: str, position: int, body: Body, headers: ObjectHeaders) -> Written:
+        """See Store.append."""
+        await self._before(key)
+        return await super().append(key, position, body, headers)
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartInfo]) -> Written:
+        """See Store.complete_upload."""
+        await self._before(key)
+        return await super().complete_upload(key, upload_id, parts)
+
+    async def copy(
+        self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
+        headers: ObjectHeaders | None = None, acl: str = "", if_match: str = "", size: int = 0,
+    ) -> Written:  # fmt: skip
+        """See Store.copy."""
+        await self._before(source_key, key)
+        return await super().copy(
+            source_key, key, source_bucket=source_bucket, source_version_id=source_version_id, headers=headers, acl=acl,
+            if_match=if_match, size=size,
+        )  # fmt: skip
+
+    async def put_tags(self, key: str, tags: Mapping[str, str], *, version_id: str = "") -> None:
+        """See Store.put_tags."""
+        await self._before(key)
+        await super().put_tags(key, tags, version_id=version_id)
+
+    async def put_acl(self, key: str, acl: str | Mapping[str, Any], *, version_id: str = "") -> None:
+        """See Store.put_acl."""
+        await self._before(key)
+        await super().put_acl(key, acl, version_id=version_id)
+
+    async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
+        """See Store.call."""
+        if self._gathered:
+            await self._gathered.settle()
+        return await super().call(operation, **members)
