@@ -6,11 +6,13 @@ trio, pyfuse3 and boto3 come in. A command's module has ``add_arguments(parser)`
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
 from zosfs import __version__
+from zosfs.cli.examples import epilog
 from zosfs.cli.options import Parser, plain_flags
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -33,6 +35,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "zosfs.cli.search", "find files by their metadata, where the server has an index"),
     ("topic", "zosfs.cli.topic", "make, list, show and delete the topics of notifications"),
     ("sts", "zosfs.cli.sts", "get temporary credentials of a role"),
+    ("completion", "zosfs.cli.completion", "print a script that completes zosfs's words in bash, zsh or fish"),
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""
@@ -50,7 +53,11 @@ def usage() -> str:
         "commands:",
         *(f"  {name:<{width}}  {help}" for name, _, help in COMMANDS),
         "",
-        "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command.",
+        "A path on a mount may also be written zos://BUCKET/KEY, with --url and the other options of a connection. --json prints for",
+        "programs. The exit status is 0 when all was done, 1 when something was refused (32: a mount failed). A bucket that is named",
+        "like a command is mounted with the word: zosfs mount NAME DIR.",
+        "",
+        "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command, with examples.",
     ]
     return "\n".join(lines)
 
@@ -68,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words.pop(0) if words[0] in table else "mount"
     module_name, help = table[name]
     module = importlib.import_module(module_name)
-    parser = Parser(prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".")
+    parser = Parser(
+        prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".", epilog=epilog(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     module.add_arguments(parser)
     try:
         return int(module.run(parser.parse_args(plain_flags(words))))
