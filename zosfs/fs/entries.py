@@ -1,12 +1,10 @@
 """Inode attributes as the kernel wants them.
 
-Owns: the one EntryAttributes of each inode (building one costs a microsecond, so it is kept and brought up to date only when
-the attributes' stamp moved). May use: tree/. Must not know: the store's requests.
+Owns: the one EntryAttributes that every answer is written in. One an inode would be a third of the daemon's memory for a million
+names, and filling it costs a microsecond. May use: tree/. Must not know: the store's requests.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 import pyfuse3
 import trio
@@ -16,43 +14,30 @@ from zosfs.tree.inodes import Inode
 BLOCK_SIZE = 128 * 1024
 """st_blksize: what cp and stdio use as their I/O size."""
 
-
-class _Entry:
-    """An EntryAttributes with the stamp of the attributes it shows."""
-
-    __slots__ = ("attributes", "stamp")
-
-    def __init__(self) -> None:
-        self.attributes = pyfuse3.EntryAttributes()
-        self.attributes.st_blksize = BLOCK_SIZE
-        self.attributes.generation = 0
-        self.stamp = -1
+_shown = pyfuse3.EntryAttributes()
+_shown.st_blksize = BLOCK_SIZE
+_shown.generation = 0
 
 
 def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     """The kernel's view of *inode*; the kernel may trust it for what is left of *ttl* seconds.
 
-    The returned object belongs to the inode: it is good until the next call for the same inode.
+    Good until the next call: pyfuse3 copies it into its answer before any other task runs, so a handler returns it without an await
+    in between.
     """
-    kept = inode.entry
-    if kept is None:
-        kept = inode.entry = _Entry()
-    kept = cast(_Entry, kept)
-    shown = kept.attributes
-    if kept.stamp != inode.stamp:
-        facts = inode.attributes
-        shown.st_ino = inode.number
-        shown.st_mode = facts.mode
-        shown.st_nlink = 2 if inode.is_dir else 0 if inode.unlinked else 1
-        shown.st_uid = facts.uid
-        shown.st_gid = facts.gid
-        shown.st_rdev = facts.rdev
-        shown.st_size = facts.size
-        shown.st_blocks = (facts.size + 511) // 512
-        shown.st_atime_ns = facts.atime_ns
-        shown.st_mtime_ns = facts.mtime_ns
-        shown.st_ctime_ns = facts.ctime_ns
-        kept.stamp = inode.stamp
+    shown, facts = _shown, inode.attributes
+    size = facts.size
+    shown.st_ino = inode.number
+    shown.st_mode = facts.mode
+    shown.st_nlink = 2 if inode.is_dir else 0 if inode.unlinked else 1
+    shown.st_uid = facts.uid
+    shown.st_gid = facts.gid
+    shown.st_rdev = facts.rdev
+    shown.st_size = size
+    shown.st_blocks = (size + 511) // 512
+    shown.st_atime_ns = facts.atime_ns
+    shown.st_mtime_ns = facts.mtime_ns
+    shown.st_ctime_ns = facts.ctime_ns
     left = ttl if inode.pending or inode.top else min(ttl, max(0.0, inode.fresh_until - trio.current_time()))
     shown.entry_timeout = left
     shown.attr_timeout = left if inode.known else 0.0

@@ -53,6 +53,10 @@ class ObjectHeaders:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+_NO_HEADERS: Mapping[str, str] = {}
+"""One for all: a million listed objects have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a HEAD, a GET or a listing said of one object.
@@ -71,7 +75,7 @@ class ObjectInfo:
     version_id: str = ""
     content_type: str = ""
     metadata: Mapping[str, str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
 
     @property
     def appendable(self) -> bool:

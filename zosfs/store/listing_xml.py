@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from sys import intern
 from urllib.parse import unquote_to_bytes
 
 from zosfs.errors import StoreError
@@ -67,8 +68,8 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
             size=int(row.get("Size") or 0),
             etag=row.get("ETag", "").strip('"'),
             modified_ns=iso_time_ns(row.get("LastModified", "")),
-            storage_class=row.get("StorageClass", ""),
-            object_type=row.get("Type", ""),
+            storage_class=intern(row.get("StorageClass", "")),
+            object_type=intern(row.get("Type", "")),
         )
         for row in raw_objects
     ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zosfs.tree.directory import Directory
 
 ROOT = 1
+_NEVER = float("-inf")
 
 
 class Volume:
@@ -36,11 +37,11 @@ class Inode:
 
     *info* is what the store said of the object, *attributes* what stat shows; *known* tells whether they come from the object
     or are guessed from a listing. *fresh_until* and *checked_at* are trio times. *pending*: not in the store yet. *marker*: whether
-    a directory has its `dir/` object (None: not known). *pins*: reasons besides the kernel to keep it. *file* and *entry* belong to fs/.
+    a directory has its `dir/` object (None: not known). *pins*: reasons besides the kernel to keep it. *file* belongs to fs/.
     """
 
     __slots__ = (
-        "attributes", "checked_at", "directory", "entry", "file", "fresh_until", "info", "is_dir", "known", "lookups", "marker",
+        "attributes", "checked_at", "directory", "file", "fresh_until", "info", "is_dir", "known", "lookups", "marker",
         "name", "number", "parent", "part", "pending", "pins", "stamp", "unlinked", "volume",
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ class Inode:
         self.directory: Directory | None = None
         self.known = False
         self.fresh_until = 0.0
-        self.checked_at = float("-inf")
+        self.checked_at = _NEVER
         self.lookups = 0
         self.pins = 0
         self.stamp = 0
@@ -66,7 +67,6 @@ class Inode:
         self.unlinked = False
         self.marker: bool | None = None
         self.file: Any = None
-        self.entry: Any = None
 
     def __repr__(self) -> str:
         return f"Inode({self.number}, {self.path()!r})"

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 SWEEP_WIDTH = 256
 """HEADs of one sweep under way: more than connections, because the store sends those that wait in batches."""
 FIRST_SWEEP = 32
+TICK = 0.02
+"""Seconds."""
 
 def _fail(number: int) -> OSError:
     return OSError(number, os.strerror(number))
@@ -83,6 +85,7 @@ class Tree:
         self.sequence = 0
         self.moves = 0  # directories renamed so far: their keys changed
         self.flying = Flying()
+        self._moment = self._later = float("-inf")
         self._account = account
         self._table = InodeTable()
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
@@ -96,6 +99,18 @@ class Tree:
         self.root.known = True
         self.root.marker = True
         self.root.directory = Directory()
+
+    def _now(self) -> float:
+        """About now, by TICK: one float for all that was learnt together, instead of one for each of a million names."""
+        now = trio.current_time()
+        if now - self._moment > TICK:
+            self._moment, self._later = now, now + self.options.metadata_ttl
+        return self._moment
+
+    def _fresh_until(self) -> float:
+        """Until when to believe what was just learnt."""
+        self._now()
+        return self._later
 
     # -- inodes -----------------------------------------------------------------------------------------------------
 
@@ -336,13 +351,13 @@ class Tree:
             self.learn(inode, info)
         elif is_dir and inode.info is None and self.options.posix is False:
             inode.known = True
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         return inode
 
     def learn(self, inode: Inode, info: ObjectInfo) -> None:
         """Take over what the store says of *inode*'s object, unless it says nothing new."""
         old = inode.info
-        inode.checked_at = trio.current_time()
+        inode.checked_at = self._now()
         if old is not None and same_version(old, info):
             if info.metadata is None or old.metadata is not None:
                 if info.modified_ns % 10**9 and not old.modified_ns % 10**9:
@@ -454,7 +469,7 @@ class Tree:
                 info = await inode.store.head(key)
             elif (await inode.store.list_page(key, max_keys=1)).objects:
                 if inode.key == key:
-                    inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+                    inode.fresh_until = self._fresh_until()
                 return
             else:
                 raise StoreError("NoSuchKey", status=404, operation="list", key=key)
@@ -485,7 +500,7 @@ class Tree:
         if inode.is_dir:
             inode.marker = True
         self.learn(inode, info)
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         if self.cache is not None:
             self.cache.put(inode.store.bucket, info)
 
@@ -498,7 +513,7 @@ class Tree:
             if not page.objects and not page.prefixes:
                 return False
         inode.known = True
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         return True
 
     def _ask_ahead(self, wanted: Inode) -> None:
@@ -608,7 +623,7 @@ class Tree:
         directory = self._change(parent, name)
         inode = self.new_inode(parent, name, name_to_part(name), is_dir, attributes)
         inode.info, inode.pending, inode.known = info, pending, True
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         if inode.directory is not None:
             inode.directory.complete_until = inode.fresh_until
         directory.children[name] = inode
@@ -650,7 +665,7 @@ class Tree:
         if inode.directory is not None:
             self.moves += 1
             self._doubt_listings(inode, inode.directory.counted_at)
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         inode.stamp += 1
         if replaced is not None:
             self._unlink(replaced)
@@ -680,8 +695,8 @@ class Tree:
         inode.info = info
         inode.pending = False
         inode.known = True
-        inode.checked_at = trio.current_time()
-        inode.fresh_until = inode.checked_at + self.options.metadata_ttl
+        inode.checked_at = self._now()
+        inode.fresh_until = self._fresh_until()
         if inode.parent is not None and not inode.unlinked:
             self._change(inode.parent, inode.name)
         inode.stamp += 1
@@ -725,7 +740,7 @@ class Tree:
         inode = self.new_inode(self.root, name, text, True, attributes)
         inode.volume = Volume(self.account.bucket(text), "", text)
         inode.known = inode.marker = True
-        inode.fresh_until = trio.current_time() + self.options.metadata_ttl
+        inode.fresh_until = self._fresh_until()
         directory.children[name] = inode
         return inode
 
