@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,6 +171,34 @@ def test_thawing(zos: Zos, standin: Command) -> None:
     (asked,) = zos.sent("POST")
     assert b"<Days>3</Days>" in asked.body
     assert b"<GlacierJobParameters><Tier>Expedited</Tier></GlacierJobParameters>" in asked.body
+
+
+WEBSITE = "<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument></WebsiteConfiguration>"
+LOGGING = (
+    "<BucketLoggingStatus><LoggingEnabled><TargetBucket>logs</TargetBucket><TargetPrefix>b/</TargetPrefix></LoggingEnabled>"
+    "</BucketLoggingStatus>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "xml", "absent"),
+    [
+        ("website", {"IndexDocument": {"Suffix": "index.html"}}, WEBSITE, (404, "<Error><Code>NoSuchWebsiteConfiguration</Code></Error>")),
+        ("logging", {"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "b/"}}, LOGGING, (200, "<BucketLoggingStatus/>")),
+    ],
+)
+def test_settings_that_ceph_lacks(
+    zos: Zos, standin: Command, name: str, document: dict[str, object], xml: str, absent: tuple[int, str]
+) -> None:
+    status, body = absent
+    for _ in range(3):  # read to show the difference, read again before it is written, asked whether the server knows it
+        zos.answer("GET", "/b", {name: ""}, status=status, body=body)
+    zos.answer("GET", "/b", {name: ""}, body=xml)
+    zos.answer("PUT", "/b", {name: ""})
+    standin("bucket", "set", "b", name, "-", "--yes", stdin=json.dumps(document))
+    (sent,) = zos.sent("PUT")
+    assert re.sub(r' xmlns="[^"]*"', "", sent.body.decode()) == xml
+    assert json.loads(standin("bucket", "get", "b", name).stdout) == document
 
 
 # -- roles
