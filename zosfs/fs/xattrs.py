@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyfuse3
+
 from zosfs.admin import settings
 from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_names
 from zosfs.counters import Counters
@@ -213,7 +215,11 @@ async def _setting(xattrs: Xattrs, inode: Inode, name: str) -> bytes:
 
 async def _set_setting(xattrs: Xattrs, inode: Inode, name: str, value: bytes) -> None:
     _only_top(inode)
-    await settings.set(inode.store, _known_setting(name), value.decode())
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise _refused(errno.EINVAL) from None
+    await settings.set(inode.store, _known_setting(name), text)
 
 
 async def _remove_setting(xattrs: Xattrs, inode: Inode, name: str) -> None:
@@ -298,6 +304,23 @@ async def _uri(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     return f"zos://{inode.store.bucket}/{inode.key}".encode()
 
 
+async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
+    """What is known of a file, or of a directory's names and all below, is asked for afresh; *value* may be a name that was just
+    changed by others, of which the kernel forgets whether it exists."""
+    if not inode.is_dir:
+        await xattrs.tree.refresh(inode, force=True)
+        return
+    if len(value) > 255 or b"/" in value or b"\0" in value:
+        raise _refused(errno.EINVAL)
+    xattrs.tree.invalidate(inode)
+    if value:
+        pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value))
+
+
+async def _nothing(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    raise _no_data()
+
+
 async def _stats(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     if inode is not xattrs.tree.root:
         raise _no_data()
@@ -350,6 +373,7 @@ ROWS: Mapping[str, Row] = {
     "object-type": Row(_fact(lambda info: info.object_type)),
     "content-type": Row(_content_type, _set_content_type),
     "uri": Row(_uri),
+    "refresh": Row(_nothing, _refresh),
     "stats": Row(_stats),
     "status": Row(_status),
     **{name: _of_store(row) for name, row in OBJECT_XATTRS.items()},

@@ -200,9 +200,9 @@ class Store(Protocol):
         ...
 
     async def upload_part_copy(
-        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = ""
+        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = "", source_bucket: str = ""
     ) -> PartInfo:
-        """Part *number* from bytes ``[start, end)`` of *source_key* of this bucket, copied by the server."""
+        """Part *number* from bytes ``[start, end)`` of *source_key* of this bucket (or *source_bucket*), copied by the server."""
         ...
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartInfo]) -> Written:

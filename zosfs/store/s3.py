@@ -279,11 +279,12 @@ class S3Store:
         return PartInfo(number, etag, body_length(body))
 
     async def upload_part_copy(
-        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = ""
+        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = "", source_bucket: str = ""
     ) -> PartInfo:
         """See Store.upload_part_copy. Ceph 16 ignores *if_match* here: the caller compares ETags before it completes."""
         headers = {
-            "x-amz-copy-source": source_of(self.bucket, source_key), "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
+            "x-amz-copy-source": source_of(source_bucket or self.bucket, source_key),
+            "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
         }  # fmt: skip
         if if_match:
             headers |= _source_conditions(if_match)
