@@ -106,7 +106,7 @@ class Files:
 
     async def content_of(self, inode: Inode) -> Content:
         """The content room of the bucket that *inode* lies in."""
-        return await self._contents.of(inode.volume)
+        return await self.contents.of(inode.volume)
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
