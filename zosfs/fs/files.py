@@ -176,7 +176,7 @@ class Files:
         info = inode.info
         assert info is not None
         restored = 'ongoing-request="false"' in info.headers.get("x-amz-restore", "")
-        if info.headers and not restored:
+        if info.metadata is not None and not restored:
             log.warning("%s is archived (%s): thaw it with: zosfs restore zos://%s/%s", info.key, info.storage_class,
                         inode.store.bucket, info.key)  # fmt: skip
             raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key)

@@ -62,7 +62,7 @@ class ObjectInfo:
     """What a HEAD, a GET or a listing said of one object.
 
     From a listing *metadata* is None, and *content_type* and *headers* are empty: only a HEAD knows them.
-    *headers* are all answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
+    *headers* are the other answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
     x-amz-tagging-count, x-amz-object-lock-mode …).
     """
 

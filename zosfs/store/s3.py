@@ -108,14 +108,13 @@ class S3Store:
                 answer = await self._ask("head", "HEAD", key)
         return answers.info_of(key, answer.headers)
 
-    async def _look(self, key: str) -> ObjectInfo | None:
+    async def _look(self, key: str) -> Answer | None:
         try:
-            answer = await self._ask("head", "HEAD", key, tries=2)
+            return await self._ask("head", "HEAD", key, tries=2)
         except StoreError as exc:
             if exc.status == 404:
                 return None
             raise
-        return answers.info_of(key, answer.headers)
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
@@ -212,8 +211,11 @@ class S3Store:
         began = time.time() + self.exchange.signer.clock_offset
 
         async def settle() -> Answer | None:
-            found = await self._look(key)
-            if found is None or found.size != size:
+            answer = await self._look(key)
+            if answer is None:
+                return None
+            found = answers.info_of(key, answer.headers)
+            if found.size != size:
                 return None
             metadata = found.metadata or {}
             if headers is not None and any(metadata.get(n, "").strip() != v.strip() for n, v in headers.metadata.items()):
@@ -221,7 +223,7 @@ class S3Store:
             encrypted = any(name.startswith("x-amz-server-side-encryption") for name in found.headers)
             if found.etag != await etag() and not (encrypted and found.modified_ns >= (began - 2) * 1e9):
                 return None
-            return Answer(200, dict(found.headers))
+            return answer
 
         return settle
 
