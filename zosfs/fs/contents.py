@@ -15,6 +15,7 @@ from zosfs import places
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.memory import MemoryBudget
+from zosfs.content.patience import Patience
 from zosfs.counters import Counters
 from zosfs.tree.inodes import Volume
 
@@ -77,10 +78,24 @@ class Contents:
         """Every Content made so far."""
         return list(self._made.values())
 
-    async def drain(self, progress: Callable[[int, int], None]) -> None:
-        """Deliver everything that was promised; *progress* gets the files and bytes that are left."""
+    async def drain(self, progress: Callable[[int, int], None], patience: Patience) -> None:
+        """Deliver everything that was promised, as far as *patience* goes; *progress* gets the files and bytes that are left.
+
+        All buckets get their turn; then raises the first one's OSError that says what stays.
+        """
+        failures: list[OSError] = []
         for content in self.all():
-            await content.drain(progress)
+            try:
+                await content.drain(progress, patience)
+            except OSError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
+
+    async def keep(self, failure: OSError) -> None:
+        """Journal what is not delivered because of *failure* and not journalled yet."""
+        for content in self.all():
+            await content.keep(failure)
 
     async def aclose(self) -> None:
         """End all; what is undelivered stays in the journals."""
