@@ -97,7 +97,7 @@ ROWS: Mapping[str, Sequence[Row]] = {
         ("STS AssumeRole", "options `role_arn`, `role_session_name`, `role_policy`, `role_duration`; `zosfs sts`",
          ("admin/test_zos.py::test_a_set_of_temporary_credentials",
           "admin/test_zos.py::test_requests_are_signed_with_the_roles_keys_and_those_are_renewed",
-          "admin/test_zos.py::test_roles_that_cannot_be")),
+          "admin/test_zos.py::test_roles_that_cannot_be", "store/test_roles.py::test_a_mount_with_a_role_that_reads")),
         ("the tables of error codes", "one errno and one line each",
          ("store/test_error_codes.py::test_a_documented_error", "store/test_error_codes.py::test_the_same_through_boto3")),
     ),
@@ -153,7 +153,7 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "completion": ("admin/test_help.py::test_bash_completes_commands_and_flags",),
     "options": ("mount/test_command_line.py::test_the_page_of_options_is_that_of_the_table",),
 }
-_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph"})
+_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway"})
 _WEED_FIXTURES = frozenset({"weed", "weed_mount"})
 _BOTH_FIXTURES = frozenset({"server", "commands", "account", "bucket", "place", "mount", "shared", "shared_bucket", "s3", "run", "point"})
 _STANDIN_FIXTURES = frozenset({"zos", "standin"})
