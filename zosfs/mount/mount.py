@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
 from zosfs import __version__, places
+from zosfs.admin.moment import MomentStore
 from zosfs.config import Options
 from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
@@ -31,7 +34,7 @@ from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
 from zosfs.mount.session import Session
 from zosfs.source import Source
-from zosfs.store.api import Account
+from zosfs.store.api import Account, Store
 from zosfs.store.connect import check, connect
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Defaults
@@ -57,11 +60,19 @@ async def run(
 
     Raises Refusal, StoreError or OSError while nothing is mounted; nothing stays mounted then.
     """
+    if options.at:
+        options = dataclasses.replace(options, ro=True)
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
     _private(cache_dir)
+    if options.at:
+        # another's journal is no business of a view of the past
+        cache_dir = Path(tempfile.mkdtemp(prefix="at-", dir=cache_dir))
     async with AsyncExitStack() as stack:
+        if options.at:
+            stack.callback(shutil.rmtree, cache_dir, ignore_errors=True)
         account = await _reach(options, source, counters, stack)
+        await _past(options, source, account)
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
@@ -150,9 +161,29 @@ def _tree(
         file_mode=options.file_mode & ~umask,
         dir_mode=options.dir_mode & ~umask,
     )
-    volume = None if source.account else Volume(account.bucket(source.bucket), source.prefix, source.bucket)
+    volume = None
+    if not source.account:
+        store = account.bucket(source.bucket)
+        volume = Volume(cast(Store, MomentStore(store, options.at)) if options.at else store, source.prefix, source.bucket)
     everything = account if source.account else None
     return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
+
+
+async def _past(options: Options, source: Source, account: Account) -> None:
+    """Refusal unless *source* can be shown as it was."""
+    if not options.at:
+        return
+    if source.account:
+        raise Refusal("at= shows the past of one bucket: zosfs BUCKET DIR -o at=TIME")
+    try:
+        status = (await account.bucket(source.bucket).call("get_bucket_versioning")).get("Status", "")
+    except StoreError as error:
+        raise Refusal(f"{source.text}: whether it keeps versions cannot be found out ({error.row.text})") from error
+    if not status:
+        raise Refusal(
+            f"{source.text} keeps no versions, so its past is not known; "
+            f"`zosfs bucket set {source.bucket} versioning Enabled` keeps them from now on"
+        )
 
 
 def _private(directory: Path) -> None:
