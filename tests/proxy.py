@@ -49,8 +49,10 @@ class Proxy:
         self.cut_after: int | None = None
         self.intercept: Callable[[str, str], bytes | str | None] | None = None
         self.requests: list[tuple[str, str]] = []
+        self.heads: list[str] = []  # of the same requests: the first line and the headers, in lower case
         self._listen_port = port
         self._connections = 0
+        self.most = 0  # connections at the same time
         self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
@@ -87,6 +89,7 @@ class Proxy:
 
     async def _connection(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         self._connections += 1
+        self.most = max(self.most, self._connections)
         self._writers.add(client_out)
         server_out: asyncio.StreamWriter | None = None
         fates: list[str] = []
@@ -124,6 +127,7 @@ class Proxy:
                 if back is not None and (request := _REQUEST.match(piece)):
                     method, target = request.group(1).decode(), request.group(2).decode("latin-1")
                     self.requests.append((method, target))
+                    self.heads.append(piece.partition(b"\r\n\r\n")[0].decode("latin-1").lower())
                     said = self.intercept(method, target) if self.intercept else None
                     if said == "reset":
                         back.transport.abort()

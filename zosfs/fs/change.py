@@ -13,7 +13,7 @@ from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.errors import StoreError
+from zosfs.fs.acls import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
@@ -87,6 +87,8 @@ class Changes:
             described = of_object(info, self._options)
             file.described = described
         assert info is not None
+        if info.appendable:
+            described.grants = await self._files.acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
         if info.appendable and store.abilities.append and self._options.append == "auto":
             # a copy onto itself would end its appendability
@@ -112,26 +114,12 @@ async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep
     tags: Mapping[str, str] | None = None
     if int(info.headers.get("x-amz-tagging-count", "0") or 0):
         tags = await store.get_tags(key)
-    written = await store.copy(key, key, headers=wanted, if_match=info.etag, size=info.size)
+    written = await store.copy(key, key, headers=wanted, acl=wanted.acl, if_match=info.etag, size=info.size)
     if tags:
         await store.put_tags(key, tags)
     if grants is not None:
         await store.put_acl(key, grants)
     return written.etag, written.modified_ns
-
-
-async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
-    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
-    try:
-        acl = await store.get_acl(key)
-    except StoreError as exc:
-        log.debug("no ACL of %s to keep: %s", key, exc)
-        return None
-    owner = acl.get("Owner", {}).get("ID")
-    grants = acl.get("Grants", [])
-    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
-        return None
-    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None
 
 
 def described_info(inode: Inode, wanted: ObjectHeaders, etag: str, modified_ns: int) -> ObjectInfo:

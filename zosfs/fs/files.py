@@ -26,6 +26,7 @@ from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
+from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.removals import Removals
@@ -97,6 +98,7 @@ class Files:
         self._nursery = nursery
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
+        self.acls = Acls(options)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
@@ -224,10 +226,26 @@ class Files:
         if info is not None and info.metadata is None:
             info = await inode.store.head(info.key)
             self._tree.delivered(inode, info)
+        await self._describe(file)
+
+    async def _describe(self, file: OpenFile) -> None:
+        inode = file.inode
+        info = inode.info
         if info is not None:
             file.described = of_object(info, self.options)
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
+            file.described.grants = await self.acls.of(inode.store, info)
+
+    async def relearn(self, inode: Inode) -> None:
+        """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
+        self.acls.forget(inode.store, inode.key)
+        file: OpenFile | None = inode.file
+        if file is None or file.described is None or file.dirty or inode.pending:
+            return
+        async with file.lock:
+            if not file.dirty:
+                await self._describe(file)
 
     async def _writer(self, file: OpenFile, *, appending: bool = False) -> Writer:
         if file.writer is None:
@@ -246,6 +264,8 @@ class Files:
 
         def delivered(info: ObjectInfo) -> None:
             file.error = None
+            if file.described is not None:
+                self.acls.note(inode.store, info, file.described.grants)
             self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
-from collections.abc import Mapping
 
 from zosfs.config import Options
 from zosfs.store.api import ObjectHeaders, ObjectInfo
@@ -30,7 +29,8 @@ class Described:
     storage_class: str = ""
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
     tags: dict[str, str] | None = None
-    acl: Mapping[str, object] | None = None
+    grants: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Request headers that give back an ACL which is not the mount's default."""
 
 
 def fresh(name: bytes, is_dir: bool, options: Options) -> Described:
@@ -73,8 +73,8 @@ def headers(described: Described, attributes: Attributes, options: Options) -> O
     return ObjectHeaders(
         metadata=metadata,
         content_type=described.content_type,
-        acl=options.acl,
+        acl="" if described.grants else options.acl,
         storage_class=described.storage_class,
         tags=described.tags,
-        extra=described.extra,
+        extra={**described.extra, **described.grants},
     )

@@ -12,7 +12,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.errors import StoreError
-from zosfs.fs.change import unusual_acl
+from zosfs.fs.acls import unusual_acl
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import of_object

@@ -196,11 +196,13 @@ def _of_store(row: XattrRow) -> Row:
             raise _refused(errno.EINVAL) from None
         await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
         await xattrs.tree.refresh(inode, force=True)
+        await xattrs.files.relearn(inode)
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
         await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
         await xattrs.tree.refresh(inode, force=True)
+        await xattrs.files.relearn(inode)
 
     return Row(get, change if row.set else None, remove if row.remove else None, row.listed)
 
