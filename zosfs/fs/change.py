@@ -7,20 +7,17 @@ server with the new headers; its tags and ACL, which Ceph drops on such a copy, 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.errors import StoreError
+from zosfs.content.moves import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
-
-log = logging.getLogger(__name__)
 
 
 class Changes:
@@ -117,20 +114,6 @@ async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep
     if grants is not None:
         await store.put_acl(key, grants)
     return written.etag, written.modified_ns
-
-
-async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
-    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
-    try:
-        acl = await store.get_acl(key)
-    except StoreError as exc:
-        log.debug("no ACL of %s to keep: %s", key, exc)
-        return None
-    owner = acl.get("Owner", {}).get("ID")
-    grants = acl.get("Grants", [])
-    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
-        return None
-    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None
 
 
 def described_info(inode: Inode, wanted: ObjectHeaders, etag: str, modified_ns: int) -> ObjectInfo:
