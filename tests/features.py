@@ -29,7 +29,7 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_commands.py::test_bucket")),
         ("CreateBucket, DeleteBucket", "`mkdir`, `rmdir` in that root; `zosfs bucket create`, `delete`",
          ("fs/test_posix.py::test_all_buckets_of_the_account", "store/test_connect.py::test_buckets", "admin/test_commands.py::test_bucket")),
-        ("CreateBucket with ACL, AZPolicy, StorageClass", "`zosfs bucket create --bucket-acl --az-policy --bucket-class`",
+        ("CreateBucket with ACL, AZPolicy, StorageClass", "`zosfs bucket create --acl --az-policy --storage-class`",
          ("admin/test_zos.py::test_a_bucket_in_several_zones",)),
         ("HeadBucket", "checked before a mount goes live; `df`, `df -i`; `zosfs usage PATH`",
          ("fs/test_mounting.py::test_no_such_bucket", "fs/test_posix.py::test_statfs_and_access", "store/test_verbs.py::test_usage",
@@ -94,6 +94,9 @@ ROWS: Mapping[str, Sequence[Row]] = {
     "Topics, roles, errors": (
         ("topics: create, get, list, delete", "`zosfs topic`", ("admin/test_topics.py::test_topics",)),
         ("bucket notification", "setting `notification`", ("fs/test_settings.py::test_notification_on_ceph",)),
+        ("notifications as a mount's ears", "option `notify`: what other hosts change shows at once",
+         ("mount/test_events.py::test_others_changes_show_at_once", "mount/test_events.py::test_own_changes_cost_nothing_more",
+          "mount/test_events.py::test_strangers_are_not_heard")),
         ("STS AssumeRole", "options `role_arn`, `role_session_name`, `role_policy`, `role_duration`; `zosfs sts`",
          ("admin/test_zos.py::test_a_set_of_temporary_credentials",
           "admin/test_zos.py::test_requests_are_signed_with_the_roles_keys_and_those_are_renewed",
@@ -153,7 +156,7 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "completion": ("admin/test_help.py::test_bash_completes_commands_and_flags",),
     "options": ("mount/test_command_line.py::test_the_page_of_options_is_that_of_the_table",),
 }
-_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway"})
+_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway", "heard"})
 _WEED_FIXTURES = frozenset({"weed", "weed_mount"})
 _BOTH_FIXTURES = frozenset({"server", "commands", "account", "bucket", "place", "mount", "shared", "shared_bucket", "s3", "run", "point"})
 _STANDIN_FIXTURES = frozenset({"zos", "standin"})

@@ -133,7 +133,11 @@ def test_scripts_of_every_shell(shell: str, tmp_path: Path) -> None:
 
 
 def test_wrong_words_are_one_line_and_status_1() -> None:
-    for words in (("cp", "a"), ("bucket", "paint"), ("image", "zos://b/k"), ("search",), ("topic", "get"), ("completion", "tcsh")):
+    lines = (
+        "cp a", "bucket paint", "image zos://b/k", "search", "search a zos://", "topic get", "completion tcsh", "uploads list zos://",
+        "presign", "sts", "bucket get zos:// acl", "presign zos://", "usage /etc", "versions /etc",
+    )  # fmt: skip
+    for words in map(str.split, lines):
         done = zosfs(*words)
         assert done.returncode == 1, words
         assert done.stderr.startswith("zosfs: ")

@@ -139,7 +139,7 @@ def test_search_on_servers_without_an_index(commands: Command, server: Server, b
 def test_a_bucket_in_several_zones(zos: Zos, standin: Command) -> None:
     zos.answer("HEAD", "/b", status=404)
     zos.answer("PUT", "/b")
-    standin("bucket", "create", "b", "--az-policy", "multi-az", "--bucket-class", "STANDARD_IA", "--bucket-acl", "private")
+    standin("bucket", "create", "b", "--az-policy", "multi-az", "--storage-class", "STANDARD_IA", "--acl", "private")
     (made,) = zos.sent("PUT")
     assert (made.headers["x-amz-az-policy"], made.headers["x-amz-storage-class"], made.headers["x-amz-acl"]) == (
         "multi-az", "STANDARD_IA", "private",

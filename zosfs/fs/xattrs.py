@@ -313,7 +313,7 @@ async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         raise _refused(errno.EINVAL)
     xattrs.tree.invalidate(inode)
     if value:
-        pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value))
+        pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value), ignore_enoent=True)
 
 
 async def _nothing(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
