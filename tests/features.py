@@ -120,7 +120,10 @@ SETTING_TESTS: Mapping[str, tuple[str, ...]] = {
 _FACTS = "fs/test_posix.py::test_extended_attributes"
 _KINDS = "fs/test_features.py::test_versions_and_kinds_of_objects"
 _OBJECT = "fs/test_features.py::test_tags_acl_and_class_of_a_file"
+_WARM = "fs/test_warmup.py::test_a_warm_file_is_read_without_the_network_even_after_a_remount"
+_EVICT = "fs/test_warmup.py::test_evicted_is_fetched_again_and_the_undelivered_stays"
 ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
+    "cached": (_WARM,), "warm": (_WARM,), "evict": (_EVICT,),
     "etag": (_FACTS,), "version-id": (_KINDS,),
     "object-type": (_KINDS,), "content-type": (_FACTS,), "uri": (_OBJECT,),
     "refresh": ("fs/test_features.py::test_others_changes_show_when_it_is_asked_for",),
@@ -134,6 +137,8 @@ ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
+    "warmup": (_WARM,),
+    "cache": (_EVICT, "fs/test_warmup.py::test_the_cache_commands_without_a_mount"),
     "mount": ("mount/test_whole.py::test_mount_status_stats_umount", "fs/test_mounting.py::test_background_is_the_default"),
     "umount": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "status": ("mount/test_whole.py::test_mount_status_stats_umount",),

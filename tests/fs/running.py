@@ -102,3 +102,12 @@ def refused(number: int | tuple[int, ...], call: Callable[..., Any], *args: Any,
         failure = error
     assert failure is not None, f"no error instead of {names}"
     assert failure.errno in allowed, f"{failure} instead of {names}"
+
+
+def sync_directory(path: Path) -> None:
+    """fsync(2) of a directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

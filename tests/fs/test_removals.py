@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import run
+from tests.fs.running import refused, run, sync_directory
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -86,9 +89,7 @@ def test_fsync_of_the_directory_delivers(mount: Mounting, bucket: str, s3: Any) 
     living = mount()
     os.listdir(living.path / "d")
     remove_all(living.path / "d")
-    fd = os.open(living.path / "d", os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    sync_directory(living.path / "d")
     assert keys(s3, bucket) <= {"d/"}
 
 
@@ -154,3 +155,49 @@ def test_ungathered(mount: Mounting, bucket: str, s3: Any) -> None:
         remove_all(living.path / "d")
         assert keys(s3, bucket) <= {"d/"}
     assert spent["delete"] == 10
+
+
+def test_after_a_failed_delivery_the_caller_is_told_again(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(30)])
+    living = mount(url=proxy.url, retries=1, retry_timeout=1, read_timeout=2, connect_timeout=1)
+    living.forgive("")
+    directory = living.path / "d"
+    os.listdir(directory)
+    for n in range(10):
+        (directory / f"f{n:02}").unlink()
+    begun = time.monotonic()
+    proxy.gone = True
+    proxy.reset_all()
+    refused((errno.EIO, errno.ETIMEDOUT), sync_directory, directory)
+    refused((errno.EIO, errno.ETIMEDOUT), (directory / "f20").unlink)
+    wait_for(lambda: time.monotonic() - begun > 3.5, 5, "the removals to be so old that they are looked at again")
+    s3.put_object(Bucket=bucket, Key="d/f07", Body=b"made by somebody else since")
+    proxy.gone = False
+    sync_directory(directory)
+    assert keys(s3, bucket) - {"d/"} == {"d/f07", *(f"d/f{n}" for n in range(10, 30))}
+    assert (directory / "f20").exists()
+
+
+def test_fsync_of_the_directory_tells_what_came_back(mount: Mounting, bucket: str, s3: Any, server: Any) -> None:
+    if server.kind != "rgw":
+        pytest.skip("needs bucket policies")
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(10)] + [f"d/locked/k{n}" for n in range(3)] + ["e/f"])
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}/d/locked/*"}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]}))
+    try:
+        living = mount()
+        living.forgive("was removed, but the server refuses to delete it")
+        directory = living.path / "d"
+        for n in range(10):
+            (directory / f"f{n:02}").unlink()
+        remove_all(directory / "locked")
+        sync_directory(living.path / "e")
+        refused(errno.EACCES, sync_directory, directory)
+        sync_directory(directory)
+        assert sorted(os.listdir(directory / "locked")) == ["k0", "k1", "k2"]
+        refused(errno.EACCES, (directory / "locked" / "k0").unlink)
+    finally:
+        s3.delete_bucket_policy(Bucket=bucket)
+    run("rm", "-r", directory)
+    living.stop()
+    assert keys(s3, bucket) == {"e/f"}

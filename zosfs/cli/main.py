@@ -21,6 +21,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("status", "zosfs.cli.status", "what is mounted here, and what is not yet delivered"),
     ("journal", "zosfs.cli.journal", "what was written here and is not in the store: list, show, export, discard, upload"),
     ("stats", "zosfs.cli.stats", "counters of a mount"),
+    ("warmup", "zosfs.cli.warmup", "fetch files into the local cache before they are read"),
+    ("cache", "zosfs.cli.cache", "what the local cache holds, and dropping it: stat, evict"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
     ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),

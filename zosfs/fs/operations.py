@@ -330,9 +330,11 @@ class Operations(pyfuse3.Operations):
 
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await self.files.deliver_below(self.directories.inode(fh))
+        directory = self.directories.inode(fh)
+        await self.files.deliver_below(directory)
         await self.directories.settle_markers()
         await self.files.removals.settle()
+        self.files.removals.report(directory)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

@@ -3,19 +3,22 @@
 Owns: what a row of removals is, and when those that were gathered are delivered. The first removal is made at once, and its
 error reaches the caller. Those that follow on its heels (rm -r) are promised in the journal, answered, and delivered
 together: within a moment, before anything that could tell the difference, at fsync of a directory and at umount. One that
-the server then refuses comes back to its directory, and the log says why.
+the server then refuses comes back to its directory, the log says why, and fsync of a directory above it fails. Once a delivery
+failed, nothing is gathered until a single removal has succeeded: its error reaches whoever goes on removing.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+from collections import deque
 
 import trio
 
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.counters import Counters
+from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.store.api import StoreFailure
 from zosfs.tree.inodes import Inode
@@ -28,6 +31,8 @@ ROW = 0.5
 GATHERED_FOR = 0.5
 """Seconds that a removal waits for others."""
 MOST = 1000
+REMEMBERED = 100
+"""Refusals that wait to be told."""
 RETRY_SECONDS = (1, 5, 15, 60)
 
 
@@ -42,13 +47,17 @@ class Removals:
         self._nursery = nursery
         self._last = float("-inf")
         self._timed: set[Content] = set()
+        self._failing: set[Content] = set()
+        self._refused: deque[tuple[Inode, StoreError]] = deque(maxlen=REMEMBERED)  # directories to which names came back, and why
 
     async def delete(self, inode: Inode) -> None:
         """Delete the object of *inode*, now or soon. Raises StoreError, and nothing is deleted then."""
         content = await self._contents.of(inode.volume)
         in_a_row = trio.current_time() - self._last < ROW
-        if not (in_a_row and self._options.gather_deletes and await self._gather(inode, content)):
+        trusted = in_a_row and self._options.gather_deletes and content not in self._failing
+        if not (trusted and await self._gather(inode, content)):
             await inode.store.delete(inode.key)
+            self._failing.discard(content)
         self._last = trio.current_time()
 
     async def _gather(self, inode: Inode, content: Content) -> bool:
@@ -60,7 +69,10 @@ class Removals:
 
         def refused(failure: StoreFailure) -> None:
             log.error("%s was removed, but the server refuses to delete it (%s %s): it is back", info.key, failure.code, failure.message)
+            self._failing.add(content)
             if inode.parent is not None:
+                why = StoreError(failure.code, message=failure.message, operation="delete", key=info.key)
+                self._refused.append((inode.parent, why))
                 self._tree.invalidate(inode.parent)
 
         try:
@@ -82,6 +94,7 @@ class Removals:
                     await content.store.settle_deletions()
                     return
                 except OSError as exc:
+                    self._failing.add(content)
                     log.warning("%d removals are not delivered yet: %s", content.store.promised_deletions, exc)
         finally:
             self._timed.discard(content)
@@ -89,4 +102,16 @@ class Removals:
     async def settle(self) -> None:
         """Deliver what is gathered, in all buckets. Raises the first StoreError; the journal keeps what is left."""
         for content in self._contents.all():
-            await content.store.settle_deletions()
+            try:
+                await content.store.settle_deletions()
+            except OSError:
+                self._failing.add(content)
+                raise
+
+    def report(self, directory: Inode) -> None:
+        """Raise why a name below *directory* came back, if nobody was told of it yet."""
+        ours = [(parent, why) for parent, why in self._refused if parent.is_below(directory)]
+        for told in ours:
+            self._refused.remove(told)
+        if ours:
+            raise ours[0][1]

@@ -62,7 +62,7 @@ class ObjectInfo:
     """What a HEAD, a GET or a listing said of one object.
 
     From a listing *metadata* is None, and *content_type* and *headers* are empty: only a HEAD knows them.
-    *headers* are all answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
+    *headers* are the other answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
     x-amz-tagging-count, x-amz-object-lock-mode …).
     """
 
@@ -146,6 +146,15 @@ class Store(Protocol):
 
     bucket: str
     abilities: Abilities
+    probed: bool
+    """Whether `probe` has run to its end."""
+
+    async def probe(self, prefix: str = "") -> Abilities:
+        """Find out once what the server can do with the bucket; on scratch objects under *prefix* unless the mount is read only.
+
+        Raises no StoreError: what cannot be found out stays None. Cancelled, it leaves no scratch objects and may be called again.
+        """
+        ...
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """The object's facts, metadata included. StoreError with ENOENT when it is missing."""
@@ -241,10 +250,11 @@ class Store(Protocol):
         """How many deletions were promised by `delete_soon` and are not made."""
         ...
 
-    def delete_soon(self, key: str, done: Callable[[StoreFailure | None], object]) -> None:
-        """Promise to delete one object together with others; *done* is told once it is deleted (None) or refused.
+    def delete_soon(self, info: ObjectInfo, done: Callable[[StoreFailure | None], object]) -> None:
+        """Promise to delete the object *info* together with others; *done* is told once it is deleted (None) or refused.
 
-        Until then nothing that is asked of this Store shows the object.
+        Until then nothing that is asked of this Store shows the object. When the server was away for a while, another object
+        that lies at the key by then is left alone, and *done* is told of success.
         """
         ...
 

@@ -8,16 +8,24 @@ delivered: every listing, and every request that names one of their keys. So the
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
 
+from zosfs.errors import StoreError
 from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
 from zosfs.store.s3 import S3Store
 
 AT_ONCE = 1000
 """Keys in one DeleteObjects (S3's limit)."""
+
+DOUBTED = 3.0
+"""Seconds after which somebody else may well have put another object in the place of one that is to be deleted."""
+LOOKS_AT_ONCE = 64
+NEAR = 2 * 10**9
+"""Nanoseconds by which the time of one and the same object may differ: servers tell it in several ways."""
 
 Done = Callable[[StoreFailure | None], object]
 Send = Callable[[Sequence[str]], Awaitable[Mapping[str, StoreFailure]]]
@@ -65,20 +73,56 @@ class GatheringStore(S3Store):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._gathered = Gathered(self.delete_many)
+        self._gathered = Gathered(self._delete_gathered)
+        self._meant: dict[str, tuple[float, ObjectInfo]] = {}  # by key: when its deletion was promised, and of which object
 
     @property
     def promised_deletions(self) -> int:
         """How many deletions are gathered."""
         return len(self._gathered)
 
-    def delete_soon(self, key: str, done: Done) -> None:
+    def delete_soon(self, info: ObjectInfo, done: Done) -> None:
         """See Store.delete_soon."""
-        self._gathered.add(key, done)
+        self._meant[info.key] = trio.current_time(), info
+        self._gathered.add(info.key, done)
 
     async def settle_deletions(self) -> None:
         """See Store.settle_deletions."""
         await self._gathered.settle()
+
+    async def _delete_gathered(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+        late = trio.current_time() - DOUBTED
+        replaced = await self._replaced([info for at, info in map(self._meant.__getitem__, keys) if at < late])
+        failures = await self.delete_many([key for key in keys if key not in replaced])
+        for key in keys:
+            del self._meant[key]
+        return failures
+
+    async def _replaced(self, promised: Sequence[ObjectInfo]) -> set[str]:
+        """Keys of those objects that are no more what was seen: there is another one, or none."""
+        replaced: set[str] = set()
+        waiting = iter(promised)
+        failures: list[OSError] = []
+
+        async def look() -> None:
+            for info in waiting:
+                try:
+                    found = await super(GatheringStore, self).head(info.key)
+                    if found.etag != info.etag or abs(found.modified_ns - info.modified_ns) > NEAR:
+                        replaced.add(info.key)
+                except StoreError as exc:
+                    if exc.errno != errno.ENOENT:
+                        failures.append(exc)
+                        return
+                    if not info.key.endswith("/"):  # a server may know the marker of a directory by listings alone
+                        replaced.add(info.key)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(LOOKS_AT_ONCE, len(promised))):
+                nursery.start_soon(look)
+        if failures:
+            raise failures[0]
+        return replaced
 
     async def _before(self, *keys: str) -> None:
         if self._gathered and any(key in self._gathered for key in keys):
