@@ -88,6 +88,7 @@ class Options:
     metadata_ttl: float = option(60.0, "how long names and attributes are trusted without asking", group="freshness", kind="duration", aliases=("stat_cache_expire", "dir_cache_time", "attr_cache", "attr_timeout"))
     open_ttl: float = option(0.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
     negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing", group="freshness", kind="duration")
+    notify: str = option("", "hear of other hosts' changes at once: http://HOST:PORT, as the server reaches this host (docs/semantics.md says what to mind)", group="freshness")
 
     # memory and disk
     memory: int = option(512 * MIB, "bytes in flight and read ahead, over all open files", group="memory and disk", kind="size", aliases=("memory_limit", "max_buffer_memory"))

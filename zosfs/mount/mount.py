@@ -28,6 +28,7 @@ from zosfs.fs.contents import Contents
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
 from zosfs.mount.drain import LastDelivery
+from zosfs.mount.events import Watch
 from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
@@ -86,6 +87,8 @@ async def run(
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
+        if options.notify:
+            nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
         await operations.capacity.prime()
         if volume is not None:
             await operations.files.adopt_pending(tree.root)
@@ -185,6 +188,16 @@ async def _past(options: Options, source: Source, account: Account) -> None:
             f"{source.text} keeps no versions, so its past is not known; "
             f"`zosfs bucket set {source.bucket} versioning Enabled` keeps them from now on"
         )
+
+
+def _watch(options: Options, tree: Tree, volume: Volume | None, account: Any, counters: Counters, mountpoint: str) -> Watch:
+    """Who hears of others' changes. Refusal where that cannot be."""
+    if volume is None:
+        raise Refusal("notify is for the mount of one bucket")
+    try:
+        return Watch(options.notify, tree, volume.store, account.call, counters, mountpoint)
+    except ValueError as error:
+        raise Refusal(str(error)) from None
 
 
 def _private(directory: Path) -> None:
