@@ -69,8 +69,10 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_objects.py::test_restore_states")),
         ("storage class", "`user.zos.storage-class`: set moves the object",
          ("admin/test_objects.py::test_storage_class_in_place",)),
-        ("ListObjectVersions, Get and Delete by VersionId", "`zosfs versions PATH`, `zosfs versions restore`; `-o at=TIME`: the bucket as it was",
-         ("admin/test_commands.py::test_versions_and_bringing_back", "fs/test_moment.py::test_the_bucket_as_it_was")),
+        ("ListObjectVersions, Get and Delete by VersionId", "`zosfs versions PATH`, `zosfs versions restore`; `-o versions`: `name@VERSION-ID`; "
+         "`-o at=TIME`: the bucket as it was",
+         ("admin/test_commands.py::test_versions_and_bringing_back", "fs/test_moment.py::test_the_bucket_as_it_was",
+          "fs/test_moment.py::test_older_versions_beside_the_current_one")),
         ("presigned URLs (GET, PUT; V2, V4), presigned POST", "`user.zos.url`; `zosfs presign [--put|--post|--html]`",
          ("admin/test_presign.py::test_urls_that_write_and_read", "admin/test_presign.py::test_upload_forms",
           "admin/test_presign.py::test_what_is_refused", "admin/test_presign.py::test_a_version_and_a_path_on_a_mount")),

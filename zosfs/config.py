@@ -82,6 +82,7 @@ class Options:
     allow_other: bool = option(False, "let other users in", group="attributes")
     allow_root: bool = option(False, "let root in", group="attributes")
     ro: bool = option(False, "read only", group="attributes", aliases=("read_only",))
+    versions: bool = option(False, "show older versions of each file beside it, as name@VERSION-ID (needs versioning)", group="attributes")
     at: int = option(0, "the bucket as it was at this time, read only (needs versioning): 2026-11-21T08:00:00Z, yesterday, 3 hours ago, 2d", group="attributes", kind="moment")
 
     # freshness

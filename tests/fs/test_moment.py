@@ -104,6 +104,33 @@ def test_versions_over_many_pages(mount: Mounting, rgw: Any, versioned: tuple[An
     assert (living.path / "often").read_text() == "4"
 
 
+def test_older_versions_beside_the_current_one(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
+    s3, bucket = versioned
+    ids = [s3.put_object(Bucket=bucket, Key="d/report.txt", Body=f"version {n}".encode())["VersionId"] for n in range(3)]
+    gone = s3.put_object(Bucket=bucket, Key="d/deleted", Body=b"once")["VersionId"]
+    s3.delete_object(Bucket=bucket, Key="d/deleted")
+    s3.put_object(Bucket=bucket, Key="d/at@sign", Body=b"a name like any other")
+    living = mount(bucket, server=rgw, versions=True)
+    directory = living.path / "d"
+    expected = {"report.txt", f"report.txt@{ids[0]}", f"report.txt@{ids[1]}", f"deleted@{gone}", "at@sign"}
+    assert set(os.listdir(directory)) == expected
+    assert (directory / "report.txt").read_text() == "version 2"
+    for n in (0, 1):
+        assert (directory / f"report.txt@{ids[n]}").read_text() == f"version {n}"
+    assert (directory / "at@sign").read_text() == "a name like any other"
+    run("cp", directory / f"deleted@{gone}", directory / "deleted")
+    assert s3.get_object(Bucket=bucket, Key="d/deleted")["Body"].read() == b"once"
+    with pytest.raises(OSError, match="Read-only") as caught:
+        (directory / f"report.txt@{ids[0]}").chmod(0o600)
+    assert caught.value.errno == errno.EROFS
+    (directory / f"report.txt@{ids[0]}").unlink()
+    left = [row["VersionId"] for row in s3.list_object_versions(Bucket=bucket, Prefix="d/report.txt")["Versions"]]
+    assert left == [ids[2], ids[1]], "removed for good"
+    assert not (directory / "report.txt@nonsense").exists()
+    again = mount(bucket, server=rgw, versions=True)
+    assert (again.path / "d" / f"report.txt@{ids[1]}").read_text() == "version 1", "found without a listing, too"
+
+
 def test_refused_in_one_line(mount: Mounting, rgw: Any, bucket: str, tmp_path: Any) -> None:
     point = tmp_path / "point"
     point.mkdir()

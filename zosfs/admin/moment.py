@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cachetools
 
+from zosfs.admin.versions import info_of_row, is_deletion, nanoseconds, rows_by_key
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, BucketUsage, ListPage, ObjectInfo, Store
 
@@ -29,7 +29,6 @@ _CHANGES = frozenset({
     "put", "append", "create_upload", "upload_part", "upload_part_copy", "complete_upload", "abort_upload", "copy", "delete",
     "delete_many", "delete_soon", "put_tags", "put_acl",
 })  # fmt: skip
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MomentStore:
@@ -112,38 +111,9 @@ class MomentStore:
 
     async def _alive(self, prefix: str, after: str) -> AsyncIterator[ObjectInfo]:
         """What was there under *prefix* behind the key *after*, in key order."""
-        async for key, rows in self._by_key(prefix, after):
-            past = [row for row in rows if _nanoseconds(row["LastModified"]) <= self._moment]
-            # among versions of one instant the server's order tells, newest first
-            current = max(past, key=lambda row: row["LastModified"], default=None)
-            if current is None or "ETag" not in current:
+        async for key, rows in rows_by_key(self._store, prefix, after):
+            current = next((row for row in rows if nanoseconds(row["LastModified"]) <= self._moment), None)
+            if current is None or is_deletion(current):
                 continue
             self._known[key] = current["VersionId"]
-            yield ObjectInfo(
-                key=key, size=current["Size"], etag=current["ETag"].strip('"'), modified_ns=_nanoseconds(current["LastModified"]),
-                storage_class=current.get("StorageClass", ""), object_type="Normal", version_id=current["VersionId"],
-            )  # fmt: skip
-
-    async def _by_key(self, prefix: str, after: str) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-        """All versions and delete markers of each key, however they are spread over pages."""
-        markers: dict[str, Any] = {"KeyMarker": after} if after else {}
-        pending: dict[str, list[dict[str, Any]]] = {}
-        while True:
-            page = await self._store.call("list_object_versions", Prefix=prefix, **markers)
-            for row in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                pending.setdefault(row["Key"], []).append(row)
-            more = bool(page.get("IsTruncated"))
-            keys = sorted(pending, key=str.encode)
-            if more and keys:
-                keys.pop()  # its other versions may be on the next page
-            for key in keys:
-                yield key, pending.pop(key)
-            if not more:
-                return
-            markers = {"KeyMarker": page["NextKeyMarker"]}
-            if page.get("NextVersionIdMarker"):
-                markers["VersionIdMarker"] = page["NextVersionIdMarker"]
-
-
-def _nanoseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+            yield info_of_row(current, key)

@@ -20,6 +20,7 @@ import trio
 
 from zosfs import __version__, places
 from zosfs.admin.moment import MomentStore
+from zosfs.admin.version_store import VersionStore
 from zosfs.config import Options
 from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
@@ -168,17 +169,22 @@ def _tree(
     volume = None
     if not source.account:
         store = account.bucket(source.bucket)
-        volume = Volume(cast(Store, MomentStore(store, options.at)) if options.at else store, source.prefix, source.bucket)
+        shown: Store = store
+        if options.at:
+            shown = cast(Store, MomentStore(store, options.at))
+        elif options.versions:
+            shown = cast(Store, VersionStore(store))
+        volume = Volume(shown, source.prefix, source.bucket)
     everything = account if source.account else None
     return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
 
 
 async def _past(options: Options, source: Source, account: Account) -> None:
     """Refusal unless *source* can be shown as it was."""
-    if not options.at:
+    if not options.at and not options.versions:
         return
     if source.account:
-        raise Refusal("at= shows the past of one bucket: zosfs BUCKET DIR -o at=TIME")
+        raise Refusal("at= and versions show the past of one bucket: zosfs BUCKET DIR -o at=TIME")
     try:
         status = (await account.bucket(source.bucket).call("get_bucket_versioning")).get("Status", "")
     except StoreError as error:
