@@ -88,6 +88,7 @@ class Content:
         self._staged = private_directory(cache_dir / "staged")
         self._disk = DiskBudget(self._directory, options.cache_size, options.free_space, counters)
         self._disk.evict = self._make_room
+        self._disk.hope = self._hope
         self.chunks = ChunkCache(
             cache_dir / "chunks", options.cache_size, options.free_space, counters, elsewhere=lambda: self._disk.used
         )
@@ -310,12 +311,15 @@ class Content:
         for writer in list(self._writers):
             if freed >= n:
                 return freed
-            freed += writer.shed()
+            freed += writer.shed(n - freed)
         for writer in self._writers:
             if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
         return freed
+
+    def _hope(self) -> bool:
+        return bool(self._early) or any(writer.arriving for writer in self._writers)
 
     async def _deliver_early(self, writer: Writer) -> None:
         try:
@@ -334,6 +338,9 @@ class Content:
             state = CONFLICT
         elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
             state = PARKED
+        if writer.partly_gone:
+            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.key, failure)
+            return state
         log.error("%s: %s; its bytes are kept: zosfs journal list", writer.key, failure)
         try:
             await writer.failed(state, str(failure))

@@ -277,6 +277,8 @@ class Files:
                 inode.attributes.mtime_ns = time.time_ns()
                 del self._pages[inode.number]
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            if not writer.dirty and not file.attributes_changed:
+                self._times_of(inode, info)
             self._tree.delivered(inode, info)
 
         async def due() -> None:
@@ -289,6 +291,21 @@ class Files:
         writer.on_delivered = delivered
         writer.due = due
         file.writer = writer
+
+    def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
+        """A file that went up while it was written has the times of when that began: show what the next mount will show."""
+        if "mtime" not in (info.metadata or {}):
+            return
+        stored, shown = from_object(info, False, self._tree.defaults), inode.attributes
+        if stored.mtime_ns != shown.mtime_ns:
+            shown.atime_ns, shown.mtime_ns, shown.ctime_ns = stored.atime_ns, stored.mtime_ns, stored.ctime_ns
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+
+    def times_set(self, inode: Inode) -> None:
+        """Somebody set the times of *inode*: its object must have exactly them."""
+        file: OpenFile | None = inode.file
+        if file is not None and file.writer is not None:
+            file.writer.exact_times = True
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
         """The headers of *file* as of now."""
@@ -611,6 +628,8 @@ class Files:
         async with file.lock:
             key = inode.key
             writer = file.writer
+            if writer is not None and writer.partly_gone and file.handles:
+                await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
             if writer is not None and writer.base is None:
                 await file.content.discard(key)
                 delete = not inode.pending

@@ -169,6 +169,8 @@ class Operations(pyfuse3.Operations):
                 facts.atime_ns = attr.st_atime_ns
             if fields.update_mtime:
                 facts.mtime_ns = attr.st_mtime_ns
+            if fields.update_atime or fields.update_mtime:
+                self.files.times_set(found)
             facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
             self.tree.changed(found)
             if self.options.posix and not found.unlinked:
