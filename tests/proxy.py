@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+STALL = 3.0
 _PIECE = 1 << 16
 _REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
 
@@ -33,7 +34,10 @@ class Proxy:
 
     *latency* is seconds added each way, *rate* bytes a second and connection in each direction (0: no limit). *gone* refuses
     and resets, *stalled* takes bytes and delivers none, *cut_after* resets each connection after that many bytes of answers.
-    *intercept* gets method and target of each request and returns the bytes to answer with instead of asking the server, or None.
+    *intercept* gets method and target of each request and returns the bytes to answer with instead of asking the server, or None;
+    or what shall become of this one: "reset" (before the server sees it), "lost" (the server acts, and its answer is dropped with the
+    connection), "truncated" (half of the answer's first piece arrives), "slow" (its pieces come one by one), "stalled" (the answer
+    comes `STALL` seconds late).
     """
 
     def __init__(self, upstream: str, *, latency: float = 0, rate: float = 0, port: int = 0) -> None:
@@ -43,7 +47,7 @@ class Proxy:
         self.gone = False
         self.stalled = False
         self.cut_after: int | None = None
-        self.intercept: Callable[[str, str], bytes | None] | None = None
+        self.intercept: Callable[[str, str], bytes | str | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self._listen_port = port
         self._connections = 0
@@ -85,14 +89,15 @@ class Proxy:
         self._connections += 1
         self._writers.add(client_out)
         server_out: asyncio.StreamWriter | None = None
+        fates: list[str] = []
         try:
             if self.gone:
                 return
             server_in, server_out = await asyncio.open_connection(self._host, self._port)
             self._writers.add(server_out)
             tasks = [
-                asyncio.ensure_future(self._carry(client_in, server_out, client_out)),
-                asyncio.ensure_future(self._carry(server_in, client_out, None)),
+                asyncio.ensure_future(self._carry(client_in, server_out, client_out, fates)),
+                asyncio.ensure_future(self._carry(server_in, client_out, None, fates)),
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -107,9 +112,11 @@ class Proxy:
                     self._writers.discard(writer)
                     writer.transport.abort()
 
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, back: asyncio.StreamWriter | None) -> None:
+    async def _carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, back: asyncio.StreamWriter | None, fates: list[str]
+    ) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
-        sender = asyncio.ensure_future(self._send(pieces, sink, answers=back is None))
+        sender = asyncio.ensure_future(self._send(pieces, sink, fates, answers=back is None))
         try:
             while piece := await source.read(_PIECE):
                 if self.gone:
@@ -118,7 +125,12 @@ class Proxy:
                     method, target = request.group(1).decode(), request.group(2).decode("latin-1")
                     self.requests.append((method, target))
                     said = self.intercept(method, target) if self.intercept else None
-                    if said is not None:
+                    if said == "reset":
+                        back.transport.abort()
+                        return
+                    if isinstance(said, str):
+                        fates[:] = [said]
+                    elif said is not None:
                         back.write(said)
                         await back.drain()
                         back.write_eof()
@@ -132,7 +144,9 @@ class Proxy:
         finally:
             sender.cancel()
 
-    async def _send(self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _send(
+        self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, fates: list[str], *, answers: bool
+    ) -> None:
         carried, free_at = 0, 0.0
         while True:
             due, piece = await pieces.get()
@@ -144,6 +158,21 @@ class Proxy:
                 await asyncio.sleep(wait)
             while self.stalled:  # noqa: ASYNC110  # a plain attribute, set from another thread
                 await asyncio.sleep(0.02)
+            fate = fates.pop() if answers and fates and not piece.startswith(b"HTTP/1.1 100") else ""
+            if fate in ("lost", "truncated"):
+                if fate == "truncated":
+                    sink.write(piece[: len(piece) // 2])
+                    await sink.drain()
+                sink.transport.abort()
+                return
+            if fate == "stalled":
+                await asyncio.sleep(STALL)
+            elif fate == "slow":
+                for at in range(0, len(piece), 1 + len(piece) // 8):
+                    sink.write(piece[at : at + 1 + len(piece) // 8])
+                    await asyncio.sleep(0.02)
+                carried += len(piece)
+                continue
             if answers and self.cut_after is not None and carried + len(piece) > self.cut_after:
                 sink.write(piece[: max(0, self.cut_after - carried)])
                 await sink.drain()

@@ -11,6 +11,7 @@ import pytest
 import trio
 from botocore.config import Config
 
+from tests.admin.running import Command, command
 from tests.servers.server import Server
 from zosfs.config import Options
 from zosfs.counters import Counters
@@ -100,3 +101,9 @@ def fresh(s3: Any, **members: Any) -> Iterator[str]:
     s3.create_bucket(Bucket=name, **members)
     yield name
     empty_and_delete(s3, name)
+
+
+@pytest.fixture
+def commands(server: Server) -> Command:
+    """Runs `zosfs WORDS…` against the server."""
+    return command(server)

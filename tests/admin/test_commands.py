@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 
 import pytest
 
 from tests.admin.conftest import client
 from tests.servers.server import Server
+from zosfs.admin.settings import SETTINGS
 from zosfs.cli.bucket import difference
-from zosfs.cli.presign import page
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -75,24 +74,6 @@ def test_versions_and_bringing_back(zosfs: Command, rgw: Server, rgw_bucket: str
     zosfs("versions", "restore", f"zos://{rgw_bucket}/none", status=1)
 
 
-@pytest.mark.parametrize("more", [(), ("--v2",)])
-def test_presign(zosfs: Command, rgw: Server, rgw_bucket: str, more: tuple[str, ...]) -> None:
-    where = f"zos://{rgw_bucket}/ä b+c"
-    # a URL of version 2 covers the Content-Type, which urllib sends for a body unless told
-    put = urllib.request.Request(zosfs("presign", where, "--put", *more).stdout.strip(), b"seen", {"Content-Type": ""}, method="PUT")
-    urllib.request.urlopen(put).close()
-    with urllib.request.urlopen(zosfs("presign", where, *more).stdout.strip()) as answer:
-        assert answer.read() == b"seen"
-    assert json.loads(zosfs("presign", where, "--post", *more).stdout)["fields"]["key"] == "ä b+c"
-    assert "multipart/form-data" in zosfs("presign", where, "--html", *more).stdout
-
-
-def test_presign_refuses(zosfs: Command, rgw_bucket: str) -> None:
-    assert "7 days" in zosfs("presign", f"zos://{rgw_bucket}/k", "--expires", "8d", status=1).stderr
-    zosfs("presign", f"zos://{rgw_bucket}/k", "--expires", "8d", "--v2")
-    zosfs("presign", f"zos://{rgw_bucket}/", status=1)
-
-
 def test_uploads(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     s3 = client(rgw)
     for key in ("p/a", "p/b", "q"):
@@ -122,4 +103,32 @@ def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
 def test_differences_and_forms_are_pure() -> None:
     assert difference(None, None, "acl") == ""
     assert '-  "Status": "Enabled"' in difference({"Status": "Enabled"}, {"Status": "Suspended"}, "versioning")
-    assert "&quot;&gt;" in page({"url": "http://x", "fields": {"key": '"><script>'}})
+
+
+def test_the_settings_of_a_bucket_are_listed(zosfs: Command, rgw_bucket: str) -> None:
+    zosfs("bucket", "set", rgw_bucket, "versioning", "enabled", "--yes")
+    rows = {row["setting"]: row for row in json.loads(zosfs("bucket", "list", rgw_bucket, "--json").stdout)}
+    assert list(rows) == list(SETTINGS)
+    assert (rows["versioning"]["state"], rows["versioning"]["document"]["Status"]) == ("set", "Enabled")
+    assert (rows["policy"]["state"], rows["encryption"]["state"]) == ("unset", "not offered")
+    assert "versioning\tset\t" in zosfs("bucket", "list", f"zos://{rgw_bucket}").stdout
+
+
+def test_an_answer_is_asked_for_on_a_terminal(rgw: Server, rgw_bucket: str) -> None:
+    import pty
+
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
+    for answer, status, state in (("n\n", 1, None), ("y\n", 0, "Enabled")):
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zosfs", "bucket", "set", rgw_bucket, "versioning", "Enabled"], env={**os.environ, **keys},
+            stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.write(ours, answer.encode())
+        _, said = process.communicate(timeout=60)
+        os.close(ours)
+        os.close(theirs)
+        assert process.returncode == status, said
+        assert '+  "Status": "Enabled"' in said
+        assert "change it? [y/N]" in said
+        assert client(rgw).get_bucket_versioning(Bucket=rgw_bucket).get("Status") == state

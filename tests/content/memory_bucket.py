@@ -48,11 +48,17 @@ class MemoryBucket:
         self.faults: dict[str, list[str | StoreError | None]] = {}
         self.calls: list[str] = []
         self.between: dict[str, Any] = {}  # verb -> what happens right before it is applied, once
+        self.lives = -1  # requests that are still applied before all others hang for ever; negative: no end
+        self.dead = trio.Event()
 
     async def _enter(self, verb: str) -> bool:
         """Whether the answer is to be lost."""
         self.calls.append(verb)
         await trio.lowlevel.checkpoint()
+        if not self.lives:
+            self.dead.set()
+            await trio.sleep_forever()
+        self.lives -= self.lives > 0
         if verb in self.between:
             self.between.pop(verb)()
         fault = self.faults[verb].pop(0) if self.faults.get(verb) else None

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zosfs.content.delivery import UploadRecord
@@ -48,6 +48,7 @@ def journal(tmp_path: Path) -> Journal:
     return made
 
 
+@settings(deadline=None)
 @given(st.text(), st.one_of(st.none(), st.binary(max_size=100)), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99))))
 def test_what_was_put_comes_back(
     tmp_path_factory: pytest.TempPathFactory, key: str, image: bytes | None, dirty: list[tuple[int, int]]

@@ -632,19 +632,25 @@ operations = st.lists(
         st.tuples(st.just("deliver")),
         st.tuples(st.just("promise")),
         st.tuples(st.just("crash")),
+        st.tuples(st.just("die"), st.integers(0, 5)),
     ),
     max_size=14,
 )
 faults = st.dictionaries(
-    st.sampled_from(["put", "upload_part", "complete_upload", "create_upload", "get_range"]),
+    st.sampled_from(["put", "upload_part", "complete_upload", "create_upload", "get_range", "append", "head"]),
     st.lists(st.sampled_from([LOST, CUT, None]), max_size=3),
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.one_of(st.none(), st.integers(0, 100).map(letters)), operations, faults, st.booleans())
+async def give_up_when_dead(bucket: Bucket, scope: trio.CancelScope) -> None:
+    await bucket.dead.wait()
+    scope.cancel()
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.one_of(st.none(), st.integers(0, 100).map(letters)), operations, faults, st.booleans(), st.booleans())
 def test_any_history_keeps_what_was_acknowledged(
-    old: bytes | None, history: list[tuple[Any, ...]], trouble: dict[str, list[str | None]], on_disk: bool
+    old: bytes | None, history: list[tuple[Any, ...]], trouble: dict[str, list[str | None]], on_disk: bool, appending: bool
 ) -> None:
     """Reads equal the reference, a crash goes back to the last acknowledged state at most, and a delivery leaves the reference."""
 
@@ -659,7 +665,9 @@ def test_any_history_keeps_what_was_acknowledged(
                 assert found in acknowledged, "an acknowledged state is lost"
                 now, acknowledged = bytearray(found or b""), [found]
                 base = bucket.info("k") if found is not None else None
-                writer: Writer = await new(content, "k", base)
+                writer: Writer = await new(content, "k", base, appending=appending)
+                if base is None and appending:
+                    acknowledged.append(b"")  # made empty before the first bytes
                 bucket.faults = {verb: list(what) for verb, what in trouble.items()}
                 trouble.clear()
                 for operation in list(todo):
@@ -690,12 +698,29 @@ def test_any_history_keeps_what_was_acknowledged(
                                 acknowledged = [bytes(now)]
                         case ("crash",):
                             break
+                        case ("die", requests):
+                            bucket.lives, bucket.dead = requests, trio.Event()
+                            async with trio.open_nursery() as nursery:
+                                nursery.start_soon(give_up_when_dead, bucket, nursery.cancel_scope)
+                                try:
+                                    await writer.deliver()
+                                    acknowledged = [bytes(now) if now or writer.base is not None else None]
+                                except StoreError as exc:
+                                    assert exc.errno != errno.ESTALE  # noqa: PT017
+                                    acknowledged.append(bytes(now))
+                                nursery.cancel_scope.cancel()
+                            if bucket.dead.is_set():
+                                if not writer.promised:
+                                    acknowledged.append(bytes(now))
+                                break
+                            bucket.lives = -1
                 else:
                     bucket.faults.clear()
                     await writer.deliver()
                     acknowledged = [bytes(now)]
                     assert bucket.things["k"].data == now
                 bucket.faults.clear()
+            bucket.lives = -1
 
     directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
     before = staging.SMALL
@@ -707,3 +732,86 @@ def test_any_history_keeps_what_was_acknowledged(
         shutil.rmtree(directory)
 
 
+
+
+@pytest.mark.parametrize("change", ["nothing", "overwritten", "cut", "grown", "other"])
+@pytest.mark.parametrize("requests", range(6))
+def test_a_promised_first_append_killed_at_any_request_is_delivered_once(tmp_path: Path, requests: int, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", appending=True)
+            await writer.write(0, letters(20))
+            await writer.promise()
+            state, told = letters(20), trio.Event()
+            if change != "nothing":
+                bucket.faults = {"append": [None, LOST], "head": [CUT] * 9}
+                with pytest.raises(StoreError):
+                    await writer.deliver()
+                bucket.faults.clear()
+                if change == "overwritten":
+                    await writer.write(3, b"NEW")
+                    state = letters(3) + b"NEW" + letters(20)[6:]
+                elif change == "cut":
+                    await writer.truncate(7)
+                    state = letters(7)
+                elif change == "grown":
+                    await writer.write(20, b"GROWN", append=True)
+                    state += b"GROWN"
+                else:
+                    await writer.truncate(0)
+                    await writer.write(0, b"quite another one, and longer")
+                    state = b"quite another one, and longer"
+                await writer.promise()
+            bucket.lives, bucket.dead = requests, told
+            content.nursery.start_soon(writer.deliver)
+            await until(lambda: told.is_set() or not writer.dirty)
+        bucket.lives = -1
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == state
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("change", ["emptied", "overwritten", "grown"])
+@pytest.mark.parametrize("requests", range(5))
+@pytest.mark.parametrize("old", [b"", b"what was there"])
+def test_an_append_that_an_earlier_run_began_may_change_before_it_is_settled(
+    tmp_path: Path, requests: int, change: str, old: bytes
+) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.add("k", old) if old else None, appending=True)
+            await writer.write(len(old), letters(20), append=True)
+            await writer.promise()
+            bucket.lives = requests
+            content.nursery.start_soon(writer.deliver)
+            await until(lambda: bucket.dead.is_set() or not writer.dirty)
+            if not writer.dirty:
+                return
+        bucket.lives = -1
+        bucket.faults = {verb: [CUT] * 5 for verb in ("head", "put", "append")}
+        state = old + letters(20)
+        async with room(bucket, tmp_path) as content:
+            taken = await content.take("k")
+            assert taken is not None
+            taken.headers, taken.on_delivered = writer.headers, writer.on_delivered
+            if change == "emptied":
+                state = b"another one"
+                await taken.truncate(0)
+                await taken.write(0, state)
+            elif change == "overwritten":
+                await taken.write(len(old) + 2, b"NEW")
+                state = state[: len(old) + 2] + b"NEW" + state[len(old) + 5 :]
+            else:
+                await taken.write(len(state), b"GROWN", append=True)
+                state += b"GROWN"
+            await taken.promise()
+        bucket.faults.clear()
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == state
+
+    run(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fs.mounting import Mount
-from tests.fs.running import join, noise, python, refused
+from tests.fs.running import join, noise, python, refused, run
 
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -438,3 +438,39 @@ def test_all_buckets_of_the_account(mount: Any, bucket: str, s3: Any) -> None:
     (living.path / made / "inner").unlink()
     os.rmdir(living.path / made)
     assert made not in {item["Name"] for item in s3.list_buckets()["Buckets"]}
+
+
+def test_buckets_of_an_account_are_asked_what_they_can_do_at_the_first_change(mount: Any, bucket: str, s3: Any, server: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"x")
+    living: Mount = mount("zos:")
+    with living.requests() as spent:
+        assert (living.path / bucket / "f").read_bytes() == b"x"
+    assert not {"put", "append", "delete"} & spent.keys(), "a bucket that is only read is not written to"
+    log = living.path / bucket / "log"
+    for line in ("one\n", "two\n"):
+        with log.open("a") as f:
+            f.write(line)
+    assert s3.get_object(Bucket=bucket, Key="log")["Body"].read() == b"one\ntwo\n"
+    if server.kind == "rgw":
+        headers = s3.head_object(Bucket=bucket, Key="log")["ResponseMetadata"]["HTTPHeaders"]
+        assert headers["x-rgw-object-type"] == "Appendable"
+    with living.requests() as spent:
+        (living.path / bucket / "new").write_bytes(b"content")
+    assert spent == {"put": 1}, "asked once"
+    living.stop()
+    assert {item["Key"] for item in s3.list_objects(Bucket=bucket)["Contents"]} == {"f", "log", "new"}
+
+
+def test_a_directory_moves_between_buckets_as_between_filesystems(mount: Any, bucket: str, s3: Any) -> None:
+    living: Mount = mount("zos:")
+    other = living.path / f"{bucket}-other"
+    other.mkdir()
+    (living.path / bucket / "d").mkdir()
+    (living.path / bucket / "d" / "f").write_text("moved")
+    refused(errno.EXDEV, os.rename, living.path / bucket / "d" / "f", other / "f")
+    run("mv", living.path / bucket / "d", other)
+    assert (other / "d" / "f").read_text() == "moved"
+    assert os.listdir(living.path / bucket) == []
+    refused(errno.EPERM, (living.path / "file").write_text, "only directories lie among buckets")
+    run("rm", "-r", other)
+    assert f"{bucket}-other" not in {item["Name"] for item in s3.list_buckets()["Buckets"]}

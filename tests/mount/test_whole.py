@@ -134,6 +134,31 @@ def test_a_server_that_is_gone_at_umount_is_told_and_made_up_for(
         assert zosfs("umount", point).returncode == 0
 
 
+@pytest.mark.parametrize("trouble", ["gone", "stalled"])
+def test_many_files_and_a_server_that_is_away_do_not_hold_up_umount(
+    zosfs: Call, bucket: str, s3: Any, rgw: Any, point: Path, trouble: str
+) -> None:
+    options = "writeback=1h,retries=1,retry_timeout=3,connect_timeout=1,read_timeout=1"
+    with Proxy(rgw.url) as proxy:
+        assert zosfs(bucket, point, "--url", proxy.url, "-o", options).stderr == ""
+        for n in range(120):
+            (point / f"f{n}").write_text(f"{n}\n")
+        setattr(proxy, trouble, True)
+        proxy.reset_all()
+        began = time.monotonic()
+        done = zosfs("umount", point)
+        assert time.monotonic() - began < 25
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "not everything was delivered" in done.stderr
+        assert "stay in the journal" in done.stderr
+        assert not is_mounted(point)
+        assert zosfs("journal", "list").stdout.count("\n") >= 120
+        setattr(proxy, trouble, False)
+        assert zosfs(bucket, point, "--url", proxy.url, "-o", options).stderr == ""
+        wait_for(lambda: len(s3.list_objects(Bucket=bucket).get("Contents", [])) == 120, 30, "the journal's delivery")
+        assert zosfs("umount", point).returncode == 0
+
+
 def test_an_endpoint_that_says_nothing_is_given_up_within_15_seconds(zosfs: Call, bucket: str, point: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

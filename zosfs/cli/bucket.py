@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import sys
 from typing import Any
@@ -17,14 +18,14 @@ HELP = "make, list and delete buckets; get, set and unset their settings"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Verb, bucket, setting, document."""
     parser.add_argument("verb", choices=("list", "create", "delete", "get", "set", "unset"))
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path on a mount")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path; list: its settings")
     parser.add_argument(
         "setting", nargs="?", default="", metavar="SETTING",
         help="acl policy lifecycle website request-payment tags encryption object-lock logging cors versioning notification",
     )  # fmt: skip
     parser.add_argument("document", nargs="?", default="-", metavar="FILE|-|WORD", help="set: file with JSON, - for stdin, or a word")
     parser.add_argument("--yes", action="store_true", help="set, unset: do not ask")
-    parser.add_argument("--json", action="store_true", help="list: print JSON")
+    parser.add_argument("--json", action="store_true", help="list: print JSON, of settings with their documents")
     parser.add_argument("--az-policy", choices=("single-az", "multi-az"), help="create: in one zone or several")
     parser.add_argument("--object-lock", action="store_true", help="create: with object lock (and versioning)")
     parser.add_argument("--bucket-class", default="", metavar="CLASS", help="create: storage class of the bucket")
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; 1 when it is refused."""
     place = Place("", "")
-    if args.verb != "list":
+    if args.verb != "list" or args.name:
         if not args.name:
             say(f"bucket {args.verb}: which bucket?")
             return 1
@@ -56,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
 async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
     from zosfs.admin import settings
 
-    if args.verb == "list":
+    if args.verb == "list" and place.bucket:
+        rows = [await _state(account.bucket(place.bucket), name) for name in settings.SETTINGS]
+        show_rows(rows, ("setting", "state", "help"), args.json)
+    elif args.verb == "list":
         import datetime
 
         rows = [
@@ -93,6 +97,18 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
         else:
             await settings.unset(store, args.setting)
     return 0
+
+
+async def _state(store: Any, name: str) -> dict[str, Any]:
+    """Whether a setting is set, unset, or not offered by the server (then why)."""
+    from zosfs.admin import settings
+
+    row = {"setting": name, "state": "unset", "help": settings.row(name).help}
+    try:
+        found = await settings.document(store, name)
+    except OSError as error:
+        return {**row, "state": "not offered" if error.errno == errno.EOPNOTSUPP else "refused", "why": str(error)}
+    return {**row, "state": "set", "document": found} if found is not None else row
 
 
 def _text(document: str, words: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import shutil
 import sys
@@ -25,6 +26,7 @@ Finding = tuple[str, bool, str]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE and the options of a connection."""
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="also check this bucket, as `zosfs SOURCE DIR` would")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
     add_option_arguments(parser)
 
 
@@ -90,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
             findings += bucket(source, options)
         else:
             findings.append((source.text, False, "no endpoint is given: -o url=https://HOST"))
+    if args.json:
+        print(json.dumps([{"what": name, "well": well, "says": text} for name, well, text in findings], ensure_ascii=False))
+        return 0 if all(well for _, well, _ in findings) else 1
     width = max(len(name) for name, _, _ in findings)
     for name, well, text in findings:
         print(f"{'ok ' if well else 'BAD'}  {name:<{width}}  {text}")

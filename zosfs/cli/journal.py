@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "discard":
             command.add_argument("--yes", action="store_true", help="do not ask")
     upload = commands.add_parser("upload", help="deliver a bucket's entries now, as the next mount would; conflicts stay")
-    upload.add_argument("bucket", metavar="BUCKET")
+    upload.add_argument("bucket", metavar="BUCKET", help="the bucket whose entries are delivered")
     for command in (*commands.choices.values(),):
         add_option_arguments(command, groups=("connection", "memory and disk"))
 

@@ -6,11 +6,13 @@ trio, pyfuse3 and boto3 come in. A command's module has ``add_arguments(parser)`
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
 from zosfs import __version__
+from zosfs.cli.examples import epilog
 from zosfs.cli.options import Parser, plain_flags
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -19,15 +21,23 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("status", "zosfs.cli.status", "what is mounted here, and what is not yet delivered"),
     ("journal", "zosfs.cli.journal", "what was written here and is not in the store: list, show, export, discard, upload"),
     ("stats", "zosfs.cli.stats", "counters of a mount"),
+    ("warmup", "zosfs.cli.warmup", "fetch files into the local cache before they are read"),
+    ("cache", "zosfs.cli.cache", "what the local cache holds, and dropping it: stat, evict"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers and the systemd unit into place"),
     ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
     ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),
+    ("cp", "zosfs.cli.cp", "copy files and directories on the server, to other buckets too"),
     ("bucket", "zosfs.cli.bucket", "make, list and delete buckets; get, set and unset their settings"),
     ("versions", "zosfs.cli.versions", "list the versions of a file or directory; bring one back, deleted files too"),
     ("restore", "zosfs.cli.restore", "thaw archived files, so that they can be read for some days"),
     ("presign", "zosfs.cli.presign", "make a URL that reads (or writes) one file without credentials, for a while"),
     ("uploads", "zosfs.cli.uploads", "list unfinished multipart uploads, or abort them"),
     ("usage", "zosfs.cli.usage", "what the account (or a bucket) holds, and its quota"),
+    ("image", "zosfs.cli.image", "let the server scale, crop, rotate, mark or convert an image"),
+    ("search", "zosfs.cli.search", "find files by their metadata, where the server has an index"),
+    ("topic", "zosfs.cli.topic", "make, list, show and delete the topics of notifications"),
+    ("sts", "zosfs.cli.sts", "get temporary credentials of a role"),
+    ("completion", "zosfs.cli.completion", "print a script that completes zosfs's words in bash, zsh or fish"),
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""
@@ -45,7 +55,11 @@ def usage() -> str:
         "commands:",
         *(f"  {name:<{width}}  {help}" for name, _, help in COMMANDS),
         "",
-        "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command.",
+        "A path on a mount may also be written zos://BUCKET/KEY, with --url and the other options of a connection. --json prints for",
+        "programs. The exit status is 0 when all was done, 1 when something was refused (32: a mount failed). A bucket that is named",
+        "like a command is mounted with the word: zosfs mount NAME DIR.",
+        "",
+        "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command, with examples.",
     ]
     return "\n".join(lines)
 
@@ -63,7 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words.pop(0) if words[0] in table else "mount"
     module_name, help = table[name]
     module = importlib.import_module(module_name)
-    parser = Parser(prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".")
+    parser = Parser(
+        prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".", epilog=epilog(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     module.add_arguments(parser)
     try:
         return int(module.run(parser.parse_args(plain_flags(words))))

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a path on a mount, or zos://BUCKET/KEY")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--put", action="store_true", help="a URL to upload to with PUT")
-    kind.add_argument("--post", action="store_true", help="the fields of an upload form, as JSON")
+    kind.add_argument("--post", action="store_true", help="the fields of an upload form as JSON; DIR/: for any file in it")
     kind.add_argument("--html", action="store_true", help="an upload form, as a page")
     parser.add_argument("--expires", default="3600", metavar="S", help="how long it holds: seconds, or 90m, 12h, 7d [3600]")
     parser.add_argument("--v2", action="store_true", help="sign with version 2 (no limit of 7 days)")
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if args.v2:
         args.pairs = [*args.pairs, ("sigv2", None)]
-    if not place.key or (place.key.endswith("/") and not args.post and not args.html):
+    if not place.bucket or ((not place.key or place.key.endswith("/")) and not args.post and not args.html):
         say(f"{place} is no file")
         return 1
 
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
 async def _job(args: argparse.Namespace, place: Place, seconds: int, account: Any) -> int:
     if args.post or args.html:
-        form = await account.bucket(place.bucket).presign_post(place.key, seconds)
+        # the server puts the name of the uploaded file in the place of ${filename}
+        key = place.key + "${filename}" if not place.key or place.key.endswith("/") else place.key
+        form = await account.bucket(place.bucket).presign_post(key, seconds)
         print(page(form) if args.html else json.dumps(form, indent=1))
         return 0
     version = {"VersionId": args.version_id} if args.version_id else {}

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from zosfs.cli.place import Place, add_connection, located, show_rows, work
+from zosfs.mount.daemon import say
 
 HELP = "what the account (or a bucket) holds, and its quota"
 
@@ -35,5 +36,8 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
         found = dataclasses.asdict(await account.bucket(place.bucket).usage())
     else:
         found = dict((await account.call("get_usage_stats")).get("Summary", {}))
+    if not any(value is not None for value in found.values()):
+        say(f"{f'the server of {place.bucket}' if place.bucket else 'the server'} does not tell what is used")
+        return 1
     show_rows([{"what": name, "value": value} for name, value in found.items() if value is not None], ("what", "value"), args.json)
     return 0

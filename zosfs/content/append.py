@@ -194,20 +194,33 @@ async def _create(
 ) -> Appended:
     """The first append to an object that was missing when its file was opened."""
     foreign = False
+    length = body_length(body)
     for _ in range(_TRIES):
         found = await look(store, key) if doubtful else None
-        if found is not None and await holds(store, key, 0, body, found) == body_length(body):
-            return Appended(found, found.size != body_length(body))
-        made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
-        done = await append(store, key, made.state, body, headers, appending=True, patience=patience)
-        foreign = foreign or made.foreign or done.foreign
-        position = done.info.size - body_length(body)
+        landed = await holds(store, key, 0, body, found) if found is not None else 0
+        if found is not None and landed == length:
+            return Appended(found, found.size != length)
+        if found is not None and found.appendable and landed == found.size:
+            # an earlier try got so far: made it empty, or appended what the file was then
+            state = AppendState.of(found)
+        else:
+            made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
+            state, landed, foreign = made.state, 0, foreign or made.foreign
+        rest = slice_body(body, landed, length)
+        done = await append(store, key, state, rest, headers, appending=True, patience=patience)
+        foreign = foreign or done.foreign
+        position = done.info.size - body_length(rest)
         found = await look(store, key)
         if found is not None and found.etag == done.info.etag:
-            return Appended(found, foreign or position > 0)
-        if found is not None and await holds(store, key, position, body, found) == body_length(body):
+            return Appended(found, foreign or position > landed)
+        if found is not None and await holds(store, key, position, rest, found) == body_length(rest):
             return Appended(found, True)
     raise StoreError("Conflict", operation="append", key=key, message="others went on creating it")
+
+
+def left_by(before: str, chunk: str) -> set[str]:
+    """The ETags that an append of bytes with the MD5 *chunk* to the object of ETag *before* ("": none) may leave, begun or done."""
+    return {chain_etag(before, chunk)} if before else {_EMPTY, chain_etag(_EMPTY, chunk)}
 
 
 async def set_headers_by_empty_append(

@@ -355,6 +355,22 @@ class ChunkCache:
         for name in list(self._by_key.get(key, ())):
             self._drop(self._entries[name])
 
+    def drop_below(self, prefix: str) -> int:
+        """Forget every version of every key that begins with *prefix*; returns the bytes freed."""
+        before = self.used
+        for key in [key for key in self._by_key if key.startswith(prefix)]:
+            self.drop(key)
+        return before - self.used
+
+    def held(self, info: ObjectInfo) -> int:
+        """How many bytes of the version *info* are here."""
+        entry = self._find(info)
+        return entry.present.total if entry is not None else 0
+
+    def status(self) -> dict[str, int]:
+        """For `zosfs cache stat`: files, their bytes here, and how many may be."""
+        return {"files": len(self._entries), "bytes": self.used, "limit": self._limit}
+
     async def evict(self, n: int) -> int:
         """Drop what was used longest ago until *n* bytes are freed, or nothing is left; returns how many were."""
         freed = 0

@@ -27,12 +27,14 @@ from zosfs.content.etags import body_md5
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
+from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
 from zosfs.content.removal_log import RemovalLog
 from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
+from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
@@ -255,6 +257,10 @@ class Content:
         """A reader pinned to the version *info*."""
         return self._readers.reader(info)
 
+    async def warm(self, info: ObjectInfo, start: int, end: int) -> int:
+        """Bring bytes ``[start, end)`` of the version *info* to the local disk; see zosfs.content.warmup."""
+        return await warm(self.store, self.chunks, self.memory, info, start, end)
+
     def cached(self, info: ObjectInfo) -> bool:
         """Whether bytes of this version could come from the local disk."""
         return self.chunks.has_any(info)
@@ -395,35 +401,48 @@ class Content:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    async def drain(self, progress: Callable[[int, int], None]) -> None:
+    async def drain(self, progress: Callable[[int, int], None], patience: Patience | None = None) -> None:
         """Deliver everything that was promised or failed before; *progress* gets the files and bytes that are left.
 
-        Raises OSError with the first cause when something stays; it is in the journal then.
+        Stops trying when *patience* is exhausted. Raises OSError with the first cause when something stays; it is in the journal then.
         """
+        patience = patience or Patience()
         left = {writer: None for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked}
         failures: list[OSError] = []
         slots = trio.CapacityLimiter(PARALLEL)
 
         async def one(writer: Writer) -> None:
             async with slots:
+                if patience.exhausted:
+                    return
                 try:
                     await writer.deliver()
+                    patience.delivered()
                 except OSError as exc:
                     failures.append(exc)
+                    patience.failed(exc)
                     await self.failed(writer, exc)
-                finally:
-                    left.pop(writer)
-                    progress(len(left), sum(other.dirty_bytes for other in left))
+                left.pop(writer)
+                progress(len(left), sum(other.dirty_bytes for other in left))
 
         progress(len(left), sum(writer.dirty_bytes for writer in left))
         async with trio.open_nursery() as nursery:
             for writer in list(left):
                 nursery.start_soon(one, writer)
-        while self._busy:
+        if left:
+            failures += [patience.failures[-1]] * len(left)
+            await self.keep(patience.failures[-1])
+        while self._busy and not patience.exhausted:
             await self.settle(next(iter(self._busy)))
         if failures:
             first = failures[0]
             raise OSError(first.errno, f"{len(failures)} files are not delivered and stay in the journal: {first}")
+
+    async def keep(self, failure: OSError) -> None:
+        """Journal whatever is not delivered because of *failure* and not journalled yet."""
+        for writer in list(self._writers):
+            if writer.dirty and not writer.promised and not writer.conflict and not writer.unlinked:
+                await self.failed(writer, failure)
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""
@@ -441,6 +460,7 @@ class Content:
         """For `zosfs status`: bytes staged, bytes dirty, and the journal's entries with their causes."""
         return {
             "staged_bytes": self._disk.used,
+            "cache": self.chunks.status(),
             "dirty_bytes": sum(writer.dirty_bytes for writer in self._writers),
             "journal": [
                 {"id": record.id, "key": record.key, "size": record.size, "state": record.state, "cause": record.cause,

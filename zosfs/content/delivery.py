@@ -201,13 +201,16 @@ class _Delivery:
         start, end = tail
         for _ in range(PATIENT_EXTENSIONS):
             found = await look(self.store, self.key)
-            if found is not None and doubtful and found.size >= position + end - start:
+            if found is not None and doubtful and found.size > position:
                 body = source.lend(start, end)
                 try:
-                    if await holds(self.store, self.key, position, body, found) == end - start:
-                        return found
+                    landed = await holds(self.store, self.key, position, body, found)
                 finally:
                     source.give_back(start, end)
+                if landed == end - start:
+                    return found
+                start += landed  # an earlier, shorter try of a tail that has grown since
+                doubtful = False
             try:
                 if found is not None and found.appendable and self.store.abilities.append:
                     try:

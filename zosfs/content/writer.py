@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from zosfs.content.append import look
+from zosfs.content.append import left_by, look
 from zosfs.content.delivery import correct_headers, deliver, put_tags
-from zosfs.content.etags import body_md5, chain_etag
+from zosfs.content.etags import body_md5, chain_etag, multipart_etag
 from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
@@ -85,6 +85,9 @@ class Writer:
         self._uploads = Uploads(content)
         self._suspects: set[str] = set()  # ETags that a try without an answer may have left
         self._doubtful = False
+        self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
+        self._untold: tuple[int, int] | None = None  # the same of an earlier run, as long as nobody asked for their sum
+        self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
         self._timed = False
         self._precious = False
         self.delivered: ObjectInfo | None = None
@@ -143,8 +146,10 @@ class Writer:
     async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
         self.delivered = None
+        await self._tell_suspects(offset)
         async with self._changing():
             await self.staged.write(offset, data)
+        self._retract(offset)
         self.delivered = None  # again: a delivery may have ended meanwhile
         self.size = max(self.size, end)
         self._changed = True
@@ -208,6 +213,7 @@ class Writer:
 
     async def truncate(self, size: int) -> None:
         """Set the file's size; what grows is zeros."""
+        await self._tell_suspects(size)
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
@@ -218,12 +224,35 @@ class Writer:
             self._cut(size)
 
     def _cut(self, size: int) -> None:
+        self._retract(size)
         self._kept = min(self._kept, size)
         self._kept_after = min(self._kept_after, size)
         self.size = size
         self._changed = True
         self._generation += 1
         self.delivered = None
+
+    def _retract(self, start: int) -> None:
+        """Bytes from *start* on changed: if a try may have appended them, it is no append any more."""
+        if self._tried is not None and start < self._tried[1]:
+            self._tried = None
+            self._retracted = True
+
+    async def _tell_suspects(self, start: int) -> None:
+        """Bytes from *start* on are about to change: note what the object is if an earlier run has appended them."""
+        if self._untold is not None and start < self._untold[1]:
+            (low, high), self._untold = self._untold, None
+            await self._suspect_append(low, high)
+
+    async def _suspect_append(self, start: int, end: int) -> None:
+        """The staged bytes ``[start, end)`` may have been appended."""
+        body = self.staged.lend(start, end)
+        try:
+            md5 = await self._content.threads.run(body_md5, body)
+        finally:
+            self.staged.give_back(start, end)
+        self._suspects |= left_by(self.base.etag if self.base is not None else "", md5)
+        self._tried = (start, end)
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -343,7 +372,8 @@ class Writer:
     def snapshot(self, record_id: str) -> Record:
         """The journal's record of this writer as it is now."""
         return Record(
-            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(), self.appending,
+            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
+            self.appending and not self._retracted,
             self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
         )  # fmt: skip
 
@@ -355,6 +385,9 @@ class Writer:
         self._changed = True
         self._suspects = set(record.suspects)
         self._doubtful = True
+        if self.appending:
+            base = Base.of(self.base) if self.base is not None else None
+            self._untold = only_grown(base, self.staged.dirty, self.size, self._kept)
         self._uploads.restore(record.upload, self._generation)
         self.record = record
         self._promised = self._generation
@@ -417,7 +450,8 @@ class Writer:
             await self._rebase(info, size)
             self.delivered = info if generation == self._generation and info.size == size else None
             self._suspects.clear()
-            self._doubtful = False
+            self._doubtful = self._retracted = False
+            self._tried = self._untold = None
         record, self.record = self.record, None
         upload, self._uploads.unfinished = self._uploads.unfinished, None
         try:
@@ -449,6 +483,12 @@ class Writer:
             return info
 
     async def _send_or_rebase(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
+        if self._retracted:
+            found = await look(self._store, self.key)
+            if found is not None and found.etag in self._suspects:
+                self.base = found
+                self._kept = kept = min(kept, found.size, self._kept)
+                self._close_reader()
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
@@ -470,9 +510,10 @@ class Writer:
             return await self._send_stream(size, base, headers)
         await self._uploads.abandon_stream()
         content = self._content
-        tail = only_grown(base, dirty, size, kept) if self.appending else None
+        appending = self.appending and not self._retracted
+        tail = only_grown(base, dirty, size, kept) if appending else None
         steps = plan(
-            base, dirty, size, content.limits, content.abilities, appending=self.appending, present=self.staged.present, kept=kept
+            base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
         )
         if isinstance(steps, Nothing):
             return await self._send_headers(headers)
@@ -488,6 +529,9 @@ class Writer:
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
+            if tail is not None and exc.ambiguous:
+                self._untold = None
+                await self._suspect_append(*tail)
             raise
 
     async def _send_stream(self, size: int, base: Base | None, headers: ObjectHeaders) -> ObjectInfo:
@@ -535,6 +579,10 @@ class Writer:
                     self._suspects.add(await self._content.threads.run(body_md5, body))
                 finally:
                     self.staged.give_back(0, size)
+            elif isinstance(steps, Multipart):
+                upload = self._uploads.unfinished
+                if upload is not None and len(upload.parts) == len(steps.parts):
+                    self._suspects.add(multipart_etag(list(upload.parts.values())))
         elif not exc.retry:
             await self.drop_upload()
 

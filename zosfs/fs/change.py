@@ -33,6 +33,7 @@ class Changes:
         """Before attributes are changed: know what the object has now, so that nothing of it is lost."""
         if inode.unlinked or inode.pending or (inode.file is not None and inode.file.dirty):
             return
+        await self._files.contents.learn(inode.volume)
         await self._tree.refresh(inode)
 
     async def apply(self, inode: Inode, described: Described | None = None) -> None:

@@ -15,8 +15,13 @@ from zosfs import places
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.memory import MemoryBudget
+from zosfs.content.patience import Patience
 from zosfs.counters import Counters
 from zosfs.tree.inodes import Volume
+
+PROBE_PATIENCE = 4.0
+"""Seconds that a first change waits to know what the server can do."""
+PROBE_PAUSE = 60.0
 
 
 class Contents:
@@ -32,6 +37,7 @@ class Contents:
         self._cache_dir = cache_dir
         self._made: dict[str, Content] = {}
         self._making = trio.Lock()
+        self._probed_at: dict[str, float] = {}
 
     async def of(self, volume: Volume | None) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket."""
@@ -52,14 +58,44 @@ class Contents:
             volume.content = content
         return content
 
+    async def learn(self, volume: Volume | None) -> None:
+        """Before something of *volume* is changed: know what its server can do there.
+
+        One bucket was asked when it was mounted; those of an account are asked at their first change. Waits no longer than
+        PROBE_PATIENCE, and asks a server that was too slow again only after PROBE_PAUSE.
+        """
+        if volume is None or volume.store.probed:
+            return
+        bucket = volume.store.bucket
+        if trio.current_time() - self._probed_at.get(bucket, float("-inf")) < PROBE_PAUSE:
+            return
+        with trio.move_on_after(PROBE_PATIENCE):
+            await volume.store.probe(volume.prefix)
+        if not volume.store.probed:
+            self._probed_at[bucket] = trio.current_time()
+
     def all(self) -> list[Content]:
         """Every Content made so far."""
         return list(self._made.values())
 
-    async def drain(self, progress: Callable[[int, int], None]) -> None:
-        """Deliver everything that was promised; *progress* gets the files and bytes that are left."""
+    async def drain(self, progress: Callable[[int, int], None], patience: Patience) -> None:
+        """Deliver everything that was promised, as far as *patience* goes; *progress* gets the files and bytes that are left.
+
+        All buckets get their turn; then raises the first one's OSError that says what stays.
+        """
+        failures: list[OSError] = []
         for content in self.all():
-            await content.drain(progress)
+            try:
+                await content.drain(progress, patience)
+            except OSError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
+
+    async def keep(self, failure: OSError) -> None:
+        """Journal what is not delivered because of *failure* and not journalled yet."""
+        for content in self.all():
+            await content.keep(failure)
 
     async def aclose(self) -> None:
         """End all; what is undelivered stays in the journals."""

@@ -143,6 +143,6 @@ class Directories:
             self.unowe(directory)
 
     async def settle_markers(self, below: Iterable[Inode] | None = None) -> None:
-        """Put the markers that are owed now (fsync of a directory, umount)."""
+        """Put the markers that are owed now (fsync of a directory, umount). Raises the first StoreError; what is left is still owed."""
         for directory in list(self._owed.values() if below is None else below):
             await self._settle(directory)

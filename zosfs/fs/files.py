@@ -92,7 +92,7 @@ class Files:
         self, tree: Tree, contents: Contents, options: Options, counters: Counters, nursery: trio.Nursery, mountpoint: str
     ) -> None:
         self._tree = tree
-        self._contents = contents
+        self.contents = contents
         self.options = options
         self._counters = counters
         self._nursery = nursery
@@ -106,13 +106,17 @@ class Files:
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
+    async def content_of(self, inode: Inode) -> Content:
+        """The content room of the bucket that *inode* lies in."""
+        return await self.contents.of(inode.volume)
+
     # -- opening ----------------------------------------------------------------------------------------------------
 
     async def hold(self, inode: Inode) -> OpenFile:
         """The OpenFile of *inode*, made when there is none; to be given back with `let_go`."""
         file: OpenFile | None = inode.file
         if file is None:
-            content = await self._contents.of(inode.volume)
+            content = await self.contents.of(inode.volume)
             file = inode.file
             if file is None:
                 file = inode.file = self._live[inode.number] = OpenFile(inode, content)
@@ -174,7 +178,7 @@ class Files:
         info = inode.info
         assert info is not None
         restored = 'ongoing-request="false"' in info.headers.get("x-amz-restore", "")
-        if info.headers and not restored:
+        if info.metadata is not None and not restored:
             log.warning("%s is archived (%s): thaw it with: zosfs restore zos://%s/%s", info.key, info.storage_class,
                         inode.store.bucket, info.key)  # fmt: skip
             raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key)
@@ -183,6 +187,7 @@ class Files:
         """Make and open a new file; nothing is sent before it is closed."""
         if self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        await self.contents.learn(parent.volume)
         await self.free_name(parent, name)
         inode = self._tree.add(parent, name, attributes, pending=True)
         file = await self.hold(inode)
@@ -213,6 +218,7 @@ class Files:
         inode = file.inode
         if file.writer is not None or inode.pending:
             return
+        await self.contents.learn(inode.volume)
         known = inode.info
         if not (appending and known is not None and known.appendable and known.metadata is not None):
             await self._tree.refresh(inode, force=True)
@@ -526,7 +532,7 @@ class Files:
 
     async def adopt_pending(self, top: Inode) -> None:
         """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
-        content = await self._contents.of(top.volume)
+        content = await self.contents.of(top.volume)
         assert top.volume is not None
         prefix = top.volume.prefix
         for pending in list(content.pending()):
@@ -608,7 +614,7 @@ class Files:
             self._drop(file)
 
     async def _delete_object(self, inode: Inode) -> None:
-        content = await self._contents.of(inode.volume)
+        content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
         await content.discard(inode.key)
         await self.removals.delete(inode)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pyfuse3
 
 from zosfs.admin import settings
 from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_names
@@ -212,7 +215,11 @@ async def _setting(xattrs: Xattrs, inode: Inode, name: str) -> bytes:
 
 async def _set_setting(xattrs: Xattrs, inode: Inode, name: str, value: bytes) -> None:
     _only_top(inode)
-    await settings.set(inode.store, _known_setting(name), value.decode())
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise _refused(errno.EINVAL) from None
+    await settings.set(inode.store, _known_setting(name), text)
 
 
 async def _remove_setting(xattrs: Xattrs, inode: Inode, name: str) -> None:
@@ -297,6 +304,23 @@ async def _uri(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     return f"zos://{inode.store.bucket}/{inode.key}".encode()
 
 
+async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
+    """What is known of a file, or of a directory's names and all below, is asked for afresh; *value* may be a name that was just
+    changed by others, of which the kernel forgets whether it exists."""
+    if not inode.is_dir:
+        await xattrs.tree.refresh(inode, force=True)
+        return
+    if len(value) > 255 or b"/" in value or b"\0" in value:
+        raise _refused(errno.EINVAL)
+    xattrs.tree.invalidate(inode)
+    if value:
+        pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value))
+
+
+async def _nothing(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    raise _no_data()
+
+
 async def _stats(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     if inode is not xattrs.tree.root:
         raise _no_data()
@@ -309,12 +333,47 @@ async def _status(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     return json.dumps(xattrs.status()).encode()
 
 
+async def _cached(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    info = await xattrs.info(inode)
+    content = await xattrs.files.content_of(inode)
+    return f"{content.chunks.held(info)}/{info.size}".encode()
+
+
+async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
+    """Fetch ``START-END`` (bytes, half-open) into the chunk cache; undelivered files are on the disk as they are."""
+    found = re.fullmatch(rb"(\d{1,19})-(\d{1,19})", value)
+    if found is None or inode.is_dir:
+        raise _refused(errno.EINVAL)
+    if inode.file is not None and inode.file.dirty:
+        return
+    await (await xattrs.files.content_of(inode)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
+
+
+async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
+    """Drop clean cached bytes of a file, or of all below a directory. What is not delivered is no part of the chunk cache."""
+    if inode.volume is None:
+        raise _refused(errno.EINVAL)
+    chunks = (await xattrs.files.content_of(inode)).chunks
+    if inode.is_dir:
+        chunks.drop_below(inode.key)
+    else:
+        chunks.drop(inode.key)
+
+
+async def _unreadable(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    raise _no_data()
+
+
 ROWS: Mapping[str, Row] = {
+    "cached": Row(_cached),
+    "warm": Row(_unreadable, _warm),
+    "evict": Row(_unreadable, _evict),
     "etag": Row(_fact(lambda info: info.etag)),
     "version-id": Row(_fact(lambda info: info.version_id)),
     "object-type": Row(_fact(lambda info: info.object_type)),
     "content-type": Row(_content_type, _set_content_type),
     "uri": Row(_uri),
+    "refresh": Row(_nothing, _refresh),
     "stats": Row(_stats),
     "status": Row(_status),
     **{name: _of_store(row) for name, row in OBJECT_XATTRS.items()},

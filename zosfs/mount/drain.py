@@ -1,16 +1,18 @@
 """The last delivery: everything that files, directories and journals still owe the store.
 
-Owns: how much goes up at once at the end, and the sum of what failed. Under writeback a promised file counts as owed: a journal
-survives a crash, but an unmount is no crash.
+Owns: how much goes up at once at the end, when that is given up, and the sum of what failed. Under writeback a promised file counts as
+owed: a journal survives a crash, but an unmount is no crash.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Awaitable, Callable
 
 import trio
 
+from zosfs.content.patience import Patience
 from zosfs.fs.contents import Contents
 from zosfs.fs.files import OpenFile
 from zosfs.fs.operations import Operations
@@ -21,40 +23,82 @@ _log = logging.getLogger(__name__)
 AT_ONCE = 8
 """Files delivered at the same time; each sends its own parts in parallel."""
 
+ONCE_MORE = 10.0
+"""Seconds that a server gets which was away a moment ago: an unmount delivers before and after the kernel lets go."""
 
-async def drain(operations: Operations, contents: Contents, progress: Progress) -> None:
-    """Deliver all that is owed, telling *progress* what is left.
 
-    Goes on after a failure; at the end raises OSError (the first one's errno) that says how many files stay in the journal, and why.
+class LastDelivery:
+    """Delivers all that is owed; called once or twice as a mount ends.
+
+    A server that is away is given up after some failures in a row, each of them after the retries of the options. What is not
+    delivered then is in the journal.
     """
-    owed = {id(file): file for file in operations.files.undelivered()}
-    failures: list[OSError] = []
-    limit = trio.CapacityLimiter(AT_ONCE)
 
-    def tell() -> None:
-        progress(len(owed), sum(file.inode.attributes.size for file in owed.values()))
+    def __init__(self, operations: Operations, contents: Contents) -> None:
+        self._operations = operations
+        self._contents = contents
+        self._away = False
 
-    async def deliver(file: OpenFile) -> None:
-        async with limit:
+    async def __call__(self, progress: Progress) -> None:
+        """Deliver, telling *progress* what is left.
+
+        Goes on after a failure; at the end raises OSError (the first one's errno) that says how many files stay in the journal, and why.
+        """
+        patience = Patience()
+        causes: list[OSError] = []
+        with trio.move_on_after(ONCE_MORE if self._away else float("inf")) as scope:
+            await self._files(progress, patience)
+            if not patience.away:
+                await self._attempt(self._operations.directories.settle_markers, "some emptied directories got no marker", patience)
+            if not patience.away:
+                removals = self._operations.files.removals
+                await self._attempt(removals.settle, "some removals were not delivered; the next mount goes on with them", patience)
             try:
-                await operations.files.deliver(file)
+                await self._contents.drain(progress, patience)
             except OSError as error:
-                _log.error("%s was not delivered: %s", file.inode.key, error)
-                failures.append(error)
-            del owed[id(file)]
-            tell()
+                causes.append(error)
+        self._away = patience.away or scope.cancelled_caught
+        if scope.cancelled_caught:
+            patience.failed(OSError(errno.ETIMEDOUT, "the server is still away"))
+        if patience.failures:
+            await self._contents.keep(patience.failures[-1])
+            first = patience.failures[0]
+            causes.append(OSError(first.errno or errno.EIO, f"{len(patience.failures)} deliveries, the first because of: {first}"))
+        if causes:
+            raise causes[0]
 
-    if owed:
-        tell()
-    async with trio.open_nursery() as nursery:
-        for file in list(owed.values()):
-            nursery.start_soon(deliver, file)
-    await operations.directories.settle_markers()
-    try:
-        await operations.files.removals.settle()
-    except OSError as error:
-        _log.error("some removals were not delivered; the next mount goes on with them: %s", error)
-        failures.append(error)
-    await contents.drain(progress)
-    if failures:
-        raise OSError(failures[0].errno or errno.EIO, f"{len(failures)} deliveries, the first because of: {failures[0]}")
+    async def _files(self, progress: Progress, patience: Patience) -> None:
+        files = self._operations.files
+        owed = {id(file): file for file in files.undelivered()}
+        limit = trio.CapacityLimiter(AT_ONCE)
+
+        def tell() -> None:
+            progress(len(owed), sum(file.inode.attributes.size for file in owed.values()))
+
+        async def deliver(file: OpenFile) -> None:
+            async with limit:
+                if patience.exhausted:
+                    return
+                try:
+                    await files.deliver(file)
+                    patience.delivered()
+                except OSError as error:
+                    _log.error("%s was not delivered: %s", file.inode.key, error)
+                    patience.failed(error)
+                del owed[id(file)]
+                tell()
+
+        if owed:
+            tell()
+        async with trio.open_nursery() as nursery:
+            for file in list(owed.values()):
+                nursery.start_soon(deliver, file)
+
+    @staticmethod
+    async def _attempt(step: Callable[[], Awaitable[None]], trouble: str, patience: Patience) -> None:
+        try:
+            await step()
+            patience.delivered()
+        except OSError as error:
+            _log.error("%s: %s", trouble, error)
+            patience.failed(error)

@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
-from zosfs.mount.drain import drain
+from zosfs.mount.drain import LastDelivery
 from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
@@ -93,7 +92,7 @@ async def run(
         life = Life(
             session,
             operations,
-            partial(drain, operations, contents),
+            LastDelivery(operations, contents),
             entry=entry,
             notifier=notifier or Notifier(),
             live=ready,

@@ -16,6 +16,7 @@ from zosfs.store.boto import Boto
 from zosfs.store.credentials import Provider
 from zosfs.store.exchange import Exchange
 from zosfs.store.gathering import GatheringStore
+from zosfs.store.sigv4 import Credentials
 
 
 class S3Account:
@@ -24,6 +25,7 @@ class S3Account:
     def __init__(self, options: Options, counters: Counters, credentials: Provider) -> None:
         self.exchange = Exchange(options, counters, credentials)
         self.boto = Boto(options, counters, credentials)
+        self._credentials = credentials
         self._stores: dict[str, GatheringStore] = {}
 
     def bucket(self, name: str) -> GatheringStore:
@@ -75,6 +77,11 @@ class S3Account:
     async def call(self, operation: str, *, service: str = "s3", **members: Any) -> Mapping[str, Any]:
         """An operation on no bucket (``get_usage_stats``) or of another *service* (``sns``, ``sts``), by boto3's name."""
         return await (self.boto.call(operation, **members) if service == "s3" else self.boto.service(service, operation, **members))
+
+    async def temporary(self) -> tuple[Credentials, str]:
+        """The credentials in use and when they end (RFC 3339; "": they do not end by themselves)."""
+        credentials = await self._credentials.current()
+        return credentials, getattr(self._credentials, "until", "")
 
     async def aclose(self) -> None:
         """See Account.aclose."""

@@ -10,6 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from sys import intern
 from typing import Any
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
@@ -100,6 +101,14 @@ def error_inside(answer: Answer) -> bool:
     return _ERROR.match(answer.body) is not None
 
 
+SAID = frozenset({
+    "accept-ranges", "connection", "content-length", "content-range", "content-type", "date", "etag", "keep-alive", "last-modified",
+    "server", "via", "x-amz-id-2", "x-amz-request-id", "x-amz-storage-class", "x-amz-version-id", "x-rgw-object-type",
+})  # fmt: skip
+"""Headers that an ObjectInfo has elsewhere, or that say nothing of the object: a million of them would be gigabytes."""
+NOTHING: Mapping[str, str] = {}
+
+
 def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     """What the headers of a HEAD or a GET say of an object."""
     size = headers.get("content-length", "0")
@@ -114,8 +123,8 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         object_type=headers.get("x-rgw-object-type", ""),
         version_id=headers.get("x-amz-version-id", ""),
         content_type=headers.get("content-type", ""),
-        metadata={name[11:]: value for name, value in headers.items() if name.startswith("x-amz-meta-")},
-        headers=headers,
+        metadata={intern(name[11:]): intern(value) for name, value in headers.items() if name.startswith("x-amz-meta-")},
+        headers={name: value for name, value in headers.items() if not (name in SAID or name.startswith("x-amz-meta-"))} or NOTHING,
     )
 
 

@@ -62,7 +62,7 @@ class ObjectInfo:
     """What a HEAD, a GET or a listing said of one object.
 
     From a listing *metadata* is None, and *content_type* and *headers* are empty: only a HEAD knows them.
-    *headers* are all answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
+    *headers* are the other answer headers of a HEAD, by lower-case name (content-encoding, x-amz-restore,
     x-amz-tagging-count, x-amz-object-lock-mode …).
     """
 
@@ -146,6 +146,15 @@ class Store(Protocol):
 
     bucket: str
     abilities: Abilities
+    probed: bool
+    """Whether `probe` has run to its end."""
+
+    async def probe(self, prefix: str = "") -> Abilities:
+        """Find out once what the server can do with the bucket; on scratch objects under *prefix* unless the mount is read only.
+
+        Raises no StoreError: what cannot be found out stays None. Cancelled, it leaves no scratch objects and may be called again.
+        """
+        ...
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """The object's facts, metadata included. StoreError with ENOENT when it is missing."""
@@ -191,9 +200,9 @@ class Store(Protocol):
         ...
 
     async def upload_part_copy(
-        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = ""
+        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = "", source_bucket: str = ""
     ) -> PartInfo:
-        """Part *number* from bytes ``[start, end)`` of *source_key* of this bucket, copied by the server."""
+        """Part *number* from bytes ``[start, end)`` of *source_key* of this bucket (or *source_bucket*), copied by the server."""
         ...
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartInfo]) -> Written:

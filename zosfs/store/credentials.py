@@ -173,6 +173,19 @@ class Chain:
 
 
 def provider(options: Options, environ: Mapping[str, str] = os.environ, bucket: str = "") -> Provider:
+    """The credentials to sign with: those of `source_of_keys`, or of role_arn's role taken with them. Raises StoreError
+    ``BadCredentials`` for a role that cannot be."""
+    keys = source_of_keys(options, environ, bucket)
+    if not options.role_arn:
+        return keys
+    if options.public_bucket:
+        raise StoreError("BadCredentials", operation="connect", message="role_arn needs keys, public_bucket has none")
+    from zosfs.store.roles import Assumed
+
+    return Assumed(keys, options)
+
+
+def source_of_keys(options: Options, environ: Mapping[str, str] = os.environ, bucket: str = "") -> Provider:
     """The first source that is given: public_bucket, passwd_file, profile, variables (ENVIRONMENT), ~/.passwd-zosfs,
     /etc/passwd-zosfs, botocore's chain."""
     if options.public_bucket:

@@ -66,6 +66,7 @@ class S3Store:
             lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline
         )
         self._probing = trio.Lock()
+        self.probed = False
         self._doubtful: set[str] = set()
         self._known: set[tuple[str, str]] = set()
         self._tokens: dict[tuple[str, str, str], str] = {}
@@ -107,14 +108,13 @@ class S3Store:
                 answer = await self._ask("head", "HEAD", key)
         return answers.info_of(key, answer.headers)
 
-    async def _look(self, key: str) -> ObjectInfo | None:
+    async def _look(self, key: str) -> Answer | None:
         try:
-            answer = await self._ask("head", "HEAD", key, tries=2)
+            return await self._ask("head", "HEAD", key, tries=2)
         except StoreError as exc:
             if exc.status == 404:
                 return None
             raise
-        return answers.info_of(key, answer.headers)
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
@@ -211,8 +211,11 @@ class S3Store:
         began = time.time() + self.exchange.signer.clock_offset
 
         async def settle() -> Answer | None:
-            found = await self._look(key)
-            if found is None or found.size != size:
+            answer = await self._look(key)
+            if answer is None:
+                return None
+            found = answers.info_of(key, answer.headers)
+            if found.size != size:
                 return None
             metadata = found.metadata or {}
             if headers is not None and any(metadata.get(n, "").strip() != v.strip() for n, v in headers.metadata.items()):
@@ -220,7 +223,7 @@ class S3Store:
             encrypted = any(name.startswith("x-amz-server-side-encryption") for name in found.headers)
             if found.etag != await etag() and not (encrypted and found.modified_ns >= (began - 2) * 1e9):
                 return None
-            return Answer(200, dict(found.headers))
+            return answer
 
         return settle
 
@@ -278,11 +281,12 @@ class S3Store:
         return PartInfo(number, etag, body_length(body))
 
     async def upload_part_copy(
-        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = ""
+        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = "", source_bucket: str = ""
     ) -> PartInfo:
         """See Store.upload_part_copy. Ceph 16 ignores *if_match* here: the caller compares ETags before it completes."""
         headers = {
-            "x-amz-copy-source": source_of(self.bucket, source_key), "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
+            "x-amz-copy-source": source_of(source_bucket or self.bucket, source_key),
+            "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
         }  # fmt: skip
         if if_match:
             headers |= _source_conditions(if_match)
@@ -500,10 +504,11 @@ class S3Store:
         return await self._boto.presign_post(self.bucket, key, expires, fields, conditions)
 
     async def probe(self, prefix: str = "") -> Abilities:
-        """Find out what the server can do, once; on scratch objects under *prefix* unless the mount is read only."""
+        """See Store.probe."""
         async with self._probing:
-            if self.abilities.put_if_none_match is None or self.abilities.append is None:
+            if not self.probed:
                 await probe.probe(self, prefix, writes=not self.exchange.options.ro)
+                self.probed = True
         return self.abilities
 
 

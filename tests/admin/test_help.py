@@ -1,0 +1,140 @@
+"""What a person reads and types: every --help, its examples, exit statuses, and the shell's completion."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fs.mounting import ROOT, clean_environment, passwd_file
+from tests.servers.server import Server
+from zosfs.cli.completion import SHELLS, whole
+from zosfs.cli.examples import EXAMPLES
+from zosfs.cli.main import COMMANDS
+from zosfs.cli.options import plain_flags
+
+NAMES = [name for name, _, _ in COMMANDS]
+
+
+def zosfs(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    return subprocess.run(
+        [sys.executable, "-m", "zosfs", *words], cwd=ROOT, env={**clean_environment(), "COLUMNS": "120"}, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command's parser, sub-commands too."""
+
+    def below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+        yield name, parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for word, one in action.choices.items():
+                    yield from below(f"{name} {word}", one)
+
+    yield from below("zosfs", whole())
+
+
+def test_the_overview_names_every_command() -> None:
+    said = zosfs("--help").stdout
+    for name, _, help in COMMANDS:
+        assert f"  {name} " in said
+        assert help in said
+    assert "zosfs mount NAME DIR" in said
+    assert max(map(len, said.splitlines())) <= 130
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_a_command(name: str) -> None:
+    done = zosfs(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "example" in done.stdout
+    for example in EXAMPLES[name]:
+        assert example in done.stdout
+
+
+def test_every_flag_and_word_has_a_help() -> None:
+    bare = [
+        f"{name}: {action.option_strings or action.dest}"
+        for name, parser in parsers()
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction) and not (action.choices and not action.option_strings)
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("example", [line for name in NAMES for line in EXAMPLES[name]])
+def test_examples_are_lines_that_zosfs_takes(example: str) -> None:
+    words = shlex.split(example.removeprefix('eval "$(').removesuffix(')"'))
+    assert words[0] == "zosfs"
+    words = [word for at, word in enumerate(words[1:]) if word != ">" and (at == 0 or words[at] != ">")]
+    if words[0] not in NAMES:
+        words.insert(0, "mount")
+    whole().parse_args(plain_flags(words))
+
+
+def test_every_command_takes_addresses_and_paths() -> None:
+    for name in ("cp", "bucket", "versions", "restore", "presign", "uploads", "usage", "image", "search"):
+        lines = " ".join(EXAMPLES[name])
+        assert "zos://" in lines or name == "usage"
+        assert "/mnt/" in lines
+
+
+def test_a_bucket_named_like_a_command(weed: Server, tmp_path: Path) -> None:
+    passwd = passwd_file(tmp_path, weed)
+    (tmp_path / "m").mkdir()
+    more = ("-o", f"url={weed.url},passwd_file={passwd},cache_dir={tmp_path / 'c'}")
+    refused = zosfs("mount", "uploads", str(tmp_path / "m"), *more)
+    assert refused.returncode == 32
+    assert "the bucket does not exist" in refused.stderr  # looked for as a bucket
+    assert zosfs("uploads", str(tmp_path / "m"), *more).returncode == 1
+
+
+def complete(script: Path, line: str) -> list[str]:
+    """What bash offers after *line*."""
+    words = line + ("''" if line.endswith(" ") else "")
+    text = (
+        f"source {script}; COMP_LINE={shlex.quote(line)}; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({words}); "
+        "COMP_CWORD=$((${#COMP_WORDS[@]}-1)); "
+        "f=$(complete -p zosfs | sed 's/.*-F \\([^ ]*\\).*/\\1/'); $f zosfs; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_and_flags(tmp_path: Path) -> None:
+    script = tmp_path / "zosfs.bash"
+    script.write_text(zosfs("completion", "bash").stdout)
+    assert {"cp", "bucket", "image"} <= set(complete(script, "zosfs "))
+    assert complete(script, "zosfs vers") == ["versions"]
+    assert {"--recursive", "--no-acl"} <= set(complete(script, "zosfs cp --"))
+    assert "--metadata-ttl" in complete(script, "zosfs mount --meta")
+    assert set(complete(script, "zosfs bucket ")) >= {"list", "create", "set"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_of_every_shell(shell: str, tmp_path: Path) -> None:
+    done = zosfs("completion", shell)
+    assert done.returncode == 0, done.stderr
+    for name in NAMES:
+        assert name in done.stdout
+    if shutil.which(shell):
+        script = tmp_path / "script"
+        script.write_text(done.stdout)
+        subprocess.run([shell, "-n", script], check=True)
+
+
+def test_wrong_words_are_one_line_and_status_1() -> None:
+    for words in (("cp", "a"), ("bucket", "paint"), ("image", "zos://b/k"), ("search",), ("topic", "get"), ("completion", "tcsh")):
+        done = zosfs(*words)
+        assert done.returncode == 1, words
+        assert done.stderr.startswith("zosfs: ")
+        assert len(done.stderr.splitlines()) == 1

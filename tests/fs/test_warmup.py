@@ -1,0 +1,88 @@
+"""`zosfs warmup` and `zosfs cache`: reads without the network, also after a remount, and what is not delivered stays."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount, zosfs
+from tests.fs.running import noise
+
+MIB = 1 << 20
+Mounting = Callable[..., Mount]
+
+
+def drop_pages(living: Mount) -> None:
+    """Make the kernel forget the mount's pages, so that reads reach the daemon."""
+    for folder, _, names in os.walk(living.path):
+        for name in names:
+            fd = os.open(os.path.join(folder, name), os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def test_a_warm_file_is_read_without_the_network_even_after_a_remount(mount: Mounting, bucket: str, s3: Any) -> None:
+    large = noise(MIB) * 40 + b"tail"
+    s3.put_object(Bucket=bucket, Key="d/large", Body=large)
+    for n in range(5):
+        s3.put_object(Bucket=bucket, Key=f"d/e/small{n}", Body=b"small")
+    living = mount()
+    done = zosfs("warmup", "--recursive", living.path / "d")
+    assert (done.returncode, done.stdout) == (0, "6 files are in the cache\n"), done.stderr
+    shown = zosfs("cache", "stat", living.path / "d" / "large").stdout
+    assert shown == f"{living.path}/d/large: {len(large)} of {len(large)} bytes\n"
+    living.again()
+    with living.requests() as spent:
+        assert (living.path / "d" / "large").read_bytes() == large
+        assert (living.path / "d" / "e" / "small3").read_bytes() == b"small"
+    assert set(spent) <= {"head", "list"}
+    with living.requests() as spent:
+        assert zosfs("warmup", living.path / "d" / "large").returncode == 0
+    assert set(spent) <= {"head"}, "what is there is not fetched again"
+
+
+def test_evicted_is_fetched_again_and_the_undelivered_stays(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/f", Body=noise(3 * MIB))
+    living = mount(writeback="1h")
+    assert zosfs("warmup", living.path / "d" / "f").returncode == 0
+    (living.path / "d" / "promised").write_bytes(b"not in the store yet")
+    rows = json.loads(zosfs("cache", "stat", "--json", living.path).stdout)
+    assert [(row["bucket"], row["files"], row["bytes"]) for row in rows] == [(bucket, 1, 3 * MIB)]
+    assert zosfs("cache", "evict", living.path).returncode == 0
+    rows = json.loads(zosfs("cache", "stat", "--json", living.path).stdout)
+    assert [(row["files"], row["bytes"]) for row in rows] == [(0, 0)]
+    drop_pages(living)
+    with living.requests() as spent:
+        assert (living.path / "d" / "f").read_bytes() == noise(3 * MIB)
+    assert spent["get"] >= 1
+    assert (living.path / "d" / "promised").read_bytes() == b"not in the store yet"
+    living.stop()
+    assert s3.get_object(Bucket=bucket, Key="d/promised")["Body"].read() == b"not in the store yet"
+
+
+def test_what_cannot_be_warmed_up_says_why(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/large", Body=noise(MIB) * 80)
+    living = mount(cache_size="64M")
+    living.forgive("chunk cache")
+    done = zosfs("warmup", living.path / "d" / "large")
+    assert done.returncode == 1
+    assert done.stderr == f"zosfs: {living.path}/d/large: the cache has no room for it (mount options cache_size and free_space)\n"
+    done = zosfs("warmup", living.path / "d", living.path / "missing", "/etc/passwd")
+    assert done.returncode == 1
+    assert "is a directory (--recursive takes all files below it)" in done.stderr
+    assert "missing: No such file or directory" in done.stderr
+    assert "/etc/passwd does not lie in a mount of zosfs" in done.stderr
+    with pytest.raises(OSError, match="Invalid") as caught:
+        os.setxattr(living.path / "d" / "large", "user.zos.warm", b"everything")
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_the_cache_commands_without_a_mount(tmp_path: Any) -> None:
+    done = zosfs("cache", "evict", tmp_path)
+    assert done.returncode == 1
+    assert "does not lie in a mount of zosfs" in done.stderr
