@@ -29,7 +29,7 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_commands.py::test_bucket")),
         ("CreateBucket, DeleteBucket", "`mkdir`, `rmdir` in that root; `zosfs bucket create`, `delete`",
          ("fs/test_posix.py::test_all_buckets_of_the_account", "store/test_connect.py::test_buckets", "admin/test_commands.py::test_bucket")),
-        ("CreateBucket with ACL, AZPolicy, StorageClass", "`zosfs bucket create --bucket-acl --az-policy --bucket-class`",
+        ("CreateBucket with ACL, AZPolicy, StorageClass", "`zosfs bucket create --acl --az-policy --storage-class`",
          ("admin/test_zos.py::test_a_bucket_in_several_zones",)),
         ("HeadBucket", "checked before a mount goes live; `df`, `df -i`; `zosfs usage PATH`",
          ("fs/test_mounting.py::test_no_such_bucket", "fs/test_posix.py::test_statfs_and_access", "store/test_verbs.py::test_usage",
@@ -69,8 +69,10 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_objects.py::test_restore_states")),
         ("storage class", "`user.zos.storage-class`: set moves the object",
          ("admin/test_objects.py::test_storage_class_in_place",)),
-        ("ListObjectVersions, Get and Delete by VersionId", "`zosfs versions PATH`, `zosfs versions restore`",
-         ("admin/test_commands.py::test_versions_and_bringing_back",)),
+        ("ListObjectVersions, Get and Delete by VersionId", "`zosfs versions PATH`, `zosfs versions restore`; `-o versions`: `name@VERSION-ID`; "
+         "`-o at=TIME`: the bucket as it was",
+         ("admin/test_commands.py::test_versions_and_bringing_back", "fs/test_moment.py::test_the_bucket_as_it_was",
+          "fs/test_moment.py::test_older_versions_beside_the_current_one")),
         ("presigned URLs (GET, PUT; V2, V4), presigned POST", "`user.zos.url`; `zosfs presign [--put|--post|--html]`",
          ("admin/test_presign.py::test_urls_that_write_and_read", "admin/test_presign.py::test_upload_forms",
           "admin/test_presign.py::test_what_is_refused", "admin/test_presign.py::test_a_version_and_a_path_on_a_mount")),
@@ -94,6 +96,9 @@ ROWS: Mapping[str, Sequence[Row]] = {
     "Topics, roles, errors": (
         ("topics: create, get, list, delete", "`zosfs topic`", ("admin/test_topics.py::test_topics",)),
         ("bucket notification", "setting `notification`", ("fs/test_settings.py::test_notification_on_ceph",)),
+        ("notifications as a mount's ears", "option `notify`: what other hosts change shows at once",
+         ("mount/test_events.py::test_others_changes_show_at_once", "mount/test_events.py::test_own_changes_cost_nothing_more",
+          "mount/test_events.py::test_strangers_are_not_heard")),
         ("STS AssumeRole", "options `role_arn`, `role_session_name`, `role_policy`, `role_duration`; `zosfs sts`",
          ("admin/test_zos.py::test_a_set_of_temporary_credentials",
           "admin/test_zos.py::test_requests_are_signed_with_the_roles_keys_and_those_are_renewed",
@@ -117,7 +122,10 @@ SETTING_TESTS: Mapping[str, tuple[str, ...]] = {
 _FACTS = "fs/test_posix.py::test_extended_attributes"
 _KINDS = "fs/test_features.py::test_versions_and_kinds_of_objects"
 _OBJECT = "fs/test_features.py::test_tags_acl_and_class_of_a_file"
+_WARM = "fs/test_warmup.py::test_a_warm_file_is_read_without_the_network_even_after_a_remount"
+_EVICT = "fs/test_warmup.py::test_evicted_is_fetched_again_and_the_undelivered_stays"
 ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
+    "cached": (_WARM,), "warm": (_WARM,), "evict": (_EVICT,),
     "etag": (_FACTS,), "version-id": (_KINDS,),
     "object-type": (_KINDS,), "content-type": (_FACTS,), "uri": (_OBJECT,),
     "refresh": ("fs/test_features.py::test_others_changes_show_when_it_is_asked_for",),
@@ -131,6 +139,8 @@ ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
+    "warmup": (_WARM,),
+    "cache": (_EVICT, "fs/test_warmup.py::test_the_cache_commands_without_a_mount"),
     "mount": ("mount/test_whole.py::test_mount_status_stats_umount", "fs/test_mounting.py::test_background_is_the_default"),
     "umount": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "status": ("mount/test_whole.py::test_mount_status_stats_umount",),
@@ -153,7 +163,7 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "completion": ("admin/test_help.py::test_bash_completes_commands_and_flags",),
     "options": ("mount/test_command_line.py::test_the_page_of_options_is_that_of_the_table",),
 }
-_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway"})
+_CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway", "heard"})
 _WEED_FIXTURES = frozenset({"weed", "weed_mount"})
 _BOTH_FIXTURES = frozenset({"server", "commands", "account", "bucket", "place", "mount", "shared", "shared_bucket", "s3", "run", "point"})
 _STANDIN_FIXTURES = frozenset({"zos", "standin"})

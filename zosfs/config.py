@@ -24,7 +24,7 @@ def option(
     secret: bool = False,
 ) -> Any:
     """One row of the table. *kind*: "" (from the type), "size" (bytes, suffixes K M G T), "duration" (seconds, suffixes
-    ms s m h d), "octal", "path", "user", "group". *aliases* are other tools' names for it, *env* further variables."""
+    ms s m h d), "moment" (ns since the epoch, 0: none), "octal", "path", "user", "group". *aliases* are other tools' names for it, *env* further variables."""
     return dataclasses.field(
         default=default,
         metadata={
@@ -82,11 +82,14 @@ class Options:
     allow_other: bool = option(False, "let other users in", group="attributes")
     allow_root: bool = option(False, "let root in", group="attributes")
     ro: bool = option(False, "read only", group="attributes", aliases=("read_only",))
+    versions: bool = option(False, "show older versions of each file beside it, as name@VERSION-ID (needs versioning)", group="attributes")
+    at: int = option(0, "the bucket as it was at this time, read only (needs versioning): 2026-11-21T08:00:00Z, yesterday, 3 hours ago, 2d", group="attributes", kind="moment")
 
     # freshness
     metadata_ttl: float = option(60.0, "how long names and attributes are trusted without asking", group="freshness", kind="duration", aliases=("stat_cache_expire", "dir_cache_time", "attr_cache", "attr_timeout"))
     open_ttl: float = option(0.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
     negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing", group="freshness", kind="duration")
+    notify: str = option("", "hear of other hosts' changes at once: http://HOST:PORT, as the server reaches this host (docs/semantics.md says what to mind)", group="freshness")
 
     # memory and disk
     memory: int = option(512 * MIB, "bytes in flight and read ahead, over all open files", group="memory and disk", kind="size", aliases=("memory_limit", "max_buffer_memory"))

@@ -12,10 +12,12 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from zosfs import places
 from zosfs.config import KIB, MIB, Options
+from zosfs.moments import parse_moment, show_moment
 
 SECRET_NAMES = frozenset({
     "access_key", "secret_key", "access_key_id", "secret_access_key", "aws_access_key_id", "aws_secret_access_key",
@@ -143,6 +145,8 @@ def parse_value(row: dataclasses.Field[Any], text: str, *, spelled: str = "", en
                 value *= MIB
         elif what == "duration":
             value = parse_duration(text)
+        elif what == "moment":
+            value = parse_moment(text, datetime.now().astimezone()) if text.strip() not in ("", "0") else 0
         elif what == "octal":
             value = -1 if text.strip() == "-1" else _parse_octal(text)
         elif what == "user":
@@ -210,4 +214,6 @@ def show(row: dataclasses.Field[Any], value: Any) -> str:
         return str(value)
     if what == "duration":
         return f"{value:g}"
+    if what == "moment":
+        return show_moment(value) if value else ""
     return str(value)

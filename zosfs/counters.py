@@ -34,6 +34,7 @@ METRICS: Mapping[str, str] = {
     "retries": "requests sent again after a failure",
     "errors": "requests that failed for good",
     "connections": "connections opened",
+    "events": "changes by others that the bucket's notifications told",
     # content/
     "read_bytes": "bytes answered to readers",
     "read_waits": "reads that had to wait for the network",

@@ -1,15 +1,19 @@
-"""The commands as a person runs them, against a server."""
+"""The commands as a person runs them, against a server; and the same in this process, where not the start of Python is tried."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from tests.fs.mounting import ROOT, clean_environment
 from tests.servers.server import Server
+from zosfs.cli.main import main
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -29,5 +33,28 @@ def command(server: Server) -> Command:
         assert done.returncode == status, f"{words}: {done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    return run
+
+
+def inside(server: Server | None = None) -> Command:
+    """As `command`, but in this process."""
+
+    def run(*words: str | Path, status: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        more = {"ZOSFS_CONFIG": os.devnull, "COLUMNS": "120"}
+        if server is not None:
+            more |= {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": server.url}
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with (
+            mock.patch.dict(os.environ, {**clean_environment(), **more}, clear=True), mock.patch("sys.stdin", io.StringIO(stdin)),
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+        ):  # fmt: skip
+            try:
+                ended = main([str(word) for word in words])
+            except SystemExit as exc:
+                ended = int(exc.code or 0)
+        said, complained = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+        assert ended == status, f"{words}: {said}\n{complained}"
+        return subprocess.CompletedProcess(list(map(str, words)), ended, said, complained)
 
     return run

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.admin.conftest import client, fresh
 from tests.admin.running import Command, command
-from tests.fs.mounting import Mount
+from tests.fs.mounting import ROOT, Mount, clean_environment
 from tests.servers.server import Server
 from zosfs.admin.copies import How, acl_for, copy_below, copy_object, part_ranges
 from zosfs.errors import StoreError
@@ -169,6 +171,34 @@ def test_what_cannot_be_copied_is_said_and_the_rest_is_copied(rgw: Server, rgw_b
     refused = commands("cp", "-r", f"zos://{rgw_bucket}/d", "zos://no-such-bucket-at-all/x", status=1)
     assert "the bucket does not exist" in refused.stderr
     assert "--part-size" in commands("cp", f"zos://{rgw_bucket}/d/a", "zos://b/c", "--part-size", "1M", status=1).stderr
+
+
+def test_progress_is_shown_on_a_terminal(rgw: Server, rgw_bucket: str) -> None:
+    import pty
+
+    s3 = client(rgw)
+    s3.put_object(Bucket=rgw_bucket, Key="d/k", Body=b"x" * 2000)
+    ours, theirs = pty.openpty()
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zosfs", "cp", "-r", f"zos://{rgw_bucket}/d", f"zos://{rgw_bucket}/e"], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=theirs, env={**clean_environment(), **keys},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"2.0/2.0 kB" in shown
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
 
 
 @given(st.integers(1, 50 << 40), st.integers(5 << 20, 5 << 30))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.admin.running import inside
 from tests.fs.mounting import ROOT, clean_environment, passwd_file
 from tests.servers.server import Server
 from zosfs.cli.completion import SHELLS, whole
 from zosfs.cli.examples import EXAMPLES
-from zosfs.cli.main import COMMANDS
+from zosfs.cli.main import COMMANDS, parse
 from zosfs.cli.options import plain_flags
 
 NAMES = [name for name, _, _ in COMMANDS]
@@ -43,6 +44,11 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield from below("zosfs", whole())
 
 
+def one(name: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
+    return dict(parsers())[f"zosfs {name}"]
+
+
 def test_the_overview_names_every_command() -> None:
     said = zosfs("--help").stdout
     for name, _, help in COMMANDS:
@@ -54,11 +60,10 @@ def test_the_overview_names_every_command() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_of_a_command(name: str) -> None:
-    done = zosfs(name, "--help")
-    assert done.returncode == 0, done.stderr
-    assert "example" in done.stdout
+    said = inside()(name, "--help").stdout
+    assert "example" in said
     for example in EXAMPLES[name]:
-        assert example in done.stdout
+        assert example in said
 
 
 def test_every_flag_and_word_has_a_help() -> None:
@@ -112,7 +117,7 @@ def complete(script: Path, line: str) -> list[str]:
 
 def test_bash_completes_commands_and_flags(tmp_path: Path) -> None:
     script = tmp_path / "zosfs.bash"
-    script.write_text(zosfs("completion", "bash").stdout)
+    script.write_text(inside()("completion", "bash").stdout)
     assert {"cp", "bucket", "image"} <= set(complete(script, "zosfs "))
     assert complete(script, "zosfs vers") == ["versions"]
     assert {"--recursive", "--no-acl"} <= set(complete(script, "zosfs cp --"))
@@ -122,8 +127,7 @@ def test_bash_completes_commands_and_flags(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_scripts_of_every_shell(shell: str, tmp_path: Path) -> None:
-    done = zosfs("completion", shell)
-    assert done.returncode == 0, done.stderr
+    done = inside()("completion", shell)
     for name in NAMES:
         assert name in done.stdout
     if shutil.which(shell):
@@ -133,8 +137,21 @@ def test_scripts_of_every_shell(shell: str, tmp_path: Path) -> None:
 
 
 def test_wrong_words_are_one_line_and_status_1() -> None:
-    for words in (("cp", "a"), ("bucket", "paint"), ("image", "zos://b/k"), ("search",), ("topic", "get"), ("completion", "tcsh")):
-        done = zosfs(*words)
-        assert done.returncode == 1, words
-        assert done.stderr.startswith("zosfs: ")
-        assert len(done.stderr.splitlines()) == 1
+    lines = (
+        "cp a", "bucket paint", "image zos://b/k", "search", "search a zos://", "topic get", "completion tcsh", "uploads list zos://",
+        "presign", "sts", "bucket get zos:// acl", "presign zos://", "usage /etc", "versions /etc",
+    )  # fmt: skip
+    for words in map(str.split, lines):
+        said = inside()(*words, status=1).stderr
+        assert said.startswith("zosfs: "), words
+        assert len(said.splitlines()) == 1
+
+
+def test_version_ids_that_look_like_flags() -> None:
+    strange = "-JtsqUg6XPMbXWK5K4sF72Btlb5JugY"
+    for words in (["restore", "zos://b/k", strange, "--json"], ["--json", "restore", "zos://b/k", strange]):
+        args = parse(one("versions"), words)
+        assert (args.words, args.json) == (["restore", "zos://b/k", strange], True)
+    args = parse(one("presign"), ["zos://b/k", "--version-id", strange, "--put"])
+    assert (args.path, args.version_id, args.put) == ("zos://b/k", strange, True)
+    assert parse(one("cp"), ["-r", "a", "b", "--", "-c"]).target == "-c"

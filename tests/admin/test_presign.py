@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.admin.conftest import client
-from tests.admin.running import Command, command
+from tests.admin.running import Command, command, inside
 from tests.fs.mounting import Mount
 from tests.servers.server import Server
 from zosfs.cli.presign import page
@@ -125,7 +125,7 @@ def test_a_version_and_a_path_on_a_mount(rgw: Server, rgw_bucket: str, tmp_path:
 
 
 def test_what_is_refused(rgw: Server) -> None:
-    run = command(rgw)
+    run = inside(rgw)
     for seconds in ("8d", "604801", "0", "-1"):
         assert "7 days" in run("presign", "zos://b/k", "--expires", seconds, status=1).stderr
     run("presign", "zos://b/k", "--expires", "604800")

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from tests.admin.running import command
+from tests.admin.running import command, inside
 from tests.servers.server import Server
 
 
@@ -39,4 +39,4 @@ def test_topics_where_there_are_none(weed: Server) -> None:
      (("create", "a", "--attribute", "x"), "NAME=VALUE")],
 )  # fmt: skip
 def test_topics_refused(rgw: Server, words: tuple[str, ...], line: str) -> None:
-    assert line in command(rgw)("topic", *words, status=1).stderr
+    assert line in inside(rgw)("topic", *words, status=1).stderr

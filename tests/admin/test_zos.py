@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.conftest import client
-from tests.admin.running import Command, command
+from tests.admin.running import Command, command, inside
 from tests.servers.server import Server
 from tests.servers.zos import Zos
 
@@ -35,7 +35,7 @@ def zos() -> Iterator[Zos]:
 @pytest.fixture
 def standin(zos: Zos) -> Command:
     """Runs `zosfs WORDS…` against the stand-in."""
-    return command(zos.server)
+    return inside(zos.server)
 
 
 # -- images
@@ -49,7 +49,8 @@ def test_an_image_is_downloaded_processed(zos: Zos, standin: Command, tmp_path: 
     assert (tmp_path / "small.png").read_bytes() == b"smaller"
     standin("image", "zos://b/d/ä.png", tmp_path, "--process", chain)
     assert (tmp_path / "ä.png").read_bytes() == b"smaller"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.png", "ä.png"]
+    standin("image", "--process", chain, "zos://b/d/ä.png", "--sign-payload", "always", tmp_path / "third.png")  # flags anywhere
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.png", "third.png", "ä.png"]
     assert standin("image", "zos://b/d/ä.png", "-", "--process", chain).stdout == "smaller"
 
 
@@ -139,7 +140,7 @@ def test_search_on_servers_without_an_index(commands: Command, server: Server, b
 def test_a_bucket_in_several_zones(zos: Zos, standin: Command) -> None:
     zos.answer("HEAD", "/b", status=404)
     zos.answer("PUT", "/b")
-    standin("bucket", "create", "b", "--az-policy", "multi-az", "--bucket-class", "STANDARD_IA", "--bucket-acl", "private")
+    standin("bucket", "create", "b", "--az-policy", "multi-az", "--storage-class", "STANDARD_IA", "--acl", "private")
     (made,) = zos.sent("PUT")
     assert (made.headers["x-amz-az-policy"], made.headers["x-amz-storage-class"], made.headers["x-amz-acl"]) == (
         "multi-az", "STANDARD_IA", "private",

@@ -49,7 +49,7 @@ def test_every_default_shown_reads_back() -> None:
 def test_names_and_aliases_are_unique() -> None:
     spelled = [name for row in rows() for name in (row.name, *row.metadata["aliases"])]
     assert len(spelled) == len(set(spelled))
-    assert all(kind(row) in {"bool", "int", "str", "size", "duration", "octal", "path", "user", "group"} for row in rows())
+    assert all(kind(row) in {"bool", "int", "str", "size", "duration", "octal", "path", "user", "group", "moment"} for row in rows())
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_an_edit_inside_a_large_object(rgw: Any) -> None:
             new = old[: 12 * MIB] + b"EDIT" + old[12 * MIB + 4 :]
             steps = plan(base, Ranges([(12 * MIB, 12 * MIB + 4)]), len(new), Limits(), CEPH, appending=False)
             assert isinstance(steps, Multipart)
-            assert sum(isinstance(part, CopyRange) for part in steps.parts) == 2
+            assert sum(isinstance(part, CopyRange) for part in steps.parts) >= 2
             sent = counters["bytes_sent"]
             info = await deliver(store, "big", steps, len(new), Bytes(new), PLAIN, base, 4)
             assert info is not None

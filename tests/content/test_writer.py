@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, until
 from zosfs.content import staging
+from zosfs.content.content import Content
 from zosfs.content.promises import Promises
 from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
@@ -585,7 +586,7 @@ def test_a_full_cache_slows_writers_and_then_refuses(tmp_path: Path) -> None:
         bucket = Bucket()
         async with room(bucket, tmp_path, cache_size=100) as content:
             first = await new(content, "first")
-            await first.write(0, b"x" * 80)
+            await first.write(1, b"x" * 80)  # not from the beginning: it cannot go up before it is whole
             second = await new(content, "second")
             with pytest.raises(OSError, match="No space") as caught:
                 await second.write(0, b"y" * 80)
@@ -618,6 +619,93 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
             more = await new(content, "more")
             await more.write(0, b"m" * size)
             assert bytes(await delivered.read(0, size)) == b"d" * size
+
+    run(main)
+
+
+async def write_beyond_the_cache(content: Content) -> tuple[Writer, bytearray]:
+    """400 bytes where the disk takes 100."""
+    writer = await new(content, "k")
+    data = bytearray(letters(400))
+    for at in range(0, 400, 20):
+        await writer.write(at, data[at : at + 20])
+    assert writer.partly_gone
+    assert content.status()["staged_bytes"] <= 100
+    return writer, data
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("fault", ["nothing", "part lost", "complete lost", "complete cut", "part refused later"])
+def test_a_file_larger_than_the_cache(tmp_path: Path, fault: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await write_beyond_the_cache(content)
+            if fault.startswith("complete"):
+                bucket.faults["complete_upload"] = [LOST if fault.endswith("lost") else CUT]
+            elif fault.startswith("part"):
+                bucket.faults["upload_part"] = [LOST if fault.endswith("lost") else CUT]
+            if fault != "nothing" and fault != "complete lost":
+                await writer.write(400, b"more!")
+                data += b"more!"
+                try:
+                    await writer.deliver()
+                except StoreError:
+                    assert writer.dirty
+                else:
+                    assert fault.startswith("part"), "a part that failed behind the writer is sent again at once"
+                assert content.status()["staged_bytes"] <= 100
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            assert bucket.uploads == {}
+            assert bytes(await writer.read(0, 1000)) == data
+            assert bucket.calls.count("copy") == 0
+            assert not bucket.faults.get("upload_part")
+            assert not bucket.faults.get("complete_upload")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("change", ["read", "write", "cut", "emptied", "promise", "rename", "conflict"])
+def test_bytes_that_are_only_in_the_unfinished_upload(tmp_path: Path, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await write_beyond_the_cache(content)
+            assert "k" not in bucket.things
+            match change:
+                case "read":
+                    assert bytes(await writer.read(3, 30)) == data[3:33]
+                    assert bucket.things["k"].data == data, "reading them back makes the object, as fsync does"
+                case "write":
+                    await writer.write(3, b"NEW")
+                    data[3:6] = b"NEW"
+                case "cut":
+                    await writer.truncate(33)
+                    del data[33:]
+                case "emptied":
+                    await writer.truncate(0)
+                    data.clear()
+                case "promise":
+                    await writer.promise()
+                    assert bucket.things["k"].data == data, "the journal could not promise it"
+                case "rename":
+                    assert not await writer.rename_undelivered("other"), "the object has to be renamed"
+                case "conflict":
+                    bucket.set("k", b"theirs")
+                    with pytest.raises(StoreError) as caught:
+                        await writer.deliver()
+                    assert caught.value.errno == errno.ESTALE
+                    await content.failed(writer, caught.value)
+                    assert content.records() == []
+                    return
+            assert bytes(await writer.read(0, 1000)) == data
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            await writer.aclose()
+            assert bucket.uploads == {}
+            assert content.status()["staged_bytes"] == 0
 
     run(main)
 

@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from zosfs.admin.refusal import Refusal
-from zosfs.store.api import Store
+from zosfs.store.api import ObjectInfo, Store
+
+Row = Mapping[str, Any]
+"""A version or a delete marker as boto3 returns it."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def rows_by_key(store: Store, prefix: str, after: str) -> AsyncIterator[tuple[str, list[Row]]]:
+    """All versions and delete markers of each key under *prefix* behind the key *after*, the newest of each first, however they
+    are spread over pages. Raises StoreError."""
+    markers: dict[str, Any] = {"KeyMarker": after} if after else {}
+    pending: dict[str, list[Row]] = {}
+    while True:
+        page = await store.call("list_object_versions", Prefix=prefix, **markers)
+        for row in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+            pending.setdefault(row["Key"], []).append(row)
+        more = bool(page.get("IsTruncated"))
+        keys = sorted(pending, key=str.encode)
+        if more and keys:
+            keys.pop()  # its other versions may be on the next page
+        for key in keys:
+            # within a page markers and versions come apart
+            yield key, sorted(pending.pop(key), key=lambda row: (bool(row.get("IsLatest")), row["LastModified"]), reverse=True)
+        if not more:
+            return
+        markers = {"KeyMarker": page["NextKeyMarker"]}
+        if page.get("NextVersionIdMarker"):
+            markers["VersionIdMarker"] = page["NextVersionIdMarker"]
+
+
+def is_deletion(row: Row) -> bool:
+    """Whether *row* is a delete marker."""
+    return "ETag" not in row
+
+
+def info_of_row(row: Row, key: str, object_type: str = "Normal") -> ObjectInfo:
+    """The version *row* as an object listed at *key*."""
+    return ObjectInfo(
+        key=key, size=row["Size"], etag=row["ETag"].strip('"'), modified_ns=nanoseconds(row["LastModified"]),
+        storage_class=row.get("StorageClass", ""), object_type=object_type, version_id=row["VersionId"],
+    )  # fmt: skip
+
+
+def nanoseconds(moment: datetime) -> int:
+    """*moment* since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +71,14 @@ class Version:
 
 async def versions(store: Store, prefix: str, *, exact: bool) -> AsyncIterator[Version]:
     """All versions under *prefix* (*exact*: of the key *prefix* alone), key by key, the newest of each first."""
-    markers: dict[str, Any] = {}
-    while True:
-        page = await store.call("list_object_versions", Prefix=prefix, **markers)
-        rows = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        found = [
-            Version(
-                row["Key"], row["VersionId"], row["LastModified"].isoformat(), row.get("Size", 0), row.get("ETag", "").strip('"'),
-                bool(row.get("IsLatest")), "ETag" not in row,
-            )
-            for row in rows
-        ]  # fmt: skip
-        # within a page markers and versions come apart; the server's order is by key, newest first
-        for version in sorted(sorted(found, key=lambda one: (one.latest, one.modified), reverse=True), key=lambda one: one.key.encode()):
-            if not exact or version.key == prefix:
-                yield version
-        if not page.get("IsTruncated") or (exact and found and max(one.key for one in found) > prefix):
+    async for key, rows in rows_by_key(store, prefix, ""):
+        if exact and key != prefix:
             return
-        markers = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+        for row in rows:
+            yield Version(
+                key, row["VersionId"], row["LastModified"].isoformat(), row.get("Size", 0), row.get("ETag", "").strip('"'),
+                bool(row.get("IsLatest")), is_deletion(row),
+            )  # fmt: skip
 
 
 async def bring_back(store: Store, key: str, version_id: str = "") -> str:

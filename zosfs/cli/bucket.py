@@ -28,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="list: print JSON, of settings with their documents")
     parser.add_argument("--az-policy", choices=("single-az", "multi-az"), help="create: in one zone or several")
     parser.add_argument("--object-lock", action="store_true", help="create: with object lock (and versioning)")
-    parser.add_argument("--bucket-class", default="", metavar="CLASS", help="create: storage class of the bucket")
-    parser.add_argument("--bucket-acl", default="", metavar="WORD", help="create: canned ACL of the bucket")
+    parser.add_argument(
+        "--storage-class", "--bucket-class", dest="bucket_class", default="", metavar="CLASS", help="create: storage class of the bucket"
+    )
+    parser.add_argument("--acl", "--bucket-acl", dest="bucket_acl", default="", metavar="WORD", help="create: canned ACL of the bucket")
     add_connection(parser)
 
 
@@ -41,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
             say(f"bucket {args.verb}: which bucket?")
             return 1
         found = located(args.name) if "/" in args.name or args.name in (".", "..") else Place(args.name, "")
-        if found is None or not found.bucket:
+        if found is None:
+            return 1
+        if not found.bucket:
+            say(f"bucket {args.verb}: which bucket?")
             return 1
         place = found
     if args.verb in ("get", "set", "unset") and not args.setting:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, located, options_at, work
+from zosfs.cli.place import Place, add_connection, located, look_again, options_at, settle, work
 from zosfs.config_values import OptionError, parse_size
 from zosfs.mount.daemon import say
 
@@ -58,41 +58,15 @@ def run(args: argparse.Namespace) -> int:
     if len(ends) > 1:
         say(f"cp: {' and '.join(sorted(ends))} are different servers: mount both, and copy with cp -a")
         return 1
-    above = os.path.dirname(os.path.abspath(args.target))
-    for word in (*args.sources, *(() if "://" in args.target else (args.target, above))):
-        _deliver(word)
+    # not behind a gathered deletion of the name that is copied to
+    settle(*args.sources, *(() if "://" in args.target else (args.target, os.path.dirname(os.path.abspath(args.target)))))
 
     async def job(account: Any) -> int:
         return await _job(args, found, target, how, account)
 
     status = work(args, target, job)
-    if "://" not in args.target:
-        _show_again(args.target, [source.key.rstrip("/").rpartition("/")[2] for source in found])
+    look_again(args.target, [source.key.rstrip("/").rpartition("/")[2] for source in found])
     return status
-
-
-def _deliver(word: str) -> None:
-    """What was written to or deleted from a path on a mount is so in the store, before the server copies."""
-    if "://" in word:
-        return
-    try:
-        handle = os.open(word, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _show_again(path: str, names: Sequence[str]) -> None:
-    """Let the mount of *path* look again at what is there, and at *names* in it."""
-    above, name = os.path.split(os.path.abspath(path))
-    for directory, changed in ((above, name), *((path, name) for name in names)):
-        try:
-            os.setxattr(directory, "user.zos.refresh", os.fsencode(changed))
-        except OSError:
-            pass  # it shows when metadata_ttl has passed
 
 
 async def _job(args: argparse.Namespace, sources: Sequence[Place], target: Place, how: Any, account: Any) -> int:

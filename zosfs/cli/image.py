@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, find, located, work
+from zosfs.cli.place import Place, add_connection, find, located, look_again, settle, work
 from zosfs.mount.daemon import say
 
 HELP = "let the server scale, crop, rotate, mark or convert an image"
@@ -104,7 +104,11 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.buffer.write(body)
         return 0
 
-    return work(args, source, job)
+    settle(args.source)
+    status = work(args, source, job)
+    if target is not None:
+        look_again(args.target, [target.key.rpartition("/")[2]])
+    return status
 
 
 def _write(path: Path, key: str, body: bytes) -> None:

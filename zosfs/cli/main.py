@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 """Name, module, one line of help. A new command is a new row."""
 
+_VERSION = re.compile(r"-(?!o)[A-Za-z0-9._-]{28,40}")
+"""A version id of Ceph that begins with a dash, as one in 64 does. No flag is that long."""
+
 
 def usage() -> str:
     """What `zosfs --help` prints."""
@@ -64,6 +68,22 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of *words*, with flags before, between and after the others, and version ids that look like flags."""
+    if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
+        return parser.parse_args(words)
+    plain: list[str] = []
+    ids: list[str] = []
+    for word in words:
+        if not _VERSION.fullmatch(word) or "--" in plain:
+            plain.append(word)
+        elif plain and plain[-1] == "--version-id":
+            plain[-1] += "=" + word
+        else:
+            ids.append(word)
+    return parser.parse_intermixed_args([*plain, *(["--", *ids] if ids else [])])  # parse_args takes no optional word after a flag
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the line *argv* (default: the process's) and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -83,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     module.add_arguments(parser)
     try:
-        return int(module.run(parser.parse_args(plain_flags(words))))
+        return int(module.run(parse(parser, plain_flags(words))))
     except KeyboardInterrupt:
         print("zosfs: interrupted", file=sys.stderr)
         return 130

@@ -118,6 +118,34 @@ def located(text: str) -> Place | None:
         return None
 
 
+def settle(*paths: str) -> None:
+    """What was written to or deleted from *paths* on a mount is so in the store afterwards, for what the server is asked to do with it.
+    Addresses and paths that cannot be opened are passed over."""
+    for path in paths:
+        if "://" in path:
+            continue
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def look_again(path: str, names: Sequence[str] = ()) -> None:
+    """Let the mount of *path* look again at what is there (and at *names* in it), which the server changed. Nothing for an address."""
+    if "://" in path:
+        return
+    above, name = os.path.split(os.path.abspath(path))
+    for directory, changed in ((above, name), *((path, name) for name in names)):
+        try:
+            os.setxattr(directory, "user.zos.refresh", os.fsencode(changed))
+        except OSError:
+            pass  # it shows when metadata_ttl has passed
+
+
 def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
     """Print *rows* as JSON, or as a table of *columns* (plain text, tab-separated, where stdout is no terminal)."""
     if as_json:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, located, work
+from zosfs.cli.place import Place, add_connection, located, settle, work
 from zosfs.config_values import parse_duration
 from zosfs.mount.daemon import say
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     async def job(account: Any) -> int:
         return await _job(args, place, seconds, account)
 
+    if not args.put and not args.post and not args.html:
+        settle(args.path)
     return work(args, place, job)
 
 

@@ -16,7 +16,7 @@ HELP = "find files by their metadata, where the server has an index"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """QUERY, where, and the order of the hits."""
     parser.add_argument("query", metavar="QUERY", help="such as name==report.pdf, or size>1000000 and x-amz-meta-team==blue")
-    parser.add_argument("path", metavar="PATH", help="any path on a mount of the bucket, or zos://BUCKET")
+    parser.add_argument("path", nargs="?", default=".", metavar="PATH", help="a path on a mount of the bucket, or zos://BUCKET [here]")
     parser.add_argument("--mode", default="", choices=MODES, metavar="|".join(MODES), help="how values are compared")
     parser.add_argument("--order", default="", choices=ORDERS, metavar="|".join(ORDERS), help="ascending or descending")
     parser.add_argument("--order-key", default="", metavar="NAME", help="what to order by: size, lastmodified…")

@@ -16,7 +16,7 @@ HELP = "list unfinished multipart uploads, or abort them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list or abort, and where."""
     parser.add_argument("verb", choices=("list", "abort"))
-    parser.add_argument("path", metavar="PATH", help="a path on a mount, or zos://BUCKET[/PREFIX]")
+    parser.add_argument("path", nargs="?", default=".", metavar="PATH", help="a path on a mount, or zos://BUCKET[/PREFIX] [here]")
     parser.add_argument("--older-than", default="", metavar="AGE", help="only uploads begun longer ago: 30m, 12h, 7d; abort needs it")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection(parser)
@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List or abort; 1 when it is refused."""
     place = located(args.path)
-    if place is None or not place.bucket:
+    if place is None:
+        return 1
+    if not place.bucket:
+        say(f"uploads {args.verb}: which bucket?")
         return 1
     try:
         age = parse_duration(args.older_than) if args.older_than else -1.0

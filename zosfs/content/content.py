@@ -24,8 +24,9 @@ from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.delivery import abort
 from zosfs.content.etags import body_md5
-from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record, Upload
+from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
+from zosfs.content.moves import Moves
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
@@ -87,11 +88,13 @@ class Content:
         self._staged = private_directory(cache_dir / "staged")
         self._disk = DiskBudget(self._directory, options.cache_size, options.free_space, counters)
         self._disk.evict = self._make_room
+        self._disk.hope = self._hope
         self.chunks = ChunkCache(
             cache_dir / "chunks", options.cache_size, options.free_space, counters, elsewhere=lambda: self._disk.used
         )
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
+        self.moves = Moves(store, self.promises, options)
         self._removal_log = RemovalLog(cache_dir / "journal" / "removals")
         self._busy: dict[str, trio.Lock] = {}
         self._writers: dict[Writer, None] = {}
@@ -122,14 +125,17 @@ class Content:
         for record in sorted(self.promises.records.values(), key=lambda record: record.changed):
             if record.state != CONFLICT:
                 self._revived[record.id] = self._revive(record)
-        if not (uploads or deletions or self._revived):
+        moves = await self.promises.open_moves()
+        if not (uploads or deletions or moves or self._revived):
             return
         done = trio.Event()
-        self.nursery.start_soon(self._replay_all, uploads, deletions, done)
+        self.nursery.start_soon(self._replay_all, uploads, deletions, moves, done)
         with trio.move_on_after(REPLAY_PATIENCE):
             await done.wait()
 
-    async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
+    async def _replay_all(
+        self, uploads: list[Upload], deletions: list[Deletion], moves: list[Move], done: trio.Event
+    ) -> None:
         slots = trio.CapacityLimiter(PARALLEL)
         async with trio.open_nursery() as nursery:
             for upload in uploads:
@@ -140,6 +146,8 @@ class Content:
         async with trio.open_nursery() as nursery:
             for writer in list(self._revived.values()):
                 nursery.start_soon(self._replay_once, writer, slots, again)
+        for move in moves:
+            await self._finish_move(move)
         done.set()
         for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             if not again:
@@ -150,6 +158,12 @@ class Content:
                 revived = self._revived.get(record.id)
                 if revived is not None:
                     await self._replay_once(revived, slots, again)
+
+    async def _finish_move(self, move: Move) -> None:
+        try:
+            await self.moves.finish(move)
+        except OSError as exc:
+            log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
 
     async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
         async with slots:
@@ -297,12 +311,15 @@ class Content:
         for writer in list(self._writers):
             if freed >= n:
                 return freed
-            freed += writer.shed()
+            freed += writer.shed(n - freed)
         for writer in self._writers:
             if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
         return freed
+
+    def _hope(self) -> bool:
+        return bool(self._early) or any(writer.arriving for writer in self._writers)
 
     async def _deliver_early(self, writer: Writer) -> None:
         try:
@@ -321,6 +338,9 @@ class Content:
             state = CONFLICT
         elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
             state = PARKED
+        if writer.partly_gone:
+            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.key, failure)
+            return state
         log.error("%s: %s; its bytes are kept: zosfs journal list", writer.key, failure)
         try:
             await writer.failed(state, str(failure))

@@ -465,6 +465,13 @@ async def correct_headers(store: Store, info: ObjectInfo, headers: ObjectHeaders
     )  # fmt: skip
 
 
+def with_times_of(headers: ObjectHeaders, began: ObjectHeaders) -> ObjectHeaders:
+    """*headers* with the times that an upload was begun with."""
+    times = {name: value for name, value in began.metadata.items() if name in _TIMES}
+    rest = {name: value for name, value in headers.metadata.items() if name not in _TIMES}
+    return dataclasses.replace(headers, metadata={**rest, **times})
+
+
 def _bound(fn: Callable[..., Awaitable[T]], *args: Any) -> Callable[[], Awaitable[T]]:
     return lambda: fn(*args)
 

@@ -1,10 +1,10 @@
 """The journal: what was promised and is not in the store yet, safe from crashes and power cuts.
 
-Owns: ``journal.db`` in its directory (SQLite, WAL, synchronous=FULL) and the lock that keeps a second mount out. Three tables:
+Owns: ``journal.db`` in its directory (SQLite, WAL, synchronous=FULL) and the lock that keeps a second mount out. Four tables:
 records (undelivered files), uploads (multipart uploads under way, to be continued or aborted by the next run), deletions
-(objects that were unlinked while open). A record is written after the staged bytes it speaks of were fsynced, or with
-the bytes inside it where they are few; it is removed after the store has them. Records carry a checksum, the file a format
-version. Must not know: the store's requests, names, tasks; its methods block and are run in one thread.
+(objects that were unlinked while open), moves (directories being renamed). A record is written after the staged bytes it speaks of
+were fsynced, or with the bytes inside it where they are few; it is removed after the store has them. Records carry a checksum, the
+file a format version. Must not know: the store's requests, names, tasks; its methods block and are run in one thread.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS deletion (
     key BLOB PRIMARY KEY,
     etag TEXT NOT NULL,
     modified INTEGER NOT NULL -- ns since the epoch
+);
+CREATE TABLE IF NOT EXISTS move (
+    old BLOB PRIMARY KEY,
+    new BLOB NOT NULL,
+    began REAL NOT NULL,      -- seconds since the epoch
+    back INTEGER NOT NULL     -- whether it is being taken back
 );
 """
 
@@ -120,6 +126,16 @@ class Deletion:
         return found is not None and found.etag == self.etag and abs(found.modified_ns - self.modified_ns) <= 2 * 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """All objects below prefix *old* are on their way to *new*, since *began* (seconds since the epoch); *back*: some could not go."""
+
+    old: str
+    new: str
+    began: float
+    back: bool = False
+
+
 def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
@@ -171,6 +187,16 @@ def put_deletion(deletion: Deletion) -> Statement:
 def remove_deletion(key: str) -> Statement:
     """Forget a deletion: it was done, or the object is not the one any more."""
     return "DELETE FROM deletion WHERE key = ?", (_bytes(key),)
+
+
+def put_move(move: Move) -> Statement:
+    """Note that a move begins, or turns back."""
+    return "INSERT OR REPLACE INTO move VALUES (?, ?, ?, ?)", (_bytes(move.old), _bytes(move.new), move.began, int(move.back))
+
+
+def remove_move(old: str) -> Statement:
+    """Forget a move: it is at its end."""
+    return "DELETE FROM move WHERE old = ?", (_bytes(old),)
 
 
 class Journal:
@@ -270,6 +296,11 @@ class Journal:
         """The objects that are to be deleted."""
         rows = self._opened().execute("SELECT key, etag, modified FROM deletion")
         return [Deletion(_text(key), etag, modified) for key, etag, modified in rows]
+
+    def moves(self) -> list[Move]:
+        """The moves that were under way, in the order in which they began."""
+        rows = self._opened().execute("SELECT old, new, began, back FROM move ORDER BY began")
+        return [Move(_text(old), _text(new), began, bool(back)) for old, new, began, back in rows]
 
     def close(self) -> None:
         """Close the database and give the lock back."""

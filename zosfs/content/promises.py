@@ -16,13 +16,16 @@ from zosfs.content.journal import (
     CONFLICT,
     Deletion,
     Journal,
+    Move,
     Record,
     Statement,
     Upload,
     put_deletion,
+    put_move,
     put_record,
     put_upload,
     remove_deletion,
+    remove_move,
     remove_record,
     remove_upload,
 )
@@ -207,6 +210,20 @@ class Promises:
         if key in self.owed:
             self.owed.discard(key)
             await self._apply(remove_deletion(key))
+
+    # -- moves ------------------------------------------------------------------------------------------------------
+
+    async def note_move(self, move: Move) -> None:
+        """A directory's objects begin to move, or turn back: the next run brings them to where they go now."""
+        await self._apply(put_move(move))
+
+    async def move_done(self, move: Move) -> None:
+        """They are there."""
+        await self._apply(remove_move(move.old))
+
+    async def open_moves(self) -> list[Move]:
+        """The moves that an earlier run began and did not end."""
+        return await self._thread.run(self._journal.moves)
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""

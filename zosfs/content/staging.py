@@ -59,7 +59,9 @@ class DiskBudget:
         self.used = 0
         self.in_memory = 0
         self.evict: Callable[[int], Awaitable[int]] | None = None
-        """Asked for bytes when space is short: frees what is not dirty, and returns how many bytes that were."""
+        """Asked for bytes when space is short: frees what the store has, and returns how many bytes that were."""
+        self.hope: Callable[[], bool] = lambda: False
+        """Whether bytes are on their way that will free space once they have arrived."""
 
     def _room(self, n: int) -> bool:
         if self.used + n > self._limit:
@@ -89,6 +91,21 @@ class DiskBudget:
             return
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    async def wait_for_room(self, n: int) -> bool:
+        """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
+        deadline = trio.current_time() + PATIENCE
+        while not await self.make_room(n):
+            if not self.hope() or trio.current_time() > deadline:
+                return False
+            with trio.move_on_after(1.0):
+                await self._freed.wait()
+        return True
+
+    def nudge(self) -> None:
+        """Something may be freed now: whoever waits asks again."""
+        self._freed.set()
+        self._freed = trio.Event()
+
     async def make_room(self, n: int) -> int:
         """Have *n* bytes freed that nobody needs; returns how many were."""
         return await self.evict(n) if self.evict is not None else 0
@@ -101,8 +118,7 @@ class DiskBudget:
         """Give *n* bytes back."""
         if n:
             self.used -= n
-            self._freed.set()
-            self._freed = trio.Event()
+            self.nudge()
 
 
 class StagedFile:
@@ -192,21 +208,26 @@ class StagedFile:
                 self.present.add(offset, end)
                 return
             self._spill()
-        if len(data) <= INLINE:
+        while True:
             try:
-                _pwrite(self._fd, data, offset)
+                await self._write_out(offset, data)
+                break
             except OSError as exc:
-                if exc.errno != errno.ENOSPC or not await self._budget.make_room(len(data)):
+                if exc.errno != errno.ENOSPC or not await self._budget.wait_for_room(len(data)):
                     raise
-                _pwrite(self._fd, data, offset)
-        else:
-            self._busy.add(offset, end)
-            try:
-                await self._threads.run(_pwrite, self._fd, data, offset)
-            finally:
-                self._busy.remove(offset, end)
-                self._wake()
         self.present.add(offset, end)
+
+    async def _write_out(self, offset: int, data: Buffer) -> None:
+        if len(data) <= INLINE:
+            _pwrite(self._fd, data, offset)
+            return
+        end = offset + len(data)
+        self._busy.add(offset, end)
+        try:
+            await self._threads.run(_pwrite, self._fd, data, offset)
+        finally:
+            self._busy.remove(offset, end)
+            self._wake()
 
     def _spill(self) -> None:
         memory = self._memory
@@ -259,14 +280,26 @@ class StagedFile:
         """Drop clean bytes that are not in *keep* from the disk; returns how many."""
         if self._memory is not None or self._busy or self._sending or self._held:
             return 0
-        freed = 0
-        for start, end in self.present:
-            for low, high in self.dirty.union(keep).missing(start, end):
-                if _libc.fallocate(self._fd, _PUNCH, low, high - low) == 0:
-                    self.present.remove(low, high)
-                    freed += high - low
+        clean = [span for start, end in self.present for span in self.dirty.union(keep).missing(start, end)]
+        return sum(self.punch(low, high) for low, high in clean)
+
+    def punch(self, start: int, end: int) -> int:
+        """Give the disk blocks of ``[start, end)`` back, dirty or not; returns how many bytes are not here any more.
+
+        Nothing of them may be being written or sent.
+        """
+        if self._memory is not None or self._busy.overlaps(start, end) or self._sending.overlaps(start, end) or start < self._held:
+            return 0
+        there = sum(high - low for low, high in self.present.within(start, end))
+        if not there or _libc.fallocate(self._fd, _PUNCH, start, end - start):
+            return 0
+        self.present.remove(start, end)
         self._recount(0)
-        return freed
+        return there
+
+    def settled(self) -> None:
+        """Bytes of this file arrived in the store: whoever waits for space may ask again."""
+        self._budget.nudge()
 
     def _recount(self, reserved: int) -> None:
         """Make the budget count what is here, *reserved* being counted already."""

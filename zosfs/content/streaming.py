@@ -1,7 +1,8 @@
 """Uploading a new file while the program still writes it: parts go up as soon as they are full.
 
 Owns: one multipart upload. A part that is written again after it went up is sent again; a rename or a failure abandons the
-upload, the bytes are all still staged.
+upload, the bytes are all still staged; unless the disk was short and parts that are up were dropped from it (*gone*). Then the
+upload is all there is of them, and is kept for another try.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import trio
 
 from zosfs.content.plan import Limits, part_bounds
+from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, PartInfo, Store, Written
@@ -25,7 +27,7 @@ class StreamingUpload:
     def __init__(
         self, store: Store, key: str, staged: StagedFile, limits: Limits, nursery: trio.Nursery, concurrency: int
     ) -> None:
-        self._store = store
+        self.store = store
         self._key = key
         self._staged = staged
         self._limits = limits
@@ -35,9 +37,13 @@ class StreamingUpload:
         self._next = 1
         self._end = 0  # the bytes below are in parts that are up or on their way
         self._running = 0
+        self._finishing = False
         self._idle = trio.Event()
         self._stale: set[int] = set()
         self._parts: dict[int, PartInfo] = {}
+        self._frontier = 0
+        self.gone = Ranges()
+        """Bytes that are in parts that are up, and not on the disk any more."""
         self.upload_id = ""
         self.headers: ObjectHeaders | None = None
         self.failure: StoreError | None = None
@@ -49,11 +55,12 @@ class StreamingUpload:
 
     async def begin(self, headers: ObjectHeaders) -> None:
         """Create the upload. Tags wait: servers drop those that come with it."""
-        self.upload_id = await self._store.create_upload(self._key, dataclasses.replace(headers, tags=None))
+        self.upload_id = await self.store.create_upload(self._key, dataclasses.replace(headers, tags=None))
         self.headers = headers
 
     def advance(self, frontier: int) -> None:
         """Everything below *frontier* has been written: start the parts that are full."""
+        self._frontier = frontier
         while self.failure is None:
             start, end = part_bounds(self._next, self._limits)
             if end > frontier or self._running >= 2 * int(self._slots.total_tokens):
@@ -76,7 +83,7 @@ class StreamingUpload:
                 async with self._slots:
                     body = self._staged.lend(start, end)
                     try:
-                        self._parts[number] = await self._store.upload_part(self._key, self.upload_id, number, body)
+                        self._parts[number] = await self.store.upload_part(self._key, self.upload_id, number, body)
                     finally:
                         self._staged.give_back(start, end)
         except StoreError as exc:
@@ -86,6 +93,28 @@ class StreamingUpload:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+        self._staged.settled()
+        if not self._finishing and not scope.cancel_called:
+            self.advance(self._frontier)  # a writer that waits for space does not call
+
+    @property
+    def busy(self) -> bool:
+        """Whether parts are on their way."""
+        return self._running > 0
+
+    def shed(self, n: int, but: Ranges) -> int:
+        """Drop parts that are up from the disk until *n* bytes are freed, none that has bytes in *but*; returns how many were."""
+        freed = 0
+        for number in sorted(self._parts):
+            if freed >= n:
+                break
+            start, end = part_bounds(number, self._limits)
+            if number in self._stale or end > self._end or but.overlaps(start, end):
+                continue
+            if dropped := self._staged.punch(start, end):
+                self.gone.add(start, end)
+                freed += dropped
+        return freed
 
     def rewritten(self, start: int, end: int) -> None:
         """Bytes ``[start, end)`` changed: parts that hold them go up again."""
@@ -98,11 +127,23 @@ class StreamingUpload:
 
     async def finish(self, size: int) -> tuple[str, list[PartInfo]]:
         """Send what is missing of a file of *size* bytes; returns the upload's id and parts, ready to be completed."""
+        self._finishing = True
+        try:
+            return await self._finish(size)
+        finally:
+            self._finishing = False
+
+    async def _finish(self, size: int) -> tuple[str, list[PartInfo]]:
         await self._settled()
-        while self._stale and self.failure is None:
-            number = self._stale.pop()
+        if self.gone:
+            self.failure = None  # nothing but this upload can bring these bytes: what failed is tried again
+        again = self._stale | {number for number in range(1, self._next) if number not in self._parts}
+        self._stale = set()
+        for number in sorted(again):
             start, end = part_bounds(number, self._limits)
-            self._start(number, start, min(end, size))
+            self._parts.pop(number, None)
+            if self.failure is None:
+                self._start(number, start, min(end, size))
         while self.failure is None:
             start, end = part_bounds(self._next, self._limits)
             if start >= size:
@@ -117,7 +158,7 @@ class StreamingUpload:
 
     async def complete(self, parts: list[PartInfo]) -> Written:
         """Make the object."""
-        return await self._store.complete_upload(self._key, self.upload_id, parts)
+        return await self.store.complete_upload(self._key, self.upload_id, parts)
 
     async def _settled(self) -> None:
         while self._running:
@@ -131,6 +172,6 @@ class StreamingUpload:
             await self._settled()
             if self.upload_id:
                 try:
-                    await self._store.abort_upload(self._key, self.upload_id)
+                    await self.store.abort_upload(self._key, self.upload_id)
                 except StoreError as exc:
                     log.warning("the upload %s of %s could not be aborted: %s", self.upload_id, self._key, exc)

@@ -7,20 +7,28 @@ die, the next run continues the latter, if it belongs to a record, and aborts al
 from __future__ import annotations
 
 import dataclasses
+import errno
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from zosfs.content.delivery import OnPart, UploadRecord, abort, check_unchanged, correct_headers, delivered_info, put_tags
+from zosfs.content.append import look
+from zosfs.content.delivery import OnPart, UploadRecord, abort, check_unchanged, correct_headers, delivered_info, put_tags, with_times_of
 from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import Record
 from zosfs.content.plan import Base
+from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content
+
+log = logging.getLogger(__name__)
+
+_NOTHING = Ranges()
 
 
 class Uploads:
@@ -43,12 +51,27 @@ class Uploads:
     @property
     def stream_is_good(self) -> bool:
         """Whether `finish_stream` may make the object."""
-        return self._stream is not None and self._stream.failure is None and bool(self._stream.upload_id)
+        stream = self._stream
+        return stream is not None and bool(stream.upload_id) and (stream.failure is None or bool(stream.gone))
 
     @property
     def stream_end(self) -> int:
         """The bytes below are in parts that are up or on their way."""
         return self._stream.end if self._stream is not None else 0
+
+    @property
+    def gone(self) -> Ranges:
+        """Bytes that are in parts of the stream only, not on the disk any more."""
+        return self._stream.gone if self._stream is not None else _NOTHING
+
+    @property
+    def arriving(self) -> bool:
+        """Whether parts of the stream are on their way."""
+        return self._stream is not None and self._stream.busy
+
+    def shed(self, n: int, but: Ranges) -> int:
+        """Drop from the disk what is up, about *n* bytes, nothing of *but*; returns how many bytes that were."""
+        return self._stream.shed(n, but) if self._stream is not None and self.stream_is_good else 0
 
     def rewritten(self, start: int, end: int) -> None:
         """Bytes ``[start, end)`` changed."""
@@ -66,6 +89,8 @@ class Uploads:
             await content.promises.note_upload(key, UploadRecord(stream.upload_id, "stream"))
         except StoreError as exc:
             stream.failure = exc
+        except OSError as exc:
+            log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
         if stream is not self._stream:
             await stream.abandon()  # a delivery came in between and went without it
 
@@ -75,12 +100,14 @@ class Uploads:
             self._stream.advance(frontier)
 
     async def finish_stream(
-        self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]]
+        self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]],
+        *, exact_times: bool = True,
     ) -> ObjectInfo:
         """Make the object of *size* bytes of what went up and what is missing, with *headers*.
 
-        *expect* is told the ETag before the object is made. Raises StoreError, ``Conflict`` when others changed the object; the upload
-        is aborted then.
+        Without *exact_times* the object keeps the times that its upload was begun with, rather than being copied for them: the
+        facts returned tell. *expect* is told the ETag before the object is made. Raises StoreError, ``Conflict`` when others changed
+        the object; the upload is aborted then, unless bytes are nowhere else.
         """
         stream = self._stream
         assert stream is not None
@@ -89,20 +116,36 @@ class Uploads:
             _, parts = await stream.finish(size)
             etag = multipart_etag(parts)
             await expect(etag)
-            await check_unchanged(store, key, base)
-            written = await stream.complete(parts)
+            written = await self._complete(stream, key, base, parts, etag)
         except StoreError:
-            await self.abandon_stream()
+            if not stream.gone:
+                await self.abandon_stream()
             raise
         self._stream = None
         await self._content.upload_ended(stream.upload_id)
         began = stream.headers
         assert began is not None
         info = delivered_info(key, size, written if written.etag else dataclasses.replace(written, etag=etag), began)
-        if began != headers:
+        if not exact_times:
+            headers = with_times_of(headers, began)
+        if dataclasses.replace(began, tags=None) != dataclasses.replace(headers, tags=None):
             return await correct_headers(store, info, headers)
         await put_tags(store, key, headers)
         return info
+
+    @staticmethod
+    async def _complete(stream: StreamingUpload, key: str, base: Base | None, parts: list[PartInfo], etag: str) -> Written:
+        store = stream.store
+        try:
+            await check_unchanged(store, key, base)
+            return await stream.complete(parts)
+        except StoreError as exc:
+            if not (exc.ambiguous or exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
+                raise
+            found = await look(store, key)
+            if found is None or not etag or found.etag != etag:
+                raise
+            return Written(etag, found.version_id, None, found.modified_ns)  # only the answer was lost
 
     async def abandon_stream(self) -> None:
         """End the upload that streams, if there is one; all its bytes are staged."""

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -88,6 +89,10 @@ class Writer:
         self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
         self._untold: tuple[int, int] | None = None  # the same of an earlier run, as long as nobody asked for their sum
         self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
+        self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
+        self._pressed = False  # going up before its time, because the disk is short
+        self.exact_times = False
+        """Whether somebody set the file's times since it was last written: the object must have exactly them."""
         self._timed = False
         self._precious = False
         self.delivered: ObjectInfo | None = None
@@ -116,6 +121,16 @@ class Writer:
     def complete(self) -> bool:
         """Whether every byte is here, so that the object in the store is not needed for reading."""
         return self.staged.present.covers(0, self._kept)
+
+    @property
+    def partly_gone(self) -> bool:
+        """Whether bytes of it are in an unfinished upload and nowhere else: it cannot be journalled, only delivered."""
+        return bool(self._uploads.gone)
+
+    @property
+    def arriving(self) -> bool:
+        """Whether bytes are on their way that need no disk any more once they have arrived."""
+        return self._pressed or self._uploads.arriving
 
     @property
     def dirty_bytes(self) -> int:
@@ -147,15 +162,20 @@ class Writer:
         end = offset + len(data)
         self.delivered = None
         await self._tell_suspects(offset)
-        async with self._changing():
-            await self.staged.write(offset, data)
-        self._retract(offset)
-        self.delivered = None  # again: a delivery may have ended meanwhile
-        self.size = max(self.size, end)
-        self._changed = True
-        self._generation += 1
-        self.delivered = None
-        self._uploads.rewritten(offset, end)
+        self._landing.append((offset, end))
+        try:
+            await self._bring_back(offset, end)
+            async with self._changing():
+                await self.staged.write(offset, data)
+            self._retract(offset)
+            self.size = max(self.size, end)
+            self._changed = True
+            self.exact_times = False
+            self._generation += 1
+            self.delivered = None  # again: a delivery may have ended meanwhile
+            self._uploads.rewritten(offset, end)
+        finally:
+            self._landing.remove((offset, end))
         if not self._kept and not self.appending:
             await self._stream_on()
 
@@ -164,11 +184,25 @@ class Writer:
         frontier = self.staged.dirty.run_end(0)
         limits = self._content.limits
         if not self._uploads.streaming:
-            if frontier < limits.multipart_threshold + limits.part_size or self._delivering.locked():
+            least = limits.part_size if self._pressed else limits.multipart_threshold + limits.part_size
+            if frontier < least or self._delivering.locked():
                 return
             await self._uploads.begin_stream(self.key, self.staged, self.headers())
             frontier = self.staged.dirty.run_end(0)
         self._uploads.advance(frontier)
+
+    async def _stream_early(self) -> None:
+        try:
+            await self._stream_on()
+        finally:
+            self._pressed = False
+
+    async def _bring_back(self, start: int, end: int) -> None:
+        """Where bytes ``[start, end)`` are in the unfinished upload only, make the object of what is written so far, as fsync does."""
+        if self._uploads.gone.overlaps(start, end):
+            await self.deliver()
+            if self._uploads.gone.overlaps(start, end):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     async def _deliver_when_due(self) -> None:
         await trio.sleep(self._content.options.append_interval)
@@ -188,6 +222,7 @@ class Writer:
             end = min(offset + size, self.size)
             if end <= offset:
                 return b""
+            await self._bring_back(offset, end)
             version = self._version
             missing = self.staged.present.missing(offset, min(end, self._kept)) if offset < self._kept else []
             data = self.staged.read(offset, end - offset)
@@ -217,8 +252,11 @@ class Writer:
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
-        if size < self._uploads.stream_end:
-            await self._uploads.abandon_stream()
+        while size < self._uploads.stream_end:
+            if self._uploads.gone.overlaps(0, size):
+                await self._bring_back(0, size)
+            else:
+                await self._uploads.abandon_stream()
         async with self._appending, self._changing():
             await self.staged.truncate(size)
             self._cut(size)
@@ -264,13 +302,25 @@ class Writer:
 
     async def fetch_all(self) -> None:
         """Make every byte present: the object may go."""
+        await self._bring_back(0, self.size)
         self._precious = True
         await self.fetch(0, self._kept)
 
-    def shed(self) -> int:
-        """Drop from the disk what the store has; returns how many bytes that freed."""
-        busy = self._delivering.locked() or self._active or self._uploads.streaming
-        if busy or self._precious or self.unlinked or self.base is None:
+    def shed(self, n: int) -> int:
+        """Drop from the disk what the store has, of a file that goes up while it is written about *n* bytes; returns how many.
+
+        A new file that could go up begins to.
+        """
+        if self._delivering.locked() or self._precious or self.unlinked:
+            return 0
+        new = not self._kept and not self.appending and self.record is None
+        if self._uploads.streaming:
+            return self._uploads.shed(n, Ranges(self._landing)) if new else 0
+        if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
+            self._pressed = True
+            self._content.nursery.start_soon(self._stream_early)
+            return 0
+        if self.base is None:
             return 0
         return self.staged.shed(Ranges([(self._kept, _FOREVER)]))
 
@@ -337,6 +387,8 @@ class Writer:
 
     async def promise(self) -> None:
         """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot."""
+        if self._uploads.gone:
+            await self.deliver()
         async with self._delivering:
             if self._changed and not self.promised:
                 generation = self._generation
@@ -346,7 +398,7 @@ class Writer:
     async def failed(self, state: str, cause: str) -> None:
         """Journal what could not be delivered, with its *cause*."""
         async with self._delivering:
-            if self._changed:
+            if self._changed and not self._uploads.gone:
                 await self._journal(state, cause)
 
     async def headers_changed(self) -> None:
@@ -545,7 +597,7 @@ class Writer:
                 await self._content.promises.put(self.record, self.staged)
 
         try:
-            return await self._uploads.finish_stream(self.key, size, base, headers, expect)
+            return await self._uploads.finish_stream(self.key, size, base, headers, expect, exact_times=self.exact_times)
         except StoreError as exc:
             if exc.ambiguous and expected:
                 self._suspects.add(expected)
@@ -630,7 +682,7 @@ class Writer:
         *key* is replaced.
         """
         async with self._delivering:
-            if self.base is not None or not self._changed:
+            if self.base is not None or not self._changed or self._uploads.gone:
                 return False
             await self._content.rename(self.key, key)
             await self._move(key)

@@ -13,7 +13,7 @@ import cachetools
 import trio
 
 from zosfs.config import Options
-from zosfs.errors import StoreError
+from zosfs.content.moves import unusual_acl
 from zosfs.store.api import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
@@ -55,20 +55,6 @@ class Acls:
     def forget(self, store: Store, key: str) -> None:
         """The ACL of *key* was changed."""
         self._known.pop((store.bucket, key), None)
-
-
-async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
-    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
-    try:
-        acl = await store.get_acl(key)
-    except StoreError as exc:
-        log.debug("no ACL of %s to keep: %s", key, exc)
-        return None
-    owner = acl.get("Owner", {}).get("ID")
-    grants = acl.get("Grants", [])
-    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
-        return None
-    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None
 
 
 def grant_headers(acl: Mapping[str, Any] | None) -> dict[str, str]:

@@ -7,20 +7,17 @@ server with the new headers; its tags and ACL, which Ceph drops on such a copy, 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.fs.acls import unusual_acl
+from zosfs.content.moves import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
-
-log = logging.getLogger(__name__)
 
 
 class Changes:

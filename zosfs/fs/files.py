@@ -7,6 +7,7 @@ attribute changes, renames and removal of one file, because requests of one key 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -14,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import cachetools
 import pyfuse3
@@ -102,6 +103,7 @@ class Files:
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
+        self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
@@ -275,6 +277,8 @@ class Files:
                 inode.attributes.mtime_ns = time.time_ns()
                 del self._pages[inode.number]
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            if not writer.dirty and not file.attributes_changed:
+                self._times_of(inode, info)
             self._tree.delivered(inode, info)
 
         async def due() -> None:
@@ -287,6 +291,21 @@ class Files:
         writer.on_delivered = delivered
         writer.due = due
         file.writer = writer
+
+    def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
+        """A file that went up while it was written has the times of when that began: show what the next mount will show."""
+        if "mtime" not in (info.metadata or {}):
+            return
+        stored, shown = from_object(info, False, self._tree.defaults), inode.attributes
+        if stored.mtime_ns != shown.mtime_ns:
+            shown.atime_ns, shown.mtime_ns, shown.ctime_ns = stored.atime_ns, stored.mtime_ns, stored.ctime_ns
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+
+    def times_set(self, inode: Inode) -> None:
+        """Somebody set the times of *inode*: its object must have exactly them."""
+        file: OpenFile | None = inode.file
+        if file is not None and file.writer is not None:
+            file.writer.exact_times = True
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
         """The headers of *file* as of now."""
@@ -316,18 +335,29 @@ class Files:
             reader = handle.reader
             if reader is None or handle.reader_version != file.version:
                 reader = self._open_reader(handle)
+            pinned = file.inode.info
             try:
                 data = await reader.read(offset, size)
             except StoreError as exc:
                 if exc.errno not in (errno.ESTALE, errno.ENOENT):
                     raise
-                if handle.served:
+                if await self._moved(handle, pinned):
+                    data = await self._open_reader(handle).read(offset, size)
+                elif handle.served:
                     self._tree.invalidate(file.inode)
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from exc
-                data = await self._read_anew(handle, offset, size)
+                else:
+                    data = await self._read_anew(handle, offset, size)
             handle.served = True
         self._counters["read_bytes"] += len(data)
         return data
+
+    async def _moved(self, handle: Handle, pinned: ObjectInfo | None) -> bool:
+        """Whether the object *pinned* is missing because it lies at another key since the handle's reader was made."""
+        file, version = handle.file, handle.reader_version
+        await self.unmoved(file.inode)
+        info = file.inode.info
+        return version != file.version and pinned is not None and info is not None and info.etag == pinned.etag
 
     async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
         inode = handle.file.inode
@@ -429,6 +459,7 @@ class Files:
         """
         if not file.dirty:
             return
+        await self.unmoved(file.inode)
         async with file.lock:
             if file.inode.unlinked:
                 return
@@ -597,6 +628,8 @@ class Files:
         async with file.lock:
             key = inode.key
             writer = file.writer
+            if writer is not None and writer.partly_gone and file.handles:
+                await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
             if writer is not None and writer.base is None:
                 await file.content.discard(key)
                 delete = not inode.pending
@@ -654,6 +687,28 @@ class Files:
             if file.inode.is_below(directory):
                 await self.deliver(file)
 
+    @contextlib.asynccontextmanager
+    async def moving(self, directory: Inode) -> AsyncIterator[None]:
+        """While the objects below *directory* move to other keys: nothing below it is changed in the store, that waits for the end."""
+        end = self._moving[directory] = trio.Event()
+        try:
+            for file in list(self._live.values()):
+                if file.inode.is_below(directory):
+                    async with file.lock:
+                        pass  # what had begun is done
+            yield
+        finally:
+            del self._moving[directory]
+            end.set()
+
+    async def unmoved(self, inode: Inode) -> None:
+        """Before *inode*, or a name in it, is changed in the store: wait until no directory above it is on its way to other keys."""
+        while self._moving:
+            end = next((end for directory, end in self._moving.items() if inode.is_below(directory)), None)
+            if end is None:
+                return
+            await end.wait()
+
     async def renamed_below(self, directory: Inode) -> None:
         """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
         for file in list(self._live.values()):
@@ -662,8 +717,6 @@ class Files:
                 file.version += 1
                 if file.writer is not None:
                     await file.writer.renamed(inode.key)
-                if inode.info is not None:
-                    inode.info = dataclasses.replace(inode.info, key=inode.key)
 
     def keep_cache(self, inode: Inode) -> bool:
         """Whether the kernel's pages of *inode* are of the version that is opened now."""

@@ -71,7 +71,7 @@ class Operations(pyfuse3.Operations):
         self.files = Files(tree, contents, options, counters, nursery, mountpoint)
         self.changes = Changes(tree, self.files, options)
         self.directories = Directories(tree, options, nursery, self.files.removals)
-        self.renames = Renames(tree, self.files, self.directories, options)
+        self.renames = Renames(tree, contents, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)
         self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
         self.capacity = Capacity(tree, options)
@@ -151,6 +151,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
+        await self.files.unmoved(found)
         if fields.update_size:
             await self.files.truncate(found, attr.st_size)
         now = time.time_ns()
@@ -168,6 +169,8 @@ class Operations(pyfuse3.Operations):
                 facts.atime_ns = attr.st_atime_ns
             if fields.update_mtime:
                 facts.mtime_ns = attr.st_mtime_ns
+            if fields.update_atime or fields.update_mtime:
+                self.files.times_set(found)
             facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
             self.tree.changed(found)
             if self.options.posix and not found.unlinked:
@@ -183,6 +186,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         attributes = new_attributes(stat.S_IFDIR, mode, ctx)
+        await self.files.unmoved(parent)
         if parent is self.tree.root and parent.volume is None:
             inode = await self.tree.create_bucket(name, attributes)
         else:
@@ -214,6 +218,7 @@ class Operations(pyfuse3.Operations):
         self.directories.emptied(parent)
 
     async def _existing(self, parent: Inode, name: bytes) -> Inode:
+        await self.files.unmoved(parent)
         inode = await self.tree.lookup(parent, name)
         if inode is None:
             raise _fail(errno.ENOENT)
@@ -232,10 +237,10 @@ class Operations(pyfuse3.Operations):
         self._writable()
         if flags & ~RENAME_NOREPLACE:
             raise _fail(errno.EINVAL)
-        await self.renames.rename(
-            self._inode(parent_inode_old), name_old, self._inode(parent_inode_new), name_new,
-            replace=not flags & RENAME_NOREPLACE,
-        )  # fmt: skip
+        old, new = self._inode(parent_inode_old), self._inode(parent_inode_new)
+        await self.files.unmoved(old)
+        await self.files.unmoved(new)
+        await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
 
     @handler()
     async def symlink(
@@ -243,7 +248,9 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
-        inode = await self.links.make(self._inode(parent_inode), name, attributes, target)
+        parent = self._inode(parent_inode)
+        await self.files.unmoved(parent)
+        inode = await self.links.make(parent, name, attributes, target)
         self.tree.remember(inode)
         return entry(inode, self.ttl)
 
@@ -264,6 +271,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         kind = stat.S_IFMT(mode) or stat.S_IFREG
+        await self.files.unmoved(parent)
         inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
         self.tree.remember(inode)
         return entry(inode, self.ttl)
@@ -273,6 +281,7 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self._inode(inode)
+        await self.files.unmoved(found)
         handle = await self.files.open(found, flags, ctx.pid)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.files.keep_cache(found))
 
@@ -354,12 +363,16 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
-        await self.xattrs.set(self._inode(inode), os.fsdecode(name), value)
+        found = self._inode(inode)
+        await self.files.unmoved(found)
+        await self.xattrs.set(found, os.fsdecode(name), value)
 
     @handler()
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
-        await self.xattrs.remove(self._inode(inode), os.fsdecode(name))
+        found = self._inode(inode)
+        await self.files.unmoved(found)
+        await self.xattrs.remove(found, os.fsdecode(name))
 
     @handler()
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

@@ -62,7 +62,7 @@ class Removals:
 
     async def _gather(self, inode: Inode, content: Content) -> bool:
         info = inode.info
-        if info is None or inode.pending or info.key != inode.key:
+        if info is None or inode.pending or info.key != inode.key or info.object_type == "Version":
             return False  # the next run could not tell which object was meant
         if content.store.promised_deletions >= MOST:
             await content.store.settle_deletions()

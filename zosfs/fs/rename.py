@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import logging
 import os
 import time
 
-import trio
-
 from zosfs.config import Options
-from zosfs.errors import StoreError
-from zosfs.fs.acls import unusual_acl
+from zosfs.content.moves import unusual_acl
+from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
-from zosfs.fs.headers import of_object
-from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
-
-log = logging.getLogger(__name__)
-
-PARALLEL = 32
-BATCH = 1000
 
 
 def _fail(number: int) -> OSError:
@@ -33,8 +24,9 @@ def _fail(number: int) -> OSError:
 class Renames:
     """Moves names, in the store first and then in the tree."""
 
-    def __init__(self, tree: Tree, files: Files, directories: Directories, options: Options) -> None:
+    def __init__(self, tree: Tree, contents: Contents, files: Files, directories: Directories, options: Options) -> None:
         self._tree = tree
+        self._contents = contents
         self._files = files
         self._directories = directories
         self._options = options
@@ -60,7 +52,7 @@ class Renames:
             if target.is_dir and not await self._tree.is_empty(target):
                 raise _fail(errno.ENOTEMPTY)
         if source.is_dir:
-            await self._directory(source, new_parent, new_name, target)
+            await self._directory(source, new_parent, new_name)
         else:
             await self._file(source, new_parent, new_name, target)
         self._directories.unowe(new_parent)
@@ -113,68 +105,25 @@ class Renames:
             modified_ns=written.modified_ns or time.time_ns(),
         )  # fmt: skip
 
-    async def _directory(self, source: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
+    async def _directory(self, source: Inode, new_parent: Inode, new_name: bytes) -> None:
         ancestor: Inode | None = new_parent
         while ancestor is not None:
             if ancestor is source:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
-        store = source.store
+        content = await self._contents.of(source.volume)
         await self._files.deliver_below(source)
-        old_prefix = source.key
-        new_prefix = self._tree.key_of(new_parent, new_name) + "/"
-        objects = [info async for info in self._tree.objects_below(source)]
-        if source.marker is not False and not any(info.key == old_prefix for info in objects):
-            source.marker = False
-        await self._copy_all(store, objects, old_prefix, new_prefix)
-        await self._delete_all(store, [info.key for info in objects])
-        if not objects:
-            self._directories.emptied(source)
-        self._tree.move(source, new_parent, new_name)
-        await self._files.renamed_below(source)
-
-    async def _copy_all(self, store: Store, objects: list[ObjectInfo], old_prefix: str, new_prefix: str) -> None:
-        """Copy every object; when one fails, take back the copies and raise: the old directory is still whole."""
-        done: list[str] = []
-        failures: list[OSError] = []
-        slots = trio.CapacityLimiter(PARALLEL)
-
-        async def one(info: ObjectInfo) -> None:
-            key = new_prefix + info.key[len(old_prefix) :]
-            async with slots:
-                if failures:
-                    return
-                try:
-                    await self._copy_one(store, info, key)
-                    done.append(key)
-                except OSError as exc:
-                    failures.append(exc)
-
-        async with trio.open_nursery() as nursery:
-            for info in objects:
-                nursery.start_soon(one, info)
-        if failures:
-            log.error("renaming %s to %s failed, taking back %d copies: %s", old_prefix, new_prefix, len(done), failures[0])
-            with trio.CancelScope(shield=True):
-                await self._delete_all(store, done)
-            raise failures[0]
-
-    async def _copy_one(self, store: Store, info: ObjectInfo, key: str) -> None:
-        try:
-            await store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
-        except StoreError as exc:
-            if exc.errno != errno.ENOENT or info.size or not key.endswith("/"):
-                raise
-            # SeaweedFS copies no directory markers: write the same one anew
-            marker = await store.head(info.key)
-            described = of_object(marker, self._options)
-            again = ObjectHeaders(described.metadata, described.content_type, self._options.acl, extra=described.extra)
-            await store.put(key, (), again)
-
-    async def _delete_all(self, store: Store, keys: list[str]) -> None:
-        for start in range(0, len(keys), BATCH):
-            failed = await store.delete_many(keys[start : start + BATCH])
-            if failed:
-                key, failure = next(iter(failed.items()))
+        async with self._files.moving(source):
+            old_prefix = source.key
+            objects = [info async for info in self._tree.objects_below(source)]
+            if source.marker is not False and not any(info.key == old_prefix for info in objects):
+                source.marker = False
+            try:
+                await content.moves.move(old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects)
+            except OSError:
                 self._tree.invalidate(self._tree.root)
-                raise StoreError(failure.code, message=failure.message, operation="delete", key=key)
+                raise
+            if not objects:
+                self._directories.emptied(source)
+            self._tree.move(source, new_parent, new_name)
+            await self._files.renamed_below(source)

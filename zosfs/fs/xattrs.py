@@ -319,10 +319,6 @@ async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value), ignore_enoent=True)
 
 
-async def _nothing(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
-    raise _no_data()
-
-
 async def _stats(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     if inode is not xattrs.tree.root:
         raise _no_data()
@@ -375,7 +371,7 @@ ROWS: Mapping[str, Row] = {
     "object-type": Row(_fact(lambda info: info.object_type)),
     "content-type": Row(_content_type, _set_content_type),
     "uri": Row(_uri),
-    "refresh": Row(_nothing, _refresh),
+    "refresh": Row(_unreadable, _refresh),
     "stats": Row(_stats),
     "status": Row(_status),
     **{name: _of_store(row) for name, row in OBJECT_XATTRS.items()},

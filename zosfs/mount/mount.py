@@ -9,14 +9,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
 from zosfs import __version__, places
+from zosfs.admin.moment import MomentStore
+from zosfs.admin.version_store import VersionStore
 from zosfs.config import Options
 from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
@@ -25,13 +29,14 @@ from zosfs.fs.contents import Contents
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
 from zosfs.mount.drain import LastDelivery
+from zosfs.mount.events import Watch
 from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
 from zosfs.mount.session import Session
 from zosfs.source import Source
-from zosfs.store.api import Account
+from zosfs.store.api import Account, Store
 from zosfs.store.connect import check, connect
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Defaults
@@ -57,11 +62,19 @@ async def run(
 
     Raises Refusal, StoreError or OSError while nothing is mounted; nothing stays mounted then.
     """
+    if options.at:
+        options = dataclasses.replace(options, ro=True)
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
     _private(cache_dir)
+    if options.at:
+        # another's journal is no business of a view of the past
+        cache_dir = Path(tempfile.mkdtemp(prefix="at-", dir=cache_dir))
     async with AsyncExitStack() as stack:
+        if options.at:
+            stack.callback(shutil.rmtree, cache_dir, ignore_errors=True)
         account = await _reach(options, source, counters, stack)
+        await _past(options, source, account)
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
@@ -75,6 +88,8 @@ async def run(
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
+        if options.notify:
+            nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
         await operations.capacity.prime()
         if volume is not None:
             await operations.files.adopt_pending(tree.root)
@@ -151,9 +166,44 @@ def _tree(
         file_mode=options.file_mode & ~umask,
         dir_mode=options.dir_mode & ~umask,
     )
-    volume = None if source.account else Volume(account.bucket(source.bucket), source.prefix, source.bucket)
+    volume = None
+    if not source.account:
+        store = account.bucket(source.bucket)
+        shown: Store = store
+        if options.at:
+            shown = cast(Store, MomentStore(store, options.at))
+        elif options.versions:
+            shown = cast(Store, VersionStore(store))
+        volume = Volume(shown, source.prefix, source.bucket)
     everything = account if source.account else None
     return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
+
+
+async def _past(options: Options, source: Source, account: Account) -> None:
+    """Refusal unless *source* can be shown as it was."""
+    if not options.at and not options.versions:
+        return
+    if source.account:
+        raise Refusal("at= and versions show the past of one bucket: zosfs BUCKET DIR -o at=TIME")
+    try:
+        status = (await account.bucket(source.bucket).call("get_bucket_versioning")).get("Status", "")
+    except StoreError as error:
+        raise Refusal(f"{source.text}: whether it keeps versions cannot be found out ({error.row.text})") from error
+    if not status:
+        raise Refusal(
+            f"{source.text} keeps no versions, so its past is not known; "
+            f"`zosfs bucket set {source.bucket} versioning Enabled` keeps them from now on"
+        )
+
+
+def _watch(options: Options, tree: Tree, volume: Volume | None, account: Any, counters: Counters, mountpoint: str) -> Watch:
+    """Who hears of others' changes. Refusal where that cannot be."""
+    if volume is None:
+        raise Refusal("notify is for the mount of one bucket")
+    try:
+        return Watch(options.notify, tree, volume.store, account.call, counters, mountpoint)
+    except ValueError as error:
+        raise Refusal(str(error)) from None
 
 
 def _private(directory: Path) -> None:

@@ -665,6 +665,7 @@ class Tree:
         if inode.directory is not None:
             self.moves += 1
             self._doubt_listings(inode, inode.directory.counted_at)
+            self._rekey(inode)
         inode.fresh_until = self._fresh_until()
         inode.stamp += 1
         if replaced is not None:
@@ -684,6 +685,20 @@ class Tree:
                 if directory.listed_at >= since:
                     directory.complete_until = float("-inf")
                 waiting.extend(child for child in directory.children.values() if child.is_dir)
+
+    def _rekey(self, top: Inode) -> None:
+        """What is known of the objects below directory *top*, its own included, is known of them at their new keys."""
+        if top.info is not None:
+            top.info = dataclasses.replace(top.info, key=top.key)
+        waiting = [(top, top.key)]
+        while waiting:
+            directory, prefix = waiting.pop()
+            for child in self.known_children(directory):
+                key = f"{prefix}{child.part}/" if child.is_dir else prefix + child.part
+                if child.info is not None:
+                    child.info = dataclasses.replace(child.info, key=key)
+                if child.is_dir:
+                    waiting.append((child, key))
 
     def _touch(self, directory: Inode, now: int) -> None:
         """A directory's times move with its names, as programs expect; they are not stored."""

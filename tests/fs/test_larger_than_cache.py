@@ -1,0 +1,107 @@
+"""Files larger than the local disk may hold, and what a new large file costs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.fs.mounting import Mount
+from tests.fs.running import noise, refused
+
+MIB = 1 << 20
+Mounting = Callable[..., Mount]
+
+
+def pieces_of(s3: Any, bucket: str, key: str) -> list[bytes]:
+    """The object's bytes, a MiB at a time."""
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"]
+    return list(iter(lambda: body.read(MIB), b""))
+
+
+def write_large(path: Path, mebibytes: int) -> None:
+    with path.open("wb", buffering=0) as f:
+        for n in range(mebibytes):
+            assert f.write(noise(MIB, n % 7)) == MIB
+
+
+def test_a_file_written_from_its_beginning_needs_only_a_part_of_the_disk(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(cache_size="32M", part_size="5M", multipart_threshold="8M")
+    write_large(living.path / "f", 70)
+    assert pieces_of(s3, bucket, "f") == [noise(MIB, n % 7) for n in range(70)]
+    staged = sum(file.stat().st_blocks * 512 for file in living.cache_dir.rglob("*") if file.is_file())
+    assert staged <= 40 * MIB
+    with (living.path / "f").open("rb") as f:
+        assert f.read(MIB) == noise(MIB)
+
+
+def test_what_left_the_disk_can_be_read_and_written_before_the_file_is_whole(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(cache_size="32M", part_size="5M", multipart_threshold="8M")
+    expected = [noise(MIB, n % 7) for n in range(72)]
+    with (living.path / "f").open("w+b", buffering=0) as f:
+        for piece in expected[:70]:
+            f.write(piece)
+        assert os.pread(f.fileno(), MIB, 2 * MIB) == expected[2]
+        for n in (70, 71):
+            os.pwrite(f.fileno(), expected[n], n * MIB)
+        expected[3] = noise(MIB, 9)
+        os.pwrite(f.fileno(), expected[3], 3 * MIB)
+    assert pieces_of(s3, bucket, "f") == expected
+
+
+def test_a_full_disk_does_not_stop_a_file_written_from_its_beginning(
+    mount: Mounting, bucket: str, s3: Any, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs", str(disk)], check=True)
+    try:
+        living = mount(cache_dir=disk, cache_size="1G", free_space=0, part_size="5M", multipart_threshold="8M")
+        write_large(living.path / "f", 80)
+        assert pieces_of(s3, bucket, "f") == [noise(MIB, n % 7) for n in range(80)]
+        living.finish()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_unlinked_while_it_is_written(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(cache_size="32M", part_size="5M", multipart_threshold="8M")
+    with (living.path / "f").open("w+b", buffering=0) as f:
+        for n in range(60):
+            f.write(noise(MIB, n % 7))
+        (living.path / "f").unlink()
+        for n in (0, 30, 59):
+            assert os.pread(f.fileno(), MIB, n * MIB) == noise(MIB, n % 7)
+    refused(errno.ENOENT, os.stat, living.path / "f")
+    assert s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0
+
+
+def test_a_new_large_file_costs_its_parts_and_no_copy(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount()
+    os.listdir(living.path)
+    with living.requests() as spent:
+        write_large(living.path / "f", 64)
+    spent.pop("head", None)  # that nobody else made it meanwhile
+    assert spent == {"create_upload": 1, "upload_part": 4, "complete_upload": 1}
+    shown = os.stat(living.path / "f")
+    living.again()
+    later = os.stat(living.path / "f")
+    assert (later.st_mtime_ns, later.st_ctime_ns, later.st_atime_ns) == (shown.st_mtime_ns, shown.st_ctime_ns, shown.st_atime_ns)
+    with living.requests() as spent:
+        os.utime(living.path / "f", ns=(1_000_000_007, 2_000_000_009))
+    assert spent["copy"] == 1
+    living.again()
+    assert os.stat(living.path / "f").st_mtime_ns == 2_000_000_009
+
+
+def test_times_set_before_the_close_are_kept(mount: Mounting, bucket: str) -> None:
+    living = mount(part_size="5M", multipart_threshold="8M")
+    with (living.path / "f").open("wb", buffering=0) as f:
+        for n in range(20):
+            f.write(noise(MIB, n % 7))
+        os.utime(f.fileno(), ns=(1_000_000_007, 2_000_000_009))
+    living.again()
+    assert os.stat(living.path / "f").st_mtime_ns == 2_000_000_009

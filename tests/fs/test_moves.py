@@ -1,0 +1,184 @@
+"""Renamed directories: everything arrives, whatever happens on the way, and what is done below them meanwhile goes along."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount
+from tests.fs.running import refused, run
+from tests.proxy import Proxy, answer
+
+Mounting = Callable[..., Mount]
+HASTY = {"retries": 1, "retry_timeout": 1, "read_timeout": 2, "connect_timeout": 1}
+
+
+@pytest.fixture
+def proxy(server: Any) -> Iterator[Proxy]:
+    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
+    with Proxy(server.url) as living:
+        yield living
+
+
+def fill(s3: Any, bucket: str, keys: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=key.encode()), keys))
+
+
+def keys(s3: Any, bucket: str) -> set[str]:
+    """All keys but those of directories."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")}
+
+
+class Halfway:
+    """Lets so many copies through and then no change any more, at the latest when the first objects are to be deleted."""
+
+    def __init__(self, copies: int) -> None:
+        self.left = copies
+        self.reached = threading.Event()
+
+    def __call__(self, method: str, target: str) -> bytes | None:
+        """See Proxy.intercept: objects are copied to new/, and deleted from old/ by a POST."""
+        if method == "PUT" and "/new/" in target:
+            self.left -= 1
+        if self.left < 0 or method == "POST":
+            self.reached.set()
+        return answer(503, "SlowDown") if self.reached.is_set() and method in ("PUT", "POST", "DELETE") else None
+
+
+def test_attributes_can_be_changed_after_the_directory_was_renamed(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"old/sub/f{n}" for n in range(3)])
+    living = mount()
+    run("ls", "-lR", living.path)
+    os.rename(living.path / "old", living.path / "new")
+    os.chmod(living.path / "new/sub/f1", 0o600)
+    os.utime(living.path / "new/sub/f2", (1, 2))
+    with living.requests() as spent:
+        assert (living.path / "new/sub/f0").read_bytes() == b"old/sub/f0"
+    assert spent.get("get", 0) + spent.get("head", 0) <= 1
+    living.again()
+    assert os.stat(living.path / "new/sub/f1").st_mode & 0o777 == 0o600
+    assert os.stat(living.path / "new/sub/f2").st_mtime == 2
+
+
+@pytest.mark.parametrize("many", [1100, pytest.param(2500, marks=pytest.mark.long)])
+def test_more_than_a_page_of_files(mount: Mounting, bucket: str, s3: Any, many: int) -> None:
+    names = [f"{n % 7}/f{n:04}" for n in range(many)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=b"x"), names))
+    living = mount(posix=False)
+    with living.requests() as spent:
+        os.rename(living.path / "old", living.path / "new")
+    assert spent["copy"] == many
+    assert spent["delete_many"] == -(-many // 1000)
+    assert keys(s3, bucket) == {f"new/{name}" for name in names}
+    assert sum(len(os.listdir(living.path / "new" / str(n))) for n in range(7)) == many
+    assert not (living.path / "old").exists()
+
+
+@pytest.mark.parametrize("copies", [7, 40])
+def test_killed_in_the_middle(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, copies: int) -> None:
+    fill(s3, bucket, [f"old/{n % 3}/f{n:02}" for n in range(40)] + ["old/own"])
+    living = mount(url=proxy.url)
+    (living.path / "old/own").unlink()
+    run("find", living.path)
+    halfway = proxy.intercept = Halfway(copies)  # with 40 all are copied, and none is deleted
+    gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+    thread = threading.Thread(target=refused, args=(gone, os.rename, living.path / "old", living.path / "new"))
+    thread.start()
+    assert halfway.reached.wait(30)
+    living.kill()
+    thread.join()
+    s3.put_object(Bucket=bucket, Key="old/0/f03", Body=b"changed by others since")
+    s3.put_object(Bucket=bucket, Key="old/later", Body=b"made by others since")
+    proxy.intercept = None
+    living.start()
+    there = keys(s3, bucket)
+    assert {f"new/{n % 3}/f{n:02}" for n in range(40)} | {"new/later"} <= there | {"new/0/f03"}
+    assert {key for key in there if key.startswith("old/")} <= {"old/0/f03"}
+    assert b"changed by others since" in [
+        s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in ("old/0/f03", "new/0/f03") if key in there
+    ]
+    assert (living.path / "new/1/f04").read_bytes() == b"old/1/f04"
+    living.again()
+    assert keys(s3, bucket) == there
+
+
+def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_now(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    before = {f"old/{n % 3}/f{n:02}" for n in range(40)}
+    fill(s3, bucket, sorted(before))
+    living = mount(url=proxy.url, **HASTY)
+    living.forgive("taking back")
+    run("find", living.path)
+    proxy.intercept = Halfway(5)
+    refused((errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT), os.rename, living.path / "old", living.path / "new")
+    assert before < keys(s3, bucket), "copies are there that could not be taken back"
+    proxy.intercept = None
+    living.again()
+    assert keys(s3, bucket) == before
+    assert (living.path / "old/1/f01").read_bytes() == b"old/1/f01"
+    os.rename(living.path / "old", living.path / "new")
+    assert keys(s3, bucket) == {key.replace("old/", "new/") for key in before}
+
+
+def test_what_is_written_meanwhile_goes_along(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"old/f{n:03}" for n in range(200)])
+    living = mount()
+    run("ls", "-l", living.path / "old")
+    files = [(living.path / f"old/f{n:03}").open("r+b", buffering=0) for n in range(0, 200, 5)]
+    reading = [os.open(living.path / f"old/f{n:03}", os.O_RDONLY) for n in range(1, 200, 5)]
+    renaming = threading.Thread(target=os.rename, args=(living.path / "old", living.path / "new"))
+    renaming.start()
+    for n, file in enumerate(files):
+        file.write(b"new %d" % n)
+        if n % 3 == 0:
+            os.fchmod(file.fileno(), 0o600)
+        file.close()
+    for n, fd in enumerate(reading):
+        assert os.pread(fd, 100, 0) == b"old/f%03d" % (1 + 5 * n)
+        os.fchmod(fd, 0o640)
+        os.close(fd)
+    renaming.join()
+    living.again()
+    assert keys(s3, bucket) == {f"new/f{n:03}" for n in range(200)}
+    for n in range(40):
+        assert (living.path / f"new/f{5 * n:03}").read_bytes().startswith(b"new %d" % n)
+        assert os.stat(living.path / f"new/f{1 + 5 * n:03}").st_mode & 0o777 == 0o640
+        if n % 3 == 0:
+            assert os.stat(living.path / f"new/f{5 * n:03}").st_mode & 0o777 == 0o600
+
+
+def test_names_made_and_removed_meanwhile_go_along(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"old/s{n % 4}/f{n:03}" for n in range(200)])
+    living = mount()
+    run("find", living.path)
+    fds = [os.open(living.path / f"old/s{n}", os.O_RDONLY | os.O_DIRECTORY) for n in range(4)]
+    renaming = threading.Thread(target=os.rename, args=(living.path / "old", living.path / "new"))
+    renaming.start()
+    for n, fd in enumerate(fds):
+        os.unlink(f"f{n:03}", dir_fd=fd)
+        os.mkdir("made", dir_fd=fd)
+        os.symlink("anywhere", "link", dir_fd=fd)
+        os.rename(f"f{n + 4:03}", "moved", src_dir_fd=fd, dst_dir_fd=fd)
+        made = os.open("created", os.O_WRONLY | os.O_CREAT, dir_fd=fd)
+        os.write(made, b"here")
+        os.close(made)
+        os.close(fd)
+    renaming.join()
+    living.again()
+    assert {key for key in keys(s3, bucket) if not key.startswith("new/s")} == set()
+    for n in range(4):
+        new = living.path / f"new/s{n}"
+        expected = {f"f{i:03}" for i in range(n, 200, 4)} - {f"f{n:03}", f"f{n + 4:03}"} | {"made", "link", "moved", "created"}
+        assert set(os.listdir(new)) == expected
+        assert (new / "created").read_bytes() == b"here"
+        assert (new / "moved").read_bytes() == b"old/s%d/f%03d" % (n, n + 4)

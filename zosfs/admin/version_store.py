@@ -1,0 +1,139 @@
+"""A bucket with its older versions as files beside the current ones: `name@VERSION-ID`, to be read, copied, or removed for good.
+
+Owns: which names are versions. May use: store/. Must not know: inodes, the kernel. A key that really ends like that goes first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import cachetools
+
+from zosfs.admin.versions import info_of_row, is_deletion, rows_by_key
+from zosfs.errors import StoreError
+from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store
+
+VERSION = "Version"
+"""The object type of an older version."""
+SHOWN = 100_000
+LAST = "\U0010ffff"
+_OF_A_KEY = frozenset({"put", "append", "create_upload", "complete_upload", "put_tags", "put_acl"})
+
+
+class VersionStore:
+    """*store* with its older versions. They are never changed: what tries gets StoreError ``ReadOnly`` (EROFS)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shown: cachetools.LRUCache[str, tuple[str, str]] = cachetools.LRUCache(SHOWN)
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._store, name)
+        if name not in _OF_A_KEY:
+            return verb
+
+        async def guarded(key: str, *args: Any, **more: Any) -> Any:
+            if key in self._shown:
+                raise StoreError("ReadOnly", operation=name, key=key, message="an older version")
+            return await verb(key, *args, **more)
+
+        return guarded
+
+    def _of(self, key: str, version_id: str) -> tuple[str, str]:
+        """Key and version id that *key* stands for."""
+        if version_id and key.endswith("@" + version_id):
+            return key[: -len(version_id) - 1], version_id
+        return self._shown.get(key, (key, version_id))
+
+    async def usage(self) -> BucketUsage:
+        """See Store.usage."""
+        return await self._store.usage()
+
+    async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
+        """See Store.list_page. The versions of a key stand with it, so that a page may be longer than *max_keys*."""
+        objects: list[ObjectInfo] = []
+        prefixes: list[str] = []
+        after = marker + LAST if delimiter and marker.endswith(delimiter) and len(marker) > len(prefix) else marker
+        last = ""
+        while True:
+            skip = ""
+            async for key, rows in rows_by_key(self._store, prefix, after):
+                found = []
+                for row in rows:
+                    if is_deletion(row):
+                        continue
+                    if row.get("IsLatest"):
+                        found.append(info_of_row(row, key))
+                    elif not key.endswith("/"):
+                        shown = f"{key}@{row['VersionId']}"
+                        self._shown[shown] = (key, row["VersionId"])
+                        found.append(info_of_row(row, shown, VERSION))
+                if not found:
+                    continue
+                if len(objects) + len(prefixes) >= max_keys:
+                    return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, last)
+                head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
+                last = prefix + head + cut if cut else key
+                if cut:
+                    prefixes.append(last)
+                    skip = last + LAST
+                    break
+                objects += found
+            if not skip:
+                return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, "")
+            after = skip
+
+    async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
+        """See Store.head."""
+        if not version_id and key not in self._shown:
+            try:
+                return await self._store.head(key)
+            except StoreError as exc:
+                name, at, version = key.rpartition("@")
+                if exc.status != 404 or not at or not name or "/" in version:
+                    raise
+                try:
+                    found = await self._store.head(name, version_id=version)
+                except StoreError:
+                    raise exc from None  # no such version, or no version at all
+                self._shown[key] = (name, version)
+                return _as_version(found, key)
+        name, version = self._of(key, version_id)
+        found = await self._store.head(name, version_id=version)
+        return _as_version(found, key) if key in self._shown else found
+
+    async def get_range(
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+    ) -> ObjectInfo:
+        """See Store.get_range."""
+        name, version = self._of(key, version_id)
+        return await self._store.get_range(name, start, into, if_match=if_match, version_id=version)
+
+    async def copy(self, source_key: str, key: str, *, source_version_id: str = "", **more: Any) -> Any:
+        """See Store.copy."""
+        if key in self._shown:
+            raise StoreError("ReadOnly", operation="copy", key=key, message="an older version")
+        name, version = self._of(source_key, source_version_id)
+        return await self._store.copy(name, key, source_version_id=version, **more)
+
+    async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
+        """See Store.delete. An older version is removed for good."""
+        name, version = self._of(key, version_id)
+        await self._store.delete(name, version_id=version, bypass_governance=bypass_governance)
+        self._shown.pop(key, None)
+
+    async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:
+        """See Store.get_tags."""
+        name, version = self._of(key, version_id)
+        return await self._store.get_tags(name, version_id=version)
+
+    async def get_acl(self, key: str, *, version_id: str = "") -> Mapping[str, Any]:
+        """See Store.get_acl."""
+        name, version = self._of(key, version_id)
+        return await self._store.get_acl(name, version_id=version)
+
+
+def _as_version(found: ObjectInfo, key: str) -> ObjectInfo:
+    return dataclasses.replace(found, key=key, object_type=VERSION)

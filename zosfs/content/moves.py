@@ -1,0 +1,210 @@
+"""Moving everything below one prefix to another: copies on the server, then deletes; begun, gone on with, or taken back.
+
+Owns: in which order that is done so that at every moment each object is whole below one prefix or the other, and what the next run
+makes of a move that was cut short. Must not know: names, inodes, tasks that wait for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from zosfs.config import Options
+from zosfs.content.journal import Move
+from zosfs.content.promises import Promises
+from zosfs.errors import StoreError
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+
+log = logging.getLogger(__name__)
+
+PARALLEL = 32
+BATCH = 1000
+ROUNDS = 5
+"""Times that objects which others change meanwhile are copied again."""
+
+CLOCKS = 60.0
+"""Seconds by which the server's clock may be behind ours."""
+
+KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
+
+
+class Moves:
+    """The moves within one bucket."""
+
+    def __init__(self, store: Store, promises: Promises, options: Options) -> None:
+        self._store = store
+        self._promises = promises
+        self._options = options
+
+    async def move(self, old: str, new: str, first: Sequence[ObjectInfo]) -> list[ObjectInfo]:
+        """Move all objects below *old* to *new*, both ending in a slash; *first* is what a listing found there just now.
+
+        Returns the objects that were moved. When a copy fails, the copies are taken back and its error is raised: the old
+        prefix is still whole. Should the process end in between, the next run goes on (`finish`).
+        """
+        if not first:
+            return []
+        move = Move(old, new, time.time())
+        await self._promises.note_move(move)
+        copied: dict[str, ObjectInfo] = {}
+        try:
+            await self._copy_until_settled(move, list(first), copied)
+        except OSError as exc:
+            log.error("renaming %s to %s failed, taking back %d copies: %s", old, new, len(copied), exc)
+            with trio.CancelScope(shield=True):
+                await self._promises.note_move(dataclasses.replace(move, back=True))
+                await self._delete(new + key[len(old) :] for key in copied)
+                await self._promises.move_done(move)
+            raise
+        await self._delete(copied)
+        await self._promises.move_done(move)
+        return list(copied.values())
+
+    async def finish(self, move: Move) -> None:
+        """Go on with a move that an earlier run began. Raises StoreError when that cannot be done now.
+
+        Objects that others have made or changed at either place since are left where they are, and the log names them.
+        """
+        there = {info.key: info async for info in below(self._store, move.new)}
+        here = [info async for info in below(self._store, move.old)]
+        twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
+        if move.back:
+            await self._delete(self._moved(move, key) for key in twins)
+        else:
+            todo = [info for info in here if info.key not in twins and (self._moved(move, info.key) not in there or _is_marker(info))]
+            await self._copy_all(move, todo, {})
+            for info in here:
+                if info.key not in twins and info not in todo:
+                    wanted = self._moved(move, info.key)
+                    log.warning("%s was to be renamed to %s, which is another object by now: both stay", info.key, wanted)
+            await self._delete([*twins, *(info.key for info in todo)])
+        await self._promises.move_done(move)
+        log.info("the renaming of %s to %s, cut short in an earlier run, is %s", move.old, move.new, "taken back" if move.back else "done")
+
+    def _moved(self, move: Move, key: str) -> str:
+        return move.new + key[len(move.old) :]
+
+    async def _copy_until_settled(self, move: Move, todo: list[ObjectInfo], copied: dict[str, ObjectInfo]) -> None:
+        """Copy *todo*, and what others have put below the old prefix until that was done."""
+        for _ in range(ROUNDS):
+            await self._copy_all(move, todo, copied)
+            now = {info.key: info async for info in below(self._store, move.old)}
+            for key in [key for key in copied if key not in now]:
+                del copied[key]  # removed by others meanwhile, as the copy is to be
+                await self._store.delete(self._moved(move, key))
+            todo = [info for info in now.values() if info.key not in copied or copied[info.key].etag != info.etag]
+            if not todo:
+                return
+        raise StoreError("OperationAborted", operation="copy", key=move.old, message="others change what lies below again and again")
+
+    async def _copy_all(self, move: Move, objects: Iterable[ObjectInfo], copied: dict[str, ObjectInfo]) -> None:
+        failures: list[OSError] = []
+        waiting = iter(objects)
+
+        async def worker() -> None:
+            for info in waiting:
+                if failures:
+                    return
+                try:
+                    done = await self._copy(info, self._moved(move, info.key))
+                    if done is not None:
+                        copied[info.key] = done
+                except OSError as exc:
+                    failures.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(PARALLEL):
+                nursery.start_soon(worker)
+        if failures:
+            raise failures[0]
+
+    async def _copy(self, info: ObjectInfo, key: str) -> ObjectInfo | None:
+        """Copy one object as it is now; returns what was copied, None when it is gone."""
+        for _ in range(ROUNDS):
+            try:
+                grants = await unusual_acl(self._store, info.key) if self._options.keep_acl == "always" else None
+                await self._store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
+                if grants is not None:
+                    await self._store.put_acl(key, grants)
+                return info
+            except StoreError as exc:
+                if exc.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
+                found = await self._now(info.key)
+                if found is None:
+                    return None
+                if exc.errno == errno.ENOENT and found.key.endswith("/") and not found.size:
+                    # SeaweedFS copies no markers of directories: the same one is written anew
+                    await self._store.put(key, (), marker_headers(found, self._options))
+                    return info
+                info = found
+        raise StoreError("OperationAborted", operation="copy", key=info.key, message="others change it again and again")
+
+    async def _now(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.head(key)
+        except StoreError as exc:
+            if exc.errno == errno.ENOENT:
+                return None
+            raise
+
+    async def _delete(self, keys: Iterable[str]) -> None:
+        left = list(keys)
+        refused: dict[str, Any] = {}
+        for start in range(0, len(left), BATCH):
+            refused |= await self._store.delete_many(left[start : start + BATCH])
+        if refused:
+            key, failure = next(iter(refused.items()))
+            raise StoreError(failure.code, message=failure.message, operation="delete", key=key)
+
+
+async def below(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
+    """Every object whose key begins with *prefix*, 1000 a request."""
+    marker = ""
+    while True:
+        page = await store.list_page(prefix, marker=marker)
+        for info in page.objects:
+            yield info
+        marker = page.next_marker
+        if not marker:
+            return
+
+
+def _is_marker(info: ObjectInfo) -> bool:
+    return info.key.endswith("/") and not info.size
+
+
+def is_copy(move: Move, old: ObjectInfo, new: ObjectInfo | None) -> bool:
+    """Whether *new* is the copy of *old* that *move* made. A marker may be an older directory's, and is none.
+
+    Objects over 5 GiB are copied in parts, which gives them another ETag: those made since the move began count.
+    """
+    if new is None or _is_marker(old) or old.size != new.size:
+        return False
+    return old.etag == new.etag or ("-" in new.etag and new.modified_ns / 1e9 >= move.began - CLOCKS)
+
+
+def marker_headers(info: ObjectInfo, options: Options) -> ObjectHeaders:
+    """The headers of a directory's marker like *info*, which a HEAD told."""
+    extra = {name: info.headers[name] for name in KEPT_HEADERS if name in info.headers}
+    return ObjectHeaders(dict(info.metadata or {}), info.content_type, options.acl, extra=extra)
+
+
+async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
+    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
+    try:
+        acl = await store.get_acl(key)
+    except StoreError as exc:
+        log.debug("no ACL of %s to keep: %s", key, exc)
+        return None
+    owner = acl.get("Owner", {}).get("ID")
+    grants = acl.get("Grants", [])
+    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
+        return None
+    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None
