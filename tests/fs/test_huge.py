@@ -19,7 +19,7 @@ GIB = 1 << 30
 def test_six_gibibytes_by_multipart(mount: Callable[..., Mount], bucket: str, s3: Any, server: Any) -> None:
     if server.kind != "rgw":
         pytest.skip("once is enough")
-    living = mount()
+    living = mount(cache_size="2G")
     block, digest = noise(4 * MIB), hashlib.sha256()
     path = living.path / "huge"
     with path.open("wb", buffering=0) as f:
