@@ -155,7 +155,8 @@ class Moves:
             raise
 
     async def _delete(self, keys: Iterable[str]) -> None:
-        left = list(keys)
+        # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
+        left = sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
         refused: dict[str, Any] = {}
         for start in range(0, len(left), BATCH):
             refused |= await self._store.delete_many(left[start : start + BATCH])

@@ -226,7 +226,7 @@ class Files:
         if info is not None and info.metadata is None:
             info = await inode.store.head(info.key)
             self._tree.delivered(inode, info)
-        if info is not None:
+        if info is not None and not (file.attributes_changed and file.described is not None):
             file.described = of_object(info, self.options)
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
