@@ -69,6 +69,7 @@ class Operations(pyfuse3.Operations):
         self.deadline = options.retry_timeout * 2 + options.read_timeout
         self.ttl = options.metadata_ttl
         self.files = Files(tree, contents, options, counters, nursery, mountpoint)
+        contents.on_moved = lambda: tree.invalidate(tree.root)
         self.changes = Changes(tree, self.files, options)
         self.directories = Directories(tree, options, nursery, self.files.removals)
         self.renames = Renames(tree, contents, self.files, self.directories, options)
