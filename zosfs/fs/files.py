@@ -233,7 +233,7 @@ class Files:
     async def _describe(self, file: OpenFile) -> None:
         inode = file.inode
         info = inode.info
-        if info is not None:
+        if info is not None and not (file.attributes_changed and file.described is not None):
             file.described = of_object(info, self.options)
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
@@ -723,7 +723,11 @@ class Files:
         if inode.file is not None and inode.file.dirty:
             return True
         etag = inode.info.etag if inode.info is not None else ""
-        keep = bool(etag) and self._pages.get(inode.number) == etag
+        before = self._pages.get(inode.number)
+        keep = bool(etag) and before == etag
+        if before and not keep:
+            # the size that the kernel has is that of the version before, and would end every read there
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
         self._pages[inode.number] = etag
         return keep
 

@@ -1,0 +1,44 @@
+"""Several writers append lines to one file through two mounts: every line is there once, whole."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount
+from tests.fs.running import join, python
+
+WRITER = """
+import os, sys
+path, name, lines = sys.argv[1], sys.argv[2], int(sys.argv[3])
+fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+for n in range(lines):
+    line = f"{name} {n} {'x' * (n % 50)}\\n".encode()
+    assert os.write(fd, line) == len(line)
+    if n % 10 == 9:
+        os.fsync(fd)
+os.close(fd)
+"""
+
+
+@pytest.mark.parametrize("lines", [150, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_lines_of_four_writers_on_two_mounts(mount: Callable[..., Mount], bucket: str, s3: Any, server: Any, lines: int) -> None:
+    if server.kind != "rgw":
+        pytest.skip("no append uploads, no conditions: writers on two hosts cannot exclude each other")
+    mounts = [mount(), mount()]
+    writers: list[subprocess.Popen[str]] = [
+        python(WRITER, mounts[number % 2].path / "log", f"writer{number}", str(lines)) for number in range(4)
+    ]
+    join(*writers, timeout=600)
+    found = Counter(s3.get_object(Bucket=bucket, Key="log")["Body"].read().decode().splitlines())
+    expected = {f"writer{number} {n} {'x' * (n % 50)}" for number in range(4) for n in range(lines)}
+    assert set(found) - expected == set(), "lines that nobody wrote"
+    assert expected - set(found) == set(), "lines are lost"
+    assert {line for line, times in found.items() if times > 1} == set(), "lines are there twice"
+    for living in mounts:
+        with (living.path / "log").open() as log:
+            assert Counter(log.read().splitlines()) == found
