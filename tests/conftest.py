@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.rgw import Rgw
 from tests.servers.server import Server
-from tests.servers.weed import Weed
+from tests.servers.weed import running_weed
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,5 @@ def weed() -> Iterator[Server]:
     if given:
         yield Server(given, "zosak", "zossk", "weed")
         return
-    running = Weed(Path("/tmp") / f"zosfs-weed-{os.getpid()}")
-    yield running.server
-    running.stop()
+    with running_weed(Path("/tmp") / f"zosfs-weed-{os.getpid()}") as server:
+        yield server

@@ -11,7 +11,7 @@ import pytest
 import trio
 from botocore.config import Config
 
-from tests.admin.running import Command, command
+from tests.admin.running import Command, inside
 from tests.servers.server import Server
 from zosfs.config import Options
 from zosfs.counters import Counters
@@ -106,4 +106,4 @@ def fresh(s3: Any, **members: Any) -> Iterator[str]:
 @pytest.fixture
 def commands(server: Server) -> Command:
     """Runs `zosfs WORDS…` against the server."""
-    return command(server)
+    return inside(server)

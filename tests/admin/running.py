@@ -40,10 +40,11 @@ def command(server: Server) -> Command:
 def inside(server: Server | None = None) -> Command:
     """As `command`, but in this process."""
 
-    def run(*words: str | Path, status: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, status: int = 0, stdin: str = "", plain: bool = False) -> subprocess.CompletedProcess[str]:
         more = {"ZOSFS_CONFIG": os.devnull, "COLUMNS": "120"}
         if server is not None:
-            more |= {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": server.url}
+            more |= {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+            more |= {} if plain else {"ZOSFS_URL": server.url}
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with (
             mock.patch.dict(os.environ, {**clean_environment(), **more}, clear=True), mock.patch("sys.stdin", io.StringIO(stdin)),

@@ -6,32 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from tests.admin.conftest import client
+from tests.admin.running import Command, inside
 from tests.servers.server import Server
 from zosfs.admin.settings import SETTINGS
 from zosfs.cli.bucket import difference
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def zosfs(rgw: Server) -> Command:
     """Runs `zosfs WORDS…`; checks the status."""
-
-    def run(*words: str, status: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
-        done = subprocess.run(
-            [sys.executable, "-m", "zosfs", *words], env={**os.environ, **keys}, input=stdin, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, f"{words}: {done.stdout}\n{done.stderr}"
-        return done
-
-    return run
+    return inside(rgw)
 
 
 def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:

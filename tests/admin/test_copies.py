@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.admin.conftest import client, fresh
-from tests.admin.running import Command, command
+from tests.admin.running import Command, inside
 from tests.fs.mounting import ROOT, Mount, clean_environment
 from tests.servers.server import Server
 from zosfs.admin.copies import How, acl_for, copy_below, copy_object, part_ranges
@@ -59,7 +59,7 @@ def test_a_file_to_another_bucket_with_all_it_has(commands: Command, server: Ser
 
 
 def test_a_public_file_stays_public(rgw: Server, rgw_bucket: str) -> None:
-    s3, commands = client(rgw), command(rgw)
+    s3, commands = client(rgw), inside(rgw)
     filled(s3, rgw_bucket, "k", ACL="public-read")
     commands("cp", f"zos://{rgw_bucket}/k", f"zos://{rgw_bucket}/l")
     commands("cp", "--no-acl", f"zos://{rgw_bucket}/k", f"zos://{rgw_bucket}/m")
@@ -165,7 +165,7 @@ def test_paths_on_a_mount(commands: Command, server: Server, bucket: str, other:
 
 
 def test_what_cannot_be_copied_is_said_and_the_rest_is_copied(rgw: Server, rgw_bucket: str) -> None:
-    s3, commands = client(rgw), command(rgw)
+    s3, commands = client(rgw), inside(rgw)
     for key in ("d/a", "d/b"):
         s3.put_object(Bucket=rgw_bucket, Key=key, Body=b"x")
     refused = commands("cp", "-r", f"zos://{rgw_bucket}/d", "zos://no-such-bucket-at-all/x", status=1)

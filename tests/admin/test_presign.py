@@ -81,7 +81,7 @@ def test_urls_that_write_and_read(commands: Command, server: Server, bucket: str
 
 @pytest.mark.parametrize("more", [(), ("--v2",)], ids=["v4", "v2"])
 def test_upload_forms(rgw: Server, rgw_bucket: str, more: tuple[str, ...]) -> None:
-    run, s3 = command(rgw), client(rgw)
+    run, s3 = inside(rgw), client(rgw)
 
     def body(key: str) -> bytes:
         found: bytes = s3.get_object(Bucket=rgw_bucket, Key=key)["Body"].read()
@@ -109,7 +109,7 @@ def test_forms_on_seaweedfs(weed: Server) -> None:
 
 
 def test_a_version_and_a_path_on_a_mount(rgw: Server, rgw_bucket: str, tmp_path: Path) -> None:
-    run, s3 = command(rgw), client(rgw)
+    run, s3 = inside(rgw), client(rgw)
     s3.put_bucket_versioning(Bucket=rgw_bucket, VersioningConfiguration={"Status": "Enabled"})
     old = s3.put_object(Bucket=rgw_bucket, Key="k", Body=b"old")["VersionId"]
     s3.put_object(Bucket=rgw_bucket, Key="k", Body=b"new")

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if len(ends) > 1:
         say(f"cp: {' and '.join(sorted(ends))} are different servers: mount both, and copy with cp -a")
         return 1
+    args.within = []  # names in the directory DST that are copied to
     # not behind a gathered deletion of the name that is copied to
     settle(*args.sources, *(() if "://" in args.target else (args.target, os.path.dirname(os.path.abspath(args.target)))))
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         return await _job(args, found, target, how, account)
 
     status = work(args, target, job)
-    look_again(args.target, [source.key.rstrip("/").rpartition("/")[2] for source in found])
+    look_again(args.target, args.within, made=not status)
     return status
 
 
@@ -134,6 +135,8 @@ async def _one(
             return refused(f"{source} would be copied onto itself")
         if not how.replace and await exists(target, key):
             return Outcome(left=1)
+        if directory:
+            args.within.append(key.removeprefix(into.key))
         found(info.size)
         try:
             await copy_object(store, target, info, key, how, step)
@@ -146,7 +149,9 @@ async def _one(
         return refused(f"{source} is a directory: -r copies it")
     prefix = source.key if not source.key or source.key.endswith("/") else source.key + "/"
     if directory and await _is_directory(account, into):
-        below = into.key + (prefix.rstrip("/").rpartition("/")[2] + "/" if prefix else "")
+        name = prefix.rstrip("/").rpartition("/")[2]
+        below = into.key + (name + "/" if name else "")
+        args.within += [name] if name else []
     else:
         below = into.key if directory else into.key + "/"
     if source.bucket == into.bucket and below.startswith(prefix):

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     settle(args.source)
     status = work(args, source, job)
     if target is not None:
-        look_again(args.target, [target.key.rpartition("/")[2]])
+        look_again(args.target, [target.key.rpartition("/")[2]] if os.path.isdir(args.target) else [], made=not status)
     return status
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from zosfs.mount import registry
 from zosfs.mount.daemon import say
 
 CONNECTION = ("connection",)
+KERNEL_PATIENCE = 2.0
+"""Seconds in which the kernel forgets that a name was missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +137,23 @@ def settle(*paths: str) -> None:
             os.close(handle)
 
 
-def look_again(path: str, names: Sequence[str] = ()) -> None:
-    """Let the mount of *path* look again at what is there (and at *names* in it), which the server changed. Nothing for an address."""
+def look_again(path: str, within: Sequence[str] = (), *, made: bool = False) -> None:
+    """Let the mount look again at *path*, or at the names *within* the directory *path*, which the server changed. Nothing for an address.
+
+    *made*: they are there now, and the kernel, which learns it a moment later, is waited for.
+    """
     if "://" in path:
         return
-    above, name = os.path.split(os.path.abspath(path))
-    for directory, changed in ((above, name), *((path, name) for name in names)):
+    path = os.path.abspath(path)
+    changed = [os.path.join(path, name) for name in within] or [path]
+    for one in changed:
         try:
-            os.setxattr(directory, "user.zos.refresh", os.fsencode(changed))
+            os.setxattr(os.path.dirname(one), "user.zos.refresh", os.fsencode(os.path.basename(one)))
         except OSError:
             pass  # it shows when metadata_ttl has passed
+    deadline = time.monotonic() + KERNEL_PATIENCE
+    while made and not all(map(os.path.lexists, changed)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:

@@ -66,6 +66,9 @@ class Content:
     on_replayed: Callable[[ObjectInfo], None] | None = None
     """Told of every file of an earlier run that was delivered while the mount lives."""
 
+    on_moved: Callable[[], object] | None = None
+    """Told when names changed because a renaming of an earlier run was ended."""
+
     def __init__(
         self,
         store: Store,
@@ -162,6 +165,8 @@ class Content:
     async def _finish_move(self, move: Move) -> None:
         try:
             await self.moves.finish(move)
+            if self.on_moved is not None:
+                self.on_moved()
         except OSError as exc:
             log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
 

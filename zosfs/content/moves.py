@@ -69,8 +69,20 @@ class Moves:
     async def finish(self, move: Move) -> None:
         """Go on with a move that an earlier run began. Raises StoreError when that cannot be done now.
 
-        Objects that others have made or changed at either place since are left where they are, and the log names them.
+        When the server refuses it, it is given up. Objects that others have made or changed at either place since are left
+        where they are, and the log names them.
         """
+        try:
+            await self._finish(move)
+        except StoreError as exc:
+            if exc.retry or exc.ambiguous:
+                raise
+            log.error("the renaming of %s to %s, cut short, is refused, objects are at both places: %s", move.old, move.new, exc)
+        else:
+            log.info("the renaming of %s to %s, cut short, is %s", move.old, move.new, "taken back" if move.back else "done")
+        await self._promises.move_done(move)
+
+    async def _finish(self, move: Move) -> None:
         there = {info.key: info async for info in below(self._store, move.new)}
         here = [info async for info in below(self._store, move.old)]
         twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
@@ -84,8 +96,6 @@ class Moves:
                     wanted = self._moved(move, info.key)
                     log.warning("%s was to be renamed to %s, which is another object by now: both stay", info.key, wanted)
             await self._delete([*twins, *(info.key for info in todo)])
-        await self._promises.move_done(move)
-        log.info("the renaming of %s to %s, cut short in an earlier run, is %s", move.old, move.new, "taken back" if move.back else "done")
 
     def _moved(self, move: Move, key: str) -> str:
         return move.new + key[len(move.old) :]
@@ -155,7 +165,8 @@ class Moves:
             raise
 
     async def _delete(self, keys: Iterable[str]) -> None:
-        left = list(keys)
+        # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
+        left = sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
         refused: dict[str, Any] = {}
         for start in range(0, len(left), BATCH):
             refused |= await self._store.delete_many(left[start : start + BATCH])

@@ -62,10 +62,12 @@ def _die_with_parent() -> None:
 class Weed:
     """A running SeaweedFS with its data under *home*; a context manager that ends it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, access_key: str = "", secret_key: str = "", volume_mb: int = 256, volumes: int = 20) -> None:
+        """Credentials are made up unless given; *volumes* files of *volume_mb* MiB hold the data at most."""
         self._home = home
-        self.access_key = secrets.token_hex(10)
-        self.secret_key = secrets.token_hex(20)
+        self._volume_mb, self._volumes = volume_mb, volumes
+        self.access_key = access_key or secrets.token_hex(10)
+        self.secret_key = secret_key or secrets.token_hex(20)
         self.log = home / "server.log"
         self.url = ""
 
@@ -87,7 +89,7 @@ class Weed:
         words = {
             "dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.port": master, "volume.port": volume,
             "filer.port": filer, "s3.port": s3, "s3.config": config, "s3.port.iceberg": 0, "s3.port.lance": 0,
-            "master.telemetry": "false", "master.volumeSizeLimitMB": 256, "volume.max": 20,
+            "master.telemetry": "false", "master.volumeSizeLimitMB": self._volume_mb, "volume.max": self._volumes,
             "filer.localSocket": self._home / "filer.sock", "s3.localSocket": self._home / "s3.sock",
         }  # fmt: skip
         with self.log.open("wb") as log:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from zosfs.config import Options
@@ -16,6 +17,7 @@ from zosfs.content.moves import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+from zosfs.store.turns import Turns
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -27,7 +29,12 @@ class Changes:
         self._tree = tree
         self._files = files
         self._options = options
+        self._turns = Turns()
         files.deliver_attributes = self.deliver
+
+    def turn(self, inode: Inode) -> AbstractAsyncContextManager[None]:
+        """Changes of one inode's attributes come one after the other: each is made of what the one before left."""
+        return self._turns.of(str(inode.number))
 
     async def prepare(self, inode: Inode) -> None:
         """Before attributes are changed: know what the object has now, so that nothing of it is lost."""
@@ -46,18 +53,17 @@ class Changes:
             return
         file = await self._files.hold(inode)
         try:
-            if described is not None:
-                file.described = described
-            if file.writer is not None and file.writer.dirty:
-                await file.writer.headers_changed()  # what the journal promised has the new ones, too
-                return
-            if inode.pending:
-                return
-            if any(handle.writable for handle in file.handles):
-                file.attributes_changed = True  # rides on what is written until close, or is delivered by it
-                return
-            async with file.lock:
-                await self.deliver(file)
+            async with file.lock:  # behind what is being delivered with the headers of before
+                if described is not None:
+                    file.described = described
+                if file.writer is not None and file.writer.dirty:
+                    await file.writer.headers_changed()  # what the journal promised has the new ones, too
+                elif inode.pending or inode.unlinked:
+                    pass
+                elif any(handle.writable for handle in file.handles):
+                    file.attributes_changed = True  # rides on what is written until close, or is delivered by it
+                else:
+                    await self.deliver(file)
         finally:
             self._files.let_go(file)
 

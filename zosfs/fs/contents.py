@@ -38,6 +38,7 @@ class Contents:
         self._made: dict[str, Content] = {}
         self._making = trio.Lock()
         self._probed_at: dict[str, float] = {}
+        self.on_moved: Callable[[], object] = lambda: None  # told when names changed because an earlier run's renaming was ended
 
     async def of(self, volume: Volume | None) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket."""
@@ -53,6 +54,7 @@ class Contents:
                     volume.store, self._options, self._counters, self._nursery, budget=self._budget,
                     cache_dir=self._cache_dir / places.bucket_folder(self._options.url, volume.store.bucket),
                 )  # fmt: skip
+                content.on_moved = lambda: self.on_moved()
                 await content.start()
                 self._made[volume.store.bucket] = content
             volume.content = content

@@ -233,7 +233,7 @@ class Files:
     async def _describe(self, file: OpenFile) -> None:
         inode = file.inode
         info = inode.info
-        if info is not None:
+        if info is not None and not (file.attributes_changed and file.described is not None):
             file.described = of_object(info, self.options)
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))

@@ -69,6 +69,7 @@ class Operations(pyfuse3.Operations):
         self.deadline = options.retry_timeout * 2 + options.read_timeout
         self.ttl = options.metadata_ttl
         self.files = Files(tree, contents, options, counters, nursery, mountpoint)
+        contents.on_moved = lambda: tree.invalidate(tree.root)
         self.changes = Changes(tree, self.files, options)
         self.directories = Directories(tree, options, nursery, self.files.removals)
         self.renames = Renames(tree, contents, self.files, self.directories, options)
@@ -154,32 +155,36 @@ class Operations(pyfuse3.Operations):
         await self.files.unmoved(found)
         if fields.update_size:
             await self.files.truncate(found, attr.st_size)
-        now = time.time_ns()
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
-            await self.changes.prepare(found)
-            facts = found.attributes
-            if fields.update_mode:
-                facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
-            if fields.update_uid or fields.update_gid:
-                facts.uid = attr.st_uid if fields.update_uid else facts.uid
-                facts.gid = attr.st_gid if fields.update_gid else facts.gid
-                if not fields.update_mode and not found.is_dir:
-                    facts.mode = without_setid(facts.mode)
-            if fields.update_atime:
-                facts.atime_ns = attr.st_atime_ns
-            if fields.update_mtime:
-                facts.mtime_ns = attr.st_mtime_ns
-            if fields.update_atime or fields.update_mtime:
-                self.files.times_set(found)
-            facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
-            self.tree.changed(found)
-            if self.options.posix and not found.unlinked:
-                try:
-                    await self.changes.apply(found)
-                except BaseException:
-                    self.tree.invalidate(found)
-                    raise
+            async with self.changes.turn(found):
+                await self._set_attributes(found, attr, fields)
         return entry(found, self.ttl)
+
+    async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
+        now = time.time_ns()
+        await self.changes.prepare(found)
+        facts = found.attributes
+        if fields.update_mode:
+            facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
+        if fields.update_uid or fields.update_gid:
+            facts.uid = attr.st_uid if fields.update_uid else facts.uid
+            facts.gid = attr.st_gid if fields.update_gid else facts.gid
+            if not fields.update_mode and not found.is_dir:
+                facts.mode = without_setid(facts.mode)
+        if fields.update_atime:
+            facts.atime_ns = attr.st_atime_ns
+        if fields.update_mtime:
+            facts.mtime_ns = attr.st_mtime_ns
+        if fields.update_atime or fields.update_mtime:
+            self.files.times_set(found)
+        facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
+        self.tree.changed(found)
+        if self.options.posix and not found.unlinked:
+            try:
+                await self.changes.apply(found)
+            except BaseException:
+                self.tree.invalidate(found)
+                raise
 
     @handler()
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -365,14 +370,16 @@ class Operations(pyfuse3.Operations):
         self._writable()
         found = self._inode(inode)
         await self.files.unmoved(found)
-        await self.xattrs.set(found, os.fsdecode(name), value)
+        async with self.changes.turn(found):
+            await self.xattrs.set(found, os.fsdecode(name), value)
 
     @handler()
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
         await self.files.unmoved(found)
-        await self.xattrs.remove(found, os.fsdecode(name))
+        async with self.changes.turn(found):
+            await self.xattrs.remove(found, os.fsdecode(name))
 
     @handler()
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

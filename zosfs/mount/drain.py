@@ -27,11 +27,15 @@ ONCE_MORE = 10.0
 """Seconds that a server gets which was away a moment ago: an unmount delivers before and after the kernel lets go."""
 
 
+MARGIN = 30.0
+"""Seconds of silence beyond the options' time limits that no living server needs."""
+
+
 class LastDelivery:
     """Delivers all that is owed; called once or twice as a mount ends.
 
-    A server that is away is given up after some failures in a row, each of them after the retries of the options. What is not
-    delivered then is in the journal.
+    A server that is away is given up after some failures in a row, each of them after the retries of the options, or when nothing moves
+    any more between it and us. What is not delivered then is in the journal.
     """
 
     def __init__(self, operations: Operations, contents: Contents) -> None:
@@ -46,26 +50,45 @@ class LastDelivery:
         """
         patience = Patience()
         causes: list[OSError] = []
-        with trio.move_on_after(ONCE_MORE if self._away else float("inf")) as scope:
-            await self._files(progress, patience)
-            if not patience.away:
-                await self._attempt(self._operations.directories.settle_markers, "some emptied directories got no marker", patience)
-            if not patience.away:
-                removals = self._operations.files.removals
-                await self._attempt(removals.settle, "some removals were not delivered; the next mount goes on with them", patience)
-            try:
-                await self._contents.drain(progress, patience)
-            except OSError as error:
-                causes.append(error)
+        began = trio.current_time()
+        options = self._operations.options
+        enough = max(options.read_timeout, options.retry_timeout) + MARGIN
+
+        async def watch() -> None:
+            while True:
+                left = enough - min(self._operations.account.silence(), trio.current_time() - began)
+                if left <= 0:
+                    scope.cancel()
+                    return
+                await trio.sleep(left)
+
+        async with trio.open_nursery() as watching:
+            scope = trio.CancelScope(deadline=began + (ONCE_MORE if self._away else float("inf")))
+            watching.start_soon(watch)
+            with scope:
+                await self._all(progress, patience, causes)
+            watching.cancel_scope.cancel()
         self._away = patience.away or scope.cancelled_caught
         if scope.cancelled_caught:
-            patience.failed(OSError(errno.ETIMEDOUT, "the server is still away"))
+            patience.failed(OSError(errno.ETIMEDOUT, "the server is away"))
         if patience.failures:
             await self._contents.keep(patience.failures[-1])
             first = patience.failures[0]
             causes.append(OSError(first.errno or errno.EIO, f"{len(patience.failures)} deliveries, the first because of: {first}"))
         if causes:
             raise causes[0]
+
+    async def _all(self, progress: Progress, patience: Patience, causes: list[OSError]) -> None:
+        await self._files(progress, patience)
+        if not patience.away:
+            await self._attempt(self._operations.directories.settle_markers, "some emptied directories got no marker", patience)
+        if not patience.away:
+            removals = self._operations.files.removals
+            await self._attempt(removals.settle, "some removals were not delivered; the next mount goes on with them", patience)
+        try:
+            await self._contents.drain(progress, patience)
+        except OSError as error:
+            causes.append(error)
 
     async def _files(self, progress: Progress, patience: Patience) -> None:
         files = self._operations.files

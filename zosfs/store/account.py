@@ -5,6 +5,7 @@ Owns: the exchange and the boto clients that all its buckets share. May use: eve
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,10 @@ class S3Account:
         """The credentials in use and when they end (RFC 3339; "": they do not end by themselves)."""
         credentials = await self._credentials.current()
         return credentials, getattr(self._credentials, "until", "")
+
+    def silence(self) -> float:
+        """See Account.silence."""
+        return time.monotonic() - self.exchange.pool.traffic.moved_at
 
     async def aclose(self) -> None:
         """See Account.aclose."""

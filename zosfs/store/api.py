@@ -305,6 +305,10 @@ class Account(Protocol):
         """Names and creation times (ns) of the account's buckets."""
         ...
 
+    def silence(self) -> float:
+        """Seconds since the server was last heard, or took bytes of a large body."""
+        ...
+
     def bucket(self, name: str) -> Store:
         """The Store of one bucket, sharing connections and counters."""
         ...

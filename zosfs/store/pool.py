@@ -16,7 +16,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Body
-from zosfs.store.wire import Answer, Connection, Peer, WireError, parse_head
+from zosfs.store.wire import Answer, Connection, Peer, Traffic, WireError, parse_head
 from zosfs.threads import ThreadPool
 
 IDLE = 50.0
@@ -44,6 +44,7 @@ class Pool:
         self._options = options
         self._counters = counters
         self._idle: dict[str, deque[tuple[Connection, float]]] = {}
+        self.traffic = Traffic()
         self._slots = trio.CapacityLimiter(options.connections)
         # hashing of what is uploaded works beside the sockets
         self._threads = ThreadPool("store", options.connections + 2)
@@ -126,7 +127,7 @@ class Pool:
             connection.close()
         self._counters.add("connections")
         options = self._options
-        return Connection(Peer(host, self._port, self.tls, options.connect_timeout, options.read_timeout))
+        return Connection(Peer(host, self._port, self.tls, options.connect_timeout, options.read_timeout, self.traffic))
 
     async def work(self, fn: Callable[[Body], str], body: Body) -> str:
         """Run *fn* (a digest of *body*) in a worker; the caller is not disturbed until it ends."""

@@ -11,6 +11,8 @@ import os
 import select
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from zosfs.store.api import Body, FileSlice, body_length
 
 PIECE = 1 << 20
 SMALL = 64 << 10
+BUFFERED = 4 << 20
+"""Bytes that may vanish into buffers on this side of the network."""
 MAX_HEAD = 128 << 10
 MAX_BODY = 256 << 20
 """No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
@@ -47,6 +51,17 @@ class Answer:
     received: int = 0
 
 
+class Traffic:
+    """When a pool's connections last heard from their server, or got rid of bytes that no buffer on this side could have held."""
+
+    def __init__(self) -> None:
+        self.moved_at = time.monotonic()
+
+    def moved(self) -> None:
+        """Just now."""
+        self.moved_at = time.monotonic()
+
+
 class Peer(NamedTuple):
     """Where a connection goes, and its time-outs in seconds."""
 
@@ -55,6 +70,7 @@ class Peer(NamedTuple):
     tls: ssl.SSLContext | None
     connect_timeout: float
     read_timeout: float
+    traffic: Traffic = Traffic()
 
 
 class Connection:
@@ -172,7 +188,7 @@ class Connection:
         return WireError("BadAnswer", f"{host}: {exc}")
 
     def _connect(self) -> socket.socket:
-        host, port, tls, patience, _ = self._peer
+        host, port, tls, patience, _, _ = self._peer
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as exc:
@@ -218,16 +234,26 @@ class Connection:
             sock.sendall(b"".join((head, *(_read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
         sock.sendall(head)
+        sent = 0
+
+        def count(n: int) -> None:
+            nonlocal sent
+            sent += n
+            if sent > BUFFERED:
+                self._peer.traffic.moved()
+
         for piece in body:
             if not isinstance(piece, FileSlice):
                 view = memoryview(piece).cast("B")
                 for start in range(0, len(view), PIECE):
                     sock.sendall(view[start : start + PIECE])
+                    count(PIECE)
             elif isinstance(sock, ssl.SSLSocket):
                 for part in slices(piece):
                     sock.sendall(part)
+                    count(len(part))
             else:
-                _sendfile(sock, piece)
+                _sendfile(sock, piece, count)
 
     def _answer_before_close(self, sock: socket.socket) -> None:
         try:
@@ -344,6 +370,7 @@ class Connection:
         if not data:
             raise ConnectionResetError("closed in the middle of the answer")
         self._buffer += data
+        self._peer.traffic.moved()
 
 
 def parse_head(head: str) -> tuple[int, dict[str, str]]:
@@ -399,7 +426,7 @@ def _read_slice(piece: FileSlice) -> bytes:
     return b"".join(bytes(part) for part in _Slices(piece))
 
 
-def _sendfile(sock: socket.socket, piece: FileSlice) -> None:
+def _sendfile(sock: socket.socket, piece: FileSlice, count: Callable[[int], None]) -> None:
     done = 0
     patience = sock.gettimeout()
     poll = select.poll()
@@ -414,3 +441,4 @@ def _sendfile(sock: socket.socket, piece: FileSlice) -> None:
         if n == 0:
             raise WireError("LocalReadFailed", "the file is shorter than it should be")
         done += n
+        count(n)
