@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fs.mounting import Mount, wait_for, zosfs
-from tests.fs.running import noise
+from tests.fs.running import noise, refused
+from tests.proxy import Proxy, answer
 
 
 def entries(living: Mount) -> list[dict[str, Any]]:
@@ -59,3 +62,30 @@ def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path)
     done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
     assert done.returncode == 0, done.stderr
     assert entries(living) == []
+
+
+def test_what_the_server_refuses_is_parked_and_the_next_close_says_so(server: Any, mount: Any, bucket: str, s3: Any) -> None:
+    with Proxy(server.url) as proxy:
+        living: Mount = mount(url=proxy.url, writeback="0.1s")
+        living.forgive("AccessDenied|refuses|denied")
+        os.listdir(living.path)
+        proxy.intercept = lambda method, target: answer(403, "AccessDenied", "Forbidden") if method in ("PUT", "POST") else None
+        path = living.path / "f"
+        path.write_bytes(b"mine")
+        wait_for(lambda: [entry["state"] for entry in entries(living)] == ["parked"], 20, "the entry to be parked")
+        (entry,) = entries(living)
+        assert (entry["key"], entry["size"]) == ("f", 4)
+        assert "AccessDenied" in entry["cause"]
+        tried = len([method for method, _ in proxy.requests if method == "PUT"])
+        assert path.read_bytes() == b"mine", "readers are not bothered"
+        fd = os.open(path, os.O_WRONLY)
+        refused(errno.EACCES, os.close, fd)
+        assert len([method for method, _ in proxy.requests if method == "PUT"]) == tried, "a refused file is not tried for ever"
+        shown = zosfs("journal", "show", entry["id"], f"--cache-dir={living.cache_dir}")
+        assert "AccessDenied" in shown.stdout
+        proxy.intercept = None
+        with path.open("r+b") as f:
+            os.fsync(f.fileno())
+        assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"mine"
+        assert entries(living) == []
+        living.stop()

@@ -437,6 +437,8 @@ class Files:
             # file now would show half of what is meant
             return
         await self.deliver(file, close=True)
+        if handle.writable and file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
+            raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
 
     def _open_elsewhere(self, handle: Handle) -> bool:
         if handle.pid <= 0:
