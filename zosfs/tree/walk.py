@@ -105,9 +105,10 @@ class Walks:
             complete = await self._take(inode, page, cut, moves, sequence)
             if complete is None or (inode not in complete and inode not in cut.partial):
                 return False
+            ended = _ends(page, inode.parent.key if inode.parent is not None else prefix)
             cut.marker = page.next_marker
             if inode in complete:
-                if page.next_marker:
+                if not ended:
                     cut.stopped = tree.sequence
                     self._cut = cut
                 load.entries.extend(tree.directory(inode).children.items())
@@ -126,12 +127,15 @@ class Walks:
         while not top.top:
             assert top.parent is not None
             top = top.parent
-        known = await self._loader.remembered_keys(top, page.objects)
+        # what lies outside the walked directory may never be looked at, and its attributes would be asked for in vain
+        scope = wanted.parent.key if wanted.parent is not None else volume.prefix
+        within = [info for info in page.objects if info.key.startswith(scope)]
+        known = await self._loader.remembered_keys(top, within)
         if self._tree.moves != moves:
             return None
         fresh: list[tuple[bytes, Inode]] = []
         trail: list[tuple[str, Inode]] = []
-        for info in page.objects:
+        for info in within:
             parts = info.key[len(volume.prefix) :].split("/")
             depth = 0
             while depth < len(trail) and depth < len(parts) - 1 and trail[depth][0] == parts[depth]:
@@ -155,7 +159,7 @@ class Walks:
         await self._loader.sweep_unsure([child for _, child in fresh])
         if self._tree.moves != moves:
             return None
-        open_now = set() if not page.next_marker else {directory for _, directory in trail} | {top}
+        open_now = set() if _ends(page, scope) else {directory for _, directory in trail} | {top}
         complete = set()
         for directory in [directory for directory in cut.partial if directory not in open_now]:
             seen = cut.partial.pop(directory)
@@ -164,3 +168,11 @@ class Walks:
                 if directory.marker is None and directory.key.encode() > cut.begin:
                     directory.marker = False  # its own object would have come first
         return complete
+
+
+def _ends(page: ListPage, scope: str) -> bool:
+    """Whether nothing below *scope* follows *page*: the listing is over, or has gone on to what sorts behind."""
+    if not page.next_marker:
+        return True
+    last = page.objects[-1].key if page.objects else ""
+    return not last.startswith(scope) and last.encode() > scope.encode()
