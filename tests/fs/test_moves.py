@@ -68,7 +68,7 @@ def test_attributes_can_be_changed_after_the_directory_was_renamed(mount: Mounti
     assert os.stat(living.path / "new/sub/f2").st_mtime == 2
 
 
-@pytest.mark.parametrize("many", [1100, pytest.param(2500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("many", [pytest.param(1100, marks=pytest.mark.long), pytest.param(2500, marks=pytest.mark.long), 60])
 def test_more_than_a_page_of_files(mount: Mounting, bucket: str, s3: Any, many: int) -> None:
     names = [f"{n % 7}/f{n:04}" for n in range(many)]
     with ThreadPoolExecutor(8) as pool:
