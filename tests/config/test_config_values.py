@@ -49,7 +49,8 @@ def test_every_default_shown_reads_back() -> None:
 def test_names_and_aliases_are_unique() -> None:
     spelled = [name for row in rows() for name in (row.name, *row.metadata["aliases"])]
     assert len(spelled) == len(set(spelled))
-    assert all(kind(row) in {"bool", "int", "str", "size", "duration", "octal", "path", "user", "group", "moment"} for row in rows())
+    known = {"bool", "int", "str", "size", "duration", "octal", "path", "user", "group", "moment", "retention"}
+    assert all(kind(row) in known for row in rows())
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_names_and_aliases_are_unique() -> None:
         ("use_sse", None, ("sse", "AES256")),
         ("use_sse", "1", ("sse", "AES256")),
         ("use_sse", "kmsid:abc", ("sse", "aws:kms:abc")),
+        ("at", "2d", ("at", "2d")),
         ("umask", "0022", ("umask", 0o22)),
         ("uid", "root", ("uid", 0)),
         ("uid", "1000", ("uid", 1000)),

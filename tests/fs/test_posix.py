@@ -400,7 +400,7 @@ def test_extended_attributes(place: Path, shared_bucket: str, s3: Any) -> None:
     refused(errno.EPERM, os.setxattr, path, "user.zos.etag", b"x")
     # what cp -a or rsync -X could not set on the copy is not listed
     os.setxattr(path, "user.zos.meta.shape", b"round")
-    assert os.listxattr(path) == ["user.zos.meta.shape"]
+    assert os.listxattr(path) == ["user.zos.meta.shape", "user.zos.acl"]
 
 
 def test_foreign_extended_attributes(place: Path) -> None:

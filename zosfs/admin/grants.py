@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zosfs.admin.refusal import Refusal
@@ -54,3 +54,27 @@ def parse_acl(text: str) -> Mapping[str, Any]:
             found.append(f'{"emailAddress" if kind.lower() == "emailaddress" else kind.lower()}="{who}"')
         members[header] = ", ".join(filter(None, [members.get(header, ""), *found]))
     return members
+
+
+def adopted(acl: Mapping[str, Any], owner: Mapping[str, Any]) -> Mapping[str, Any]:
+    """*acl* as that of an object of *owner*: what it grants to its own owner goes to this one.
+
+    A copy into another account carries the ACL of its source along, whose owner no server lets one set.
+    """
+    if acl["Owner"].get("ID") == owner.get("ID"):
+        return acl
+    grants = []
+    for grant in acl["Grants"]:
+        own = grant["Grantee"].get("ID") == acl["Owner"].get("ID")
+        grants.append({**grant, "Grantee": {"Type": "CanonicalUser", "ID": owner.get("ID")}} if own else grant)
+    return {"Owner": dict(owner), "Grants": grants}
+
+
+def same_grants(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether both grant the same to the same, whatever their order."""
+
+    def rows(grants: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
+        who = ("ID", "URI", "EmailAddress")
+        return {(grant["Permission"], *(str(grant["Grantee"].get(name) or "") for name in who)) for grant in grants}
+
+    return rows(one) == rows(other)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zosfs.admin.grants import parse_acl
+from zosfs.admin.grants import adopted, parse_acl, same_grants
 from zosfs.admin.refusal import Refusal, nothing
 from zosfs.admin.shape import Record, Text, check, parse
 from zosfs.admin.tags import check_tags, parse_tags
@@ -109,6 +109,11 @@ async def _get_acl(store: Store, key: str, info: ObjectInfo, _: str) -> str:
 
 async def _set_acl(store: Store, key: str, info: ObjectInfo, _: str, text: str) -> None:
     members = parse_acl(text)
+    if "AccessControlPolicy" in members:
+        there = await store.get_acl(key)
+        members = {"AccessControlPolicy": adopted(members["AccessControlPolicy"], there["Owner"])}
+        if same_grants(members["AccessControlPolicy"]["Grants"], there["Grants"]):
+            return
     await store.put_acl(key, members.get("ACL") or members.get("AccessControlPolicy") or members)
 
 

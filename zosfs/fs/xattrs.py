@@ -87,6 +87,8 @@ class Xattrs:
         info: ObjectInfo | None = inode.info
         if info is not None and not inode.pending:
             found += [f"{ZOS}tag.{key}" for key in await tag_names(inode.store, info.key, info)]
+            if not inode.is_dir:
+                found.append(f"{ZOS}acl")  # there always is one: it is asked for by whoever reads it
         return found
 
     async def set(self, inode: Inode, name: str, value: bytes) -> None:

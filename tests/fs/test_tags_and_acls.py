@@ -1,0 +1,103 @@
+"""Tags and ACLs as `getfattr -d -m -` shows them, against what boto3 sets and sees on Ceph."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.admin.test_objects import TAGS
+from tests.fs.mounting import Mount
+
+GROUPS = ("http://acs.amazonaws.com/groups/global/AllUsers", "http://acs.amazonaws.com/groups/global/AuthenticatedUsers")
+WORDS = ("READ", "WRITE", "READ_ACP", "WRITE_ACP", "FULL_CONTROL")
+GRANTS = st.sets(st.tuples(st.sampled_from(GROUPS), st.sampled_from(WORDS)), max_size=4)
+
+
+def dumped(path: Path) -> dict[str, str]:
+    """What getfattr -d -m - shows of *path*."""
+    said = subprocess.run(["getfattr", "-d", "-m", "-", "-e", "hex", path], capture_output=True, text=True, check=True).stdout
+    pairs = (line.split("=0x", 1) for line in said.splitlines() if "=0x" in line)
+    return {_unescaped(name): bytes.fromhex(value).decode() for name, value in pairs}
+
+
+def _unescaped(name: str) -> str:
+    return name.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1").decode() if "\\" in name else name
+
+
+def granted(acl: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(grant["Grantee"].get("URI") or "owner", grant["Permission"]) for grant in acl["Grants"]}
+
+
+def both_ways(s3: Any, bucket: str, living: Mount, tags: dict[str, str], grants: set[tuple[str, str]]) -> None:
+    path = living.path / "f"
+    owner = s3.get_object_acl(Bucket=bucket, Key="f")["Owner"]
+    rows = [{"Grantee": {"Type": "Group", "URI": uri}, "Permission": word} for uri, word in sorted(grants)]
+    rows.append({"Grantee": {"Type": "CanonicalUser", "ID": owner["ID"]}, "Permission": "FULL_CONTROL"})
+    s3.put_object_tagging(Bucket=bucket, Key="f", Tagging={"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]})
+    s3.put_object_acl(Bucket=bucket, Key="f", AccessControlPolicy={"Owner": owner, "Grants": rows})
+    os.stat(path)
+    if tags:
+        assert json.loads(os.getxattr(path, "user.zos.tags")) == tags
+    assert granted(json.loads(os.getxattr(path, "user.zos.acl"))) == granted({"Grants": rows})
+    s3.put_object_tagging(Bucket=bucket, Key="f", Tagging={"TagSet": []})
+    s3.put_object_acl(Bucket=bucket, Key="f", ACL="private")
+    os.setxattr(path, "user.zos.tags", json.dumps(tags).encode())
+    os.setxattr(path, "user.zos.acl", json.dumps({"Owner": owner, "Grants": rows}).encode())
+    assert {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"]} == tags
+    assert granted(s3.get_object_acl(Bucket=bucket, Key="f")) == granted({"Grants": rows})
+
+
+@pytest.fixture
+def living(s3: Any, rgw: Any, bucket: str, mount: Callable[..., Mount]) -> Mount:
+    """A mount on Ceph with a file `f`."""
+    if s3.meta.endpoint_url != rgw.url:
+        pytest.skip("ACLs are Ceph's")
+    living = mount(metadata_ttl=0)
+    (living.path / "f").write_bytes(b"bytes")
+    return living
+
+
+def test_thirty_tag_sets_and_acls(s3: Any, bucket: str, living: Mount) -> None:
+    _many(s3, bucket, living, 30)
+
+
+@pytest.mark.long
+def test_two_hundred_tag_sets_and_acls(s3: Any, bucket: str, living: Mount) -> None:
+    _many(s3, bucket, living, 200)
+
+
+def _many(s3: Any, bucket: str, living: Mount, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(tags=TAGS, grants=GRANTS)
+    def run(tags: dict[str, str], grants: set[tuple[str, str]]) -> None:
+        both_ways(s3, bucket, living, tags, grants)
+
+    run()
+
+
+def test_a_dump_shows_them_and_ls_asks_for_none(s3: Any, bucket: str, living: Mount, tmp_path: Path) -> None:
+    path = living.path / "f"
+    s3.put_object_tagging(Bucket=bucket, Key="f", Tagging={"TagSet": [{"Key": "team", "Value": "blue"}]})
+    s3.put_object_acl(Bucket=bucket, Key="f", ACL="public-read")
+    living.again()
+    with living.requests() as spent:
+        subprocess.run(["ls", "-la", living.path], check=True, capture_output=True)
+    assert not set(spent) - {"list", "head"}, spent
+    shown = dumped(path)
+    assert shown["user.zos.tag.team"] == "blue"
+    assert (GROUPS[0], "READ") in granted(json.loads(shown["user.zos.acl"]))
+    for command in (["cp", "-a", path, living.path / "g"], ["rsync", "-aX", path, living.path / "h"]):
+        subprocess.run(command, check=True, capture_output=True)
+    assert (GROUPS[0], "READ") in granted(s3.get_object_acl(Bucket=bucket, Key="g"))  # rsync renames, which is another matter
+    for name in ("g", "h"):
+        assert s3.get_object_tagging(Bucket=bucket, Key=name)["TagSet"] == [{"Key": "team", "Value": "blue"}]
+    said = subprocess.run(["cp", "-a", path, tmp_path / "out"], check=True, capture_output=True, text=True)
+    assert not said.stderr
