@@ -24,7 +24,7 @@ def option(
     secret: bool = False,
 ) -> Any:
     """One row of the table. *kind*: "" (from the type), "size" (bytes, suffixes K M G T), "duration" (seconds, suffixes
-    ms s m h d), "moment" (ns since the epoch, 0: none), "octal", "path", "user", "group". *aliases* are other tools' names for it, *env* further variables."""
+    ms s m h d), "moment" (ns since the epoch, 0: none), "retention" (MODE:DURATION), "octal", "path", "user", "group". *aliases* are other tools' names for it, *env* further variables."""
     return dataclasses.field(
         default=default,
         metadata={
@@ -68,6 +68,8 @@ class Options:
     storage_class: str = option("", "storage class of objects written", group="objects", aliases=("s3_storage_class",))
     sse: str = option("", "server-side encryption of objects written: AES256 or aws:kms[:KEY]", group="objects", aliases=("use_sse", "s3_server_side_encryption"))
     tags: str = option("", "tags of objects written, as key=value&key=value", group="objects")
+    legal_hold: bool = option(False, "put files written under a legal hold (bucket with object lock)", group="objects")
+    retention: str = option("", "lock files written for so long: governance:30d or compliance:1h (bucket with object lock)", group="objects", kind="retention")
     append: str = option("auto", "append uploads for files grown at the end", group="objects", choices=("auto", "off"))
     gather_deletes: bool = option(True, "removals that follow each other closely go to the server together, a moment later", group="objects")
     append_interval: float = option(1.0, "how long small appends are gathered", group="objects", kind="duration")

@@ -121,6 +121,17 @@ def _parse_group(text: str) -> int:
         raise ValueError("no such group") from None
 
 
+def _parse_retention(text: str) -> str:
+    mode, _, how_long = text.strip().partition(":")
+    if not text.strip():
+        return ""
+    if mode.lower() not in ("governance", "compliance"):
+        raise ValueError("neither governance:TIME nor compliance:TIME")
+    if not 1 <= parse_duration(how_long) <= 36500 * _UNITS["d"]:
+        raise ValueError("must be between a second and a hundred years")
+    return f"{mode.lower()}:{how_long.strip()}"
+
+
 def _parse_int(text: str) -> int:
     try:
         return int(text, 10)
@@ -157,6 +168,8 @@ def parse_value(row: dataclasses.Field[Any], text: str, *, spelled: str = "", en
             value = parse_bool(text)
         elif what == "int":
             value = _parse_int(text)
+        elif what == "retention":
+            value = _parse_retention(text)
         elif what == "path":
             value = places.expand(text, environ)
         else:

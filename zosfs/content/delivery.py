@@ -414,9 +414,20 @@ async def abort(store: Store, key: str, upload_id: str) -> None:
 
 
 async def put_tags(store: Store, key: str, headers: ObjectHeaders) -> None:
-    """Tags given when an upload is created are dropped by Ceph: set them on the finished object."""
+    """Tags and locks given when an upload is created are dropped by Ceph: set them on the finished object."""
     if headers.tags:
         await store.put_tags(key, headers.tags)
+    await put_locks(store, key, headers)
+
+
+async def put_locks(store: Store, key: str, headers: ObjectHeaders) -> None:
+    """The legal hold and the retention of *headers* on the finished object: Ceph heeds those headers in a plain PUT only."""
+    mode = headers.extra.get("x-amz-object-lock-mode")
+    if mode:
+        until = headers.extra["x-amz-object-lock-retain-until-date"]
+        await store.call("put_object_retention", Key=key, Retention={"Mode": mode, "RetainUntilDate": until})
+    if "x-amz-object-lock-legal-hold" in headers.extra:
+        await store.call("put_object_legal_hold", Key=key, LegalHold={"Status": headers.extra["x-amz-object-lock-legal-hold"]})
 
 
 async def in_parallel(jobs: Sequence[Callable[[], Awaitable[T]]], concurrency: int) -> list[T]:
@@ -453,9 +464,9 @@ async def correct_headers(store: Store, info: ObjectInfo, headers: ObjectHeaders
     old, new = info.metadata or {}, headers.metadata
     differing = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     only_metadata = info.content_type == headers.content_type
-    if info.size > REWRITABLE and not differing.intersection(_PERMISSIONS):
-        return info
-    if store.abilities.versioned and only_metadata and differing and differing <= _TIMES:
+    too_large = info.size > REWRITABLE and not differing.intersection(_PERMISSIONS)
+    if too_large or (store.abilities.versioned and only_metadata and differing and differing <= _TIMES):
+        await put_tags(store, info.key, headers)
         return info
     written = await store.copy(info.key, info.key, headers=headers, acl=headers.acl, if_match=info.etag, size=info.size)
     await put_tags(store, info.key, headers)

@@ -522,7 +522,7 @@ class Writer:
                 info = found
                 if dict(found.metadata or {}) != dict(headers.metadata):
                     info = await correct_headers(self._store, found, headers)
-                elif headers.tags:
+                else:
                     await put_tags(self._store, self.key, headers)
             self._changed = False
             self.staged.dirty.clear()

@@ -13,6 +13,7 @@ from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
+from zosfs.content.delivery import put_locks
 from zosfs.content.moves import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
@@ -120,6 +121,7 @@ async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep
     written = await store.copy(key, key, headers=wanted, acl=wanted.acl, if_match=info.etag, size=info.size)
     if tags:
         await store.put_tags(key, tags)
+    await put_locks(store, key, wanted)
     if grants is not None:
         await store.put_acl(key, grants)
     return written.etag, written.modified_ns

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import stat
+import time
 import urllib.parse
 
 from zosfs.config import Options
+from zosfs.config_values import parse_duration
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, content_type_for, to_metadata
 
@@ -67,6 +71,20 @@ def of_object(info: ObjectInfo, options: Options) -> Described:
     )
 
 
+def locks(options: Options, now: float) -> dict[str, str]:
+    """The request headers that lock what is written at *now* (seconds since the epoch) as the options ask.
+
+    The end of a retention is rounded up to a full minute, so that a request and its repetition say the same.
+    """
+    found = {"x-amz-object-lock-legal-hold": "ON"} if options.legal_hold else {}
+    if options.retention:
+        mode, _, how_long = options.retention.partition(":")
+        until = math.ceil((now + parse_duration(how_long)) / 60) * 60
+        found["x-amz-object-lock-mode"] = mode.upper()
+        found["x-amz-object-lock-retain-until-date"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
+    return found
+
+
 def headers(described: Described, attributes: Attributes, options: Options) -> ObjectHeaders:
     """The headers of a write of this object now."""
     metadata = to_metadata(attributes, described.metadata) if options.posix else dict(described.metadata)
@@ -76,5 +94,5 @@ def headers(described: Described, attributes: Attributes, options: Options) -> O
         acl="" if described.grants else options.acl,
         storage_class=described.storage_class,
         tags=described.tags,
-        extra={**described.extra, **described.grants},
+        extra={**described.extra, **described.grants, **(locks(options, time.time()) if stat.S_ISREG(attributes.mode) else {})},
     )
