@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--tools", default=",".join(tools), help=f"which to compare, with commas [{','.join(tools)}]")
     parser.add_argument("--work", default="", help=f"which workloads, with commas [{','.join(w.name for w in WORKLOADS)}]")
     parser.add_argument("--small", action="store_true", help="a tenth of the work, to try the runner out")
+    parser.add_argument("--large", type=int, metavar="MIB", help="size of the large file (1024 for the bars of 1 GiB)")
     parser.add_argument("--wan", action="store_true", help="10 ms away each way, and 50 MB/s for each connection")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the best counts")
     parser.add_argument("--keep", action="store_true", help="keep the bucket for the next run")
@@ -46,6 +48,8 @@ def main() -> int:
     wanted = arguments.work.split(",") if arguments.work else [workload.name for workload in WORKLOADS]
     workloads = [workload for workload in WORKLOADS if workload.name in wanted]
     scale = Scale.small() if arguments.small else Scale()
+    if arguments.large:
+        scale = replace(scale, large=arguments.large)
     with ExitStack() as undo:
         home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="zosfs-bench-")))
         target = _server(arguments.url, f"zosfs-bench-{scale.large}", home, undo)
