@@ -74,7 +74,7 @@ def test_names_and_aliases_are_unique() -> None:
         ("use_sse", "1", ("sse", "AES256")),
         ("use_sse", "kmsid:abc", ("sse", "aws:kms:abc")),
         ("retention", "Compliance:1h", ("retention", "compliance:1h")),
-        ("at", "2d", ("at", "2d")),
+        ("at", "@1700000000", ("at", 1_700_000_000 * 10**9)),
         ("umask", "0022", ("umask", 0o22)),
         ("uid", "root", ("uid", 0)),
         ("uid", "1000", ("uid", 1000)),
