@@ -177,6 +177,7 @@ def test_what_fsync_waits_for_under_writeback(proxy: Proxy, mount: Mounting, buc
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"kept"
 
 
+@pytest.mark.parametrize("server", ["rgw"], indirect=True)  # it waits half a minute, and the disk is the same
 def test_free_space_is_left_free(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(free_space="1000T")
     living.forgive("")

@@ -179,9 +179,11 @@ def test_split_and_cat(place: Path) -> None:
     assert sha256(place / "again") == hashlib.sha256(data).hexdigest()
 
 
-def test_sha256sum_of_a_large_file(mount: object, server: object) -> None:
+@pytest.mark.parametrize("mebibytes", [0, pytest.param(1024, marks=pytest.mark.long)])
+def test_sha256sum_of_a_large_file(mount: object, server: object, mebibytes: int) -> None:
     living: Mount = mount()  # type: ignore[operator]
-    mebibytes = 1024 if server.kind == "rgw" else 192  # type: ignore[attr-defined]
+    if not mebibytes:
+        mebibytes = 1024 if server.kind == "rgw" else 192  # type: ignore[attr-defined]
     block = noise(1 << 20)
     digest = hashlib.sha256()
     with (living.path / "large").open("wb", buffering=0) as f:
