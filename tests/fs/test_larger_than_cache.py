@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import noise, refused
 
 MIB = 1 << 20
@@ -76,7 +76,8 @@ def test_unlinked_while_it_is_written(mount: Mounting, bucket: str, s3: Any) -> 
         for n in (0, 30, 59):
             assert os.pread(f.fileno(), MIB, n * MIB) == noise(MIB, n % 7)
     refused(errno.ENOENT, os.stat, living.path / "f")
-    assert s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0
+    # the kernel tells of the last close a moment after close(2) returned
+    wait_for(lambda: s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0, 10, "the end of the unlinked file's object")
 
 
 def test_a_new_large_file_costs_its_parts_and_no_copy(mount: Mounting, bucket: str, s3: Any) -> None:
