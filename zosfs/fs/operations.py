@@ -34,6 +34,9 @@ from zosfs.tree.tree import Tree
 
 RENAME_NOREPLACE = 1
 
+DOTS = (b".", b"..")
+"""Looked up for file handles (NFS, open_by_handle_at); no directory lists them among its names."""
+
 NOT_KEPT = (b"security.", b"system.")
 """Name spaces of attributes that a bucket does not keep. `ls -l` asks for two of them a file."""
 
@@ -100,7 +103,7 @@ class Operations(pyfuse3.Operations):
     def _lookup_known(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
         tree = self.tree
         parent = tree.find(parent_inode)
-        if parent is None or len(name) > NAME_MAX:
+        if parent is None or len(name) > NAME_MAX or name in DOTS:
             return None
         inode = tree.peek(parent, name)
         if inode is None:
