@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST, MemoryBucket
-from zosfs.content.append import AppendState, Verdict, append, judge, needs_compaction, set_headers_by_empty_append
+from zosfs.content.append import AppendState, Verdict, append, judge, set_headers_by_empty_append
 from zosfs.content.etags import appends_of, body_bytes, chain_etag, multipart_etag, slice_body
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Store
@@ -37,8 +37,6 @@ def test_etags() -> None:
     third = chain_etag(second, md5(b"c"))
     assert third != multipart_etag([PartInfo(n, md5(c), 1) for n, c in enumerate((b"a", b"b", b"c"), 1)])
     assert [appends_of(etag) for etag in ("", first, second, third)] == [0, 1, 2, 3]
-    assert needs_compaction(third, at=3)
-    assert not needs_compaction(third, at=4)
 
 
 @given(st.lists(st.binary(max_size=9), max_size=5), st.integers(0, 40), st.integers(0, 40))

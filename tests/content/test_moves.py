@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from zosfs.config import Options
 from zosfs.content.journal import Move
-from zosfs.content.moves import Moves, below
+from zosfs.content.moves import Moves
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo, Store, StoreFailure, Written
+from zosfs.store.objects import objects_below
 
 NAMES = ("", "a", "b", "c/", "c/d", "c/e", "f")
 
@@ -94,7 +95,7 @@ def moves(shelf: Shelf, notes: Notes) -> Moves:
 async def attempt(shelf: Shelf, notes: Notes) -> BaseException | None:
     """Move old/ to new/; how that failed."""
     try:
-        await moves(shelf, notes).move("old/", "new/", [info async for info in below(cast(Store, shelf), "old/")])
+        await moves(shelf, notes).move("old/", "new/", [info async for info in objects_below(cast(Store, shelf), "old/")])
     except BaseException as exc:
         return exc
     return None

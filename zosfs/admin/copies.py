@@ -10,7 +10,7 @@ the two would make the other unappendable.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 from zosfs.admin.objects import KEPT
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Store
+from zosfs.store.objects import objects_below
 
 GIB = 1 << 30
 SINGLE = 5 * GIB
@@ -152,18 +153,6 @@ async def _together(workers: Sequence[Callable[[], Awaitable[None]]]) -> None:
             nursery.start_soon(guarded, worker)
     if failure:
         raise failure[0]
-
-
-async def objects_below(store: Store, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
-    """Every object whose key begins with *prefix*, in key order, a page at a time."""
-    marker = ""
-    while True:
-        page = await store.list_page(prefix, marker=marker)
-        for info in page.objects:
-            yield info
-        marker = page.next_marker
-        if not marker:
-            return
 
 
 async def copy_below(

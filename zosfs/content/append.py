@@ -22,14 +22,12 @@ from dataclasses import dataclass
 
 import trio
 
-from zosfs.content.etags import appends_of, body_bytes, body_md5, chain_etag, slice_body
+from zosfs.content.etags import body_bytes, body_md5, chain_etag, slice_body
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, body_length
 
 PATIENCE = 70.0
 """Seconds to wait for a half-sent append to be forgotten: RGW drops one after 65 s without bytes."""
-COMPACT_AT = 5000
-"""Appends after which an object is worth rewriting."""
 _TRIES = 8
 _BLOCK = 1 << 20
 
@@ -99,11 +97,6 @@ def judge(
     if doubtful and found.size > state.position:
         return Verdict.LOOK
     return Verdict.MOVED
-
-
-def needs_compaction(etag: str, at: int = COMPACT_AT) -> bool:
-    """Whether an appendable object of this *etag* is made of so many appends that it should be rewritten."""
-    return appends_of(etag) >= at
 
 
 async def append(

@@ -10,7 +10,7 @@ import dataclasses
 import errno
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -20,6 +20,7 @@ from zosfs.content.journal import Move
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
+from zosfs.store.objects import objects_below
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Moves:
         await self._promises.move_done(move)
 
     async def _finish(self, move: Move) -> None:
-        there = {info.key: info async for info in below(self._store, move.new)}
-        here = [info async for info in below(self._store, move.old)]
+        there = {info.key: info async for info in objects_below(self._store, move.new)}
+        here = [info async for info in objects_below(self._store, move.old)]
         twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
         if move.back:
             await self._delete(self._moved(move, key) for key in twins)
@@ -104,7 +105,7 @@ class Moves:
         """Copy *todo*, and what others have put below the old prefix until that was done."""
         for _ in range(ROUNDS):
             await self._copy_all(move, todo, copied)
-            now = {info.key: info async for info in below(self._store, move.old)}
+            now = {info.key: info async for info in objects_below(self._store, move.old)}
             for key in [key for key in copied if key not in now]:
                 del copied[key]  # removed by others meanwhile, as the copy is to be
                 await self._store.delete(self._moved(move, key))
@@ -173,18 +174,6 @@ class Moves:
         if refused:
             key, failure = next(iter(refused.items()))
             raise StoreError(failure.code, message=failure.message, operation="delete", key=key)
-
-
-async def below(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
-    """Every object whose key begins with *prefix*, 1000 a request."""
-    marker = ""
-    while True:
-        page = await store.list_page(prefix, marker=marker)
-        for info in page.objects:
-            yield info
-        marker = page.next_marker
-        if not marker:
-            return
 
 
 def _is_marker(info: ObjectInfo) -> bool:

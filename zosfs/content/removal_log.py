@@ -8,6 +8,7 @@ without fsync of the directory. Must not know: the store.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -58,7 +59,7 @@ class RemovalLog:
         written = os.write(self._fd, line)
         if written != len(line):
             os.write(self._fd, b"\n")
-            raise OSError(28, os.strerror(28))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """What is not done stays for the next run."""

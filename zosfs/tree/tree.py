@@ -21,6 +21,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Account, ObjectInfo, Store
+from zosfs.store.objects import objects_below
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults, from_object
 from zosfs.tree.directory import Directory, Flying
@@ -598,14 +599,8 @@ class Tree:
     async def objects_below(self, directory: Inode) -> AsyncIterator[ObjectInfo]:
         """Every object whose key begins with the directory's, its marker included: how a rename begins."""
         self.directory(directory).counted_at = trio.current_time()
-        marker = ""
-        while True:
-            page = await directory.store.list_page(directory.key, marker=marker)
-            for info in page.objects:
-                yield info
-            marker = page.next_marker
-            if not marker:
-                return
+        async for info in objects_below(directory.store, directory.key):
+            yield info
 
     # -- own changes ------------------------------------------------------------------------------------------------
 
