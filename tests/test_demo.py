@@ -23,7 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def test_the_tour(tmp_path: Path) -> None:
     point = tmp_path / "new" / "demo"
-    done = zosfs("demo", point, env=environment(tmp_path), timeout=240)
+    done = zosfs("demo", point, env=environment(tmp_path), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "$ ls -l\n" in done.stdout
     assert "the tour went well" in done.stdout
@@ -52,7 +52,7 @@ def test_interrupt_undoes_all(tmp_path: Path) -> None:
 
     status = None
     try:
-        wait_for(lambda: hears(b"Ctrl-C"), 90, "the demo to be up")
+        wait_for(lambda: hears(b"Ctrl-C"), 180, "the demo to be up")
         assert is_mounted(point)
         assert "mounted as a directory" in (point / "readme.txt").read_text()
         (point / "mine").write_text("x")

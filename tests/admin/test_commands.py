@@ -113,7 +113,7 @@ def test_an_answer_is_asked_for_on_a_terminal(rgw: Server, rgw_bucket: str) -> N
             stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         os.write(ours, answer.encode())
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         os.close(ours)
         os.close(theirs)
         assert process.returncode == status, said

@@ -27,7 +27,7 @@ def zosfs(*words: str) -> subprocess.CompletedProcess[str]:
     """Run it."""
     return subprocess.run(
         [sys.executable, "-m", "zosfs", *words], cwd=ROOT, env={**clean_environment(), "COLUMNS": "120"}, capture_output=True, text=True,
-        check=False, timeout=60,
+        check=False, timeout=180,
     )  # fmt: skip
 
 

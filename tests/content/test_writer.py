@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
-from tests.content.room import Bucket, new, room, run, until
+from tests.content.room import Bucket, new, room, run, standing_clock, until
 from zosfs.content import staging
 from zosfs.content.content import Content
 from zosfs.content.promises import Promises
@@ -238,9 +238,10 @@ def test_gathered_appends_are_delivered_when_due(tmp_path: Path) -> None:
                 await writer.deliver()
 
             writer.due = due
-            for _ in range(10):
-                await writer.write(0, b"line\n", append=True)
-            assert bucket.calls == []
+            with standing_clock():
+                for _ in range(10):
+                    await writer.write(0, b"line\n", append=True)
+                assert bucket.calls == []
             await until(lambda: not writer.dirty and bucket.things["k"].data)
             assert bucket.calls.count("append") == 2, "one makes the object, one brings all lines"
             assert bucket.things["k"].data == b"line\n" * 10
@@ -593,9 +594,10 @@ def test_a_full_cache_slows_writers_and_then_refuses(tmp_path: Path) -> None:
             assert caught.value.errno == errno.ENOSPC
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(second.write, 0, b"y" * 80)
-                await trio.sleep(5)
-                await first.deliver()
-                await first.aclose()
+                await until(lambda: content.counters["disk_waits"] == 2)
+                with standing_clock():
+                    await first.deliver()
+                    await first.aclose()
             await second.deliver()
             assert bucket.things["second"].data == b"y" * 80
             assert content.counters["disk_waits"] == 2

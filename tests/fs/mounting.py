@@ -21,7 +21,9 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 WITHDRAWN = r"pyfuse3: fuse_\w+\(\): fuse_reply_\* failed with No such file"
 """What pyfuse3 says of an answer to a request that the kernel took back, as it does when a mount is taken away."""
-READY_WITHIN, GONE_WITHIN = 30.0, 120.0
+READY_WITHIN, GONE_WITHIN = 120.0, 240.0
+PATIENCE = 60.0
+"""Seconds that anything is waited for at least: what comes at all comes at once on a quiet machine, and others are busy."""
 
 
 class Server(Protocol):
@@ -35,7 +37,8 @@ class Server(Protocol):
 
 
 def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
-    """Poll *condition* until it is true and return its value; fail with *what* after *within* seconds."""
+    """Poll *condition* until it is true and return its value; fail with *what* after *within* seconds, and not before PATIENCE."""
+    within = max(within, PATIENCE)
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -74,7 +77,7 @@ def passwd_file(directory: Path, server: Server) -> Path:
     return path
 
 
-def zosfs(*words: str | Path, env: dict[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def zosfs(*words: str | Path, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """Run `zosfs` with *words* to its end."""
     return subprocess.run(
         [sys.executable, "-m", "zosfs", *map(str, words)],

@@ -72,7 +72,7 @@ def failure_of(zos: Zos, ask: Any) -> StoreError:
     async def main() -> StoreError:
         account = S3Account(Options(url=zos.server.url, retries=0), Counters(), Fixed(Credentials("zosak", "zossk")))
         try:
-            with trio.fail_after(20), pytest.raises(StoreError) as caught:
+            with trio.fail_after(120), pytest.raises(StoreError) as caught:
                 await ask(account)
         finally:
             await account.aclose()
