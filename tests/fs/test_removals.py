@@ -57,14 +57,15 @@ def test_a_tree_goes_with_a_few_requests(mount: Mounting, bucket: str, s3: Any, 
     begun = time.monotonic()
     with living.requests() as spent:
         run("rm", "-r", living.path / "t")
+        took = time.monotonic() - begun
         os.sync()
         wait_for(lambda: keys(s3, bucket) == {"kept"}, 10, "the delivery of the removals")
-    took = time.monotonic() - begun
-    rows = int(took / min(ROW, GATHERED_FOR))  # a machine that is slower than that ends a row, or delivers, once more
-    assert spent.pop("delete", 0) <= 2 + rows, "the first one, and the directory above"
-    assert spent.pop("delete_many") <= 2 + rows
-    if took < DOUBTED:  # what is older is looked at again
+    if took < min(ROW, GATHERED_FOR):
+        assert spent.pop("delete", 0) <= 1 + 1, "the first one, and the directory above"
+        assert spent.pop("delete_many") <= 2
         assert sum(spent.values()) <= 3, spent
+    else:  # on a busy machine rows end, and are delivered, while rm is still at work; what is older than DOUBTED is looked at
+        assert spent.pop("delete", 0) + spent.pop("delete_many") <= 240 // 4
     assert os.listdir(living.path) == ["kept"]
 
 
@@ -119,7 +120,8 @@ def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket:
     proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
     remove_all(living.path / "d")
     living.kill()
-    assert len(keys(s3, bucket)) == 60 - len(deleted_alone(proxy)) > 0, "nothing was delivered: what follows is the next run's work"
+    left = len(keys(s3, bucket) - {"d/"})
+    assert left == 60 - len(deleted_alone(proxy)) > 0, "nothing was delivered: what follows is the next run's work"
     s3.put_object(Bucket=bucket, Key="d/f30", Body=b"made by somebody else since")
     proxy.intercept = None
     living.start()
@@ -136,7 +138,7 @@ def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: 
     proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
     remove_all(living.path / "d")
     wait_for(lambda: "removals are not delivered yet" in living.log(), 20, "a warning")
-    assert len(keys(s3, bucket)) == 30 - len(deleted_alone(proxy)) > 0
+    assert len(keys(s3, bucket) - {"d/"}) == 30 - len(deleted_alone(proxy)) > 0
     proxy.intercept = None
     wait_for(lambda: keys(s3, bucket) <= {"d/"}, 20, "the delivery of the removals")
 
