@@ -60,7 +60,7 @@ _ROWS = (
     ErrorRow("InvalidEncryptionAlgorithmError", errno.EINVAL, "the server does not know this encryption: check -o sse="),
     ErrorRow("InvalidLocationConstraint", errno.EINVAL, "the server has no such region"),
     ErrorRow("InvalidObjectName", errno.ENAMETOOLONG, "the key is longer than the server takes (1024 bytes)"),
-    ErrorRow("InvalidObjectState", errno.EREMOTEIO, "the object is archived: thaw it with zosfs restore"),
+    ErrorRow("InvalidObjectState", errno.EREMOTEIO, "the object is archived: zosfs restore thaws it"),
     ErrorRow("InvalidPart", errno.EIO, "the server does not have a part of the upload"),
     ErrorRow("InvalidPartNumber", errno.EINVAL, "a part's number is not between 1 and 10000"),
     ErrorRow("InvalidPartOrder", errno.EIO, "the parts of the upload are not in order"),
