@@ -148,7 +148,6 @@ _ROWS = (
     ErrorRow("NameNotResolved", errno.EHOSTUNREACH, "the endpoint's name is not known: check -o url= and the DNS", True, True),
     ErrorRow("NoCredentials", errno.EACCES, "there are no usable credentials", unsent=True),
     ErrorRow("NotAllowed", errno.EOPNOTSUPP, "zosfs does not send this operation: some servers would do something else"),
-    ErrorRow("ProxyUnreachable", errno.EHOSTUNREACH, "the HTTP proxy cannot be reached", retry=True, unsent=True),
     ErrorRow("ReadOnly", errno.EROFS, "the mount is read only", unsent=True),
     ErrorRow("ReadTimeout", errno.ETIMEDOUT, "the server said nothing in time", retry=True),
     ErrorRow("TlsFailed", errno.EIO, "the TLS connection failed: check the certificate (-o ca_file=PEM) and the URL", unsent=True),

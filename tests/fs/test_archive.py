@@ -20,7 +20,6 @@ from tests.servers.archive import UNTIL, Archive
 from tests.servers.server import Server
 from zosfs.cli import restore
 
-
 Mounting = Callable[..., Mount]
 
 

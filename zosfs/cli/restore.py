@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Thaw each; 1 when one is refused."""
-    from zosfs.admin.thawing import Thaw, parse_restore
+    from zosfs.admin.thawing import parse_restore
 
     try:
         request = parse_restore(f"days={args.days},tier={args.tier}")

@@ -56,7 +56,6 @@ _FAILURES = (
     ("ConfigParseError", "BadCredentials"),
     ("ConfigNotFound", "BadCredentials"),
     ("SSLError", "TlsFailed"),
-    ("ProxyConnectionError", "ProxyUnreachable"),
     ("ConnectTimeoutError", "ConnectTimeout"),
     ("ReadTimeoutError", "ReadTimeout"),
     ("EndpointConnectionError", "EndpointUnreachable"),
