@@ -91,6 +91,28 @@ def test_the_bucket_as_it_was(mount: Mounting, rgw: Any, versioned: tuple[Any, s
     run("cp", "-a", living.path, now.path / "unmounted")  # an ordinary directory again
 
 
+def test_what_a_killed_view_leaves_goes_with_the_next_mount(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
+    s3, bucket = versioned
+    s3.put_object(Bucket=bucket, Key="f", Body=b"x")
+    then = moment_between()
+    killed = mount(bucket, server=rgw, at=then)
+    assert (killed.path / "f").read_bytes() == b"x"
+    killed.kill()
+
+    def left() -> list[str]:
+        return [name for name in os.listdir(killed.cache_dir) if name.startswith("at-")]
+
+    assert len(left()) == 1
+    view = mount(bucket, server=rgw, at=then, cache_dir=killed.cache_dir)
+    assert len(left()) == 1, "its own"
+    plain = mount(bucket, server=rgw, cache_dir=killed.cache_dir)
+    assert len(left()) == 1, "that of a living view stays"
+    assert (view.path / "f").read_bytes() == b"x"
+    assert (plain.path / "f").read_bytes() == b"x"
+    view.stop()
+    assert left() == []
+
+
 def test_versions_over_many_pages(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
     s3, bucket = versioned
     for n in range(5):

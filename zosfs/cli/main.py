@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(module_name)
     parser = Parser(
         prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".", epilog=epilog(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, usage=getattr(module, "SYNOPSIS", None),
     )  # fmt: skip
     module.add_arguments(parser)
     try:

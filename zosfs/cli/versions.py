@@ -10,11 +10,13 @@ from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.mount.daemon import say
 
 HELP = "list the versions of a file or directory; bring one back, deleted files too"
+SYNOPSIS = """zosfs versions PATH [--json]
+       zosfs versions restore PATH [VERSION]"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[restore] PATH [VERSION]."""
-    parser.add_argument("words", nargs="+", metavar="[restore] PATH [VERSION]", help="a path on a mount, or zos://BUCKET/KEY")
+    parser.add_argument("words", nargs="+", metavar="[restore] PATH [VERSION]", help="a path on a mount, or zos://BUCKET/KEY (DIR/: all below); without VERSION the newest that is no deletion comes back")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection(parser)
 

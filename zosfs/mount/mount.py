@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,6 +32,7 @@ from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
+from zosfs.mount.scratch import scratch, sweep
 from zosfs.mount.session import Session
 from zosfs.source import Source
 from zosfs.store.api import Account, Store
@@ -67,12 +66,11 @@ async def run(
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
     _private(cache_dir)
-    if options.at:
-        # another's journal is no business of a view of the past
-        cache_dir = Path(tempfile.mkdtemp(prefix="at-", dir=cache_dir))
+    sweep(cache_dir)
     async with AsyncExitStack() as stack:
         if options.at:
-            stack.callback(shutil.rmtree, cache_dir, ignore_errors=True)
+            # another's journal is no business of a view of the past
+            cache_dir = stack.enter_context(scratch(cache_dir))
         account = await _reach(options, source, counters, stack)
         await _past(options, source, account)
         nursery = await stack.enter_async_context(trio.open_nursery())
