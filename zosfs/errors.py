@@ -226,6 +226,13 @@ class StoreError(OSError):
         return f"{where}: {self.row.text} ({self.code}{', HTTP ' + str(self.status) if self.status else ''}){said}"
 
 
+def code_of(code: str, message: str) -> str:
+    """*code*, or ``ObjectLocked`` where the message says that a refusal comes of a lock: Ceph has one code for all refusals."""
+    words = message.lower()
+    locked = "object lock" in words or "retention mode" in words or "retention period" in words or "retain-until" in words
+    return "ObjectLocked" if code == "AccessDenied" and locked else code
+
+
 def code_of_status(status: int) -> str:
     """The code that an answer of HTTP *status* stands for when it names none (HEAD answers never do)."""
     return BY_STATUS.get(status, "InternalError" if status >= 500 else "InvalidRequest" if status >= 400 else "BadAnswer")

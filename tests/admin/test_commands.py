@@ -62,6 +62,27 @@ def test_versions_and_bringing_back(zosfs: Command, rgw: Server, rgw_bucket: str
     zosfs("versions", "restore", f"zos://{rgw_bucket}/none", status=1)
 
 
+def test_tables_for_people_are_not_cut(rgw: Server, rgw_bucket: str) -> None:
+    import pty
+
+    s3 = client(rgw)
+    s3.put_bucket_versioning(Bucket=rgw_bucket, VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket=rgw_bucket, Key="d/" + "long" * 30, Body=b"x")["VersionId"]
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url, "COLUMNS": "80"}
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "zosfs", "versions", f"zos://{rgw_bucket}/d/"], env={**os.environ, **keys, "TERM": "dumb"},
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.stderr == b""
+    heading, row = said.splitlines()
+    assert heading.split() == ["key", "id", "modified", "size", "state"]
+    assert [word for word in row.split() if word in (version, "current", "1", "d/" + "long" * 30)] == row.split()[:2] + row.split()[3:]
+
+
 def test_uploads(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     s3 = client(rgw)
     for key in ("p/a", "p/b", "q"):

@@ -2,7 +2,8 @@
 
 Ceph 16 and SeaweedFS have no archive. This proxy passes every request on as it came (so signatures hold) and changes what S3's
 documentation of archived objects says: the storage class in HEAD, GET and listings, ``InvalidObjectState`` for reading and copying,
-``POST ?restore`` and ``x-amz-restore``. What writes a key anew takes it out of the archive.
+``POST ?restore`` and ``x-amz-restore``. What writes a key anew takes it out of the archive. It can also hold a key as a server does that
+keeps no versions of what is locked: writing and deleting are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.servers.server import Server
 UNTIL = "Fri, 21 Dec 2029 00:00:00 GMT"
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 _REFUSED = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>in the archive</Message></Error>"
+_HELD = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>forbidden by object lock</Message></Error>"
 
 
 class Archive:
@@ -31,6 +33,7 @@ class Archive:
         self._lock = threading.Lock()
         self._state: dict[str, str] = {}  # path -> archived, thawing, thawed
         self._left: dict[str, int] = {}
+        self._held: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self.asked: list[bytes] = []
         standing = self
@@ -64,6 +67,14 @@ class Archive:
             assert self._state[f"/{bucket}/{key}"] == "thawing", "nobody asked for it"
             self._state[f"/{bucket}/{key}"] = "thawed"
 
+    def hold(self, bucket: str, key: str) -> None:
+        """Refuse to change the object from now on."""
+        self._held.add(f"/{bucket}/{key}")
+
+    def release(self, bucket: str, key: str) -> None:
+        """Let it be changed again."""
+        self._held.remove(f"/{bucket}/{key}")
+
     def stop(self) -> None:
         """End it."""
         self._server.shutdown()
@@ -86,6 +97,8 @@ class Archive:
             frozen = self._state.get(source, "") in ("archived", "thawing")
             if state and handler.command == "POST" and "restore" in names:
                 return self._restore(handler, path, state, body)
+            if path in self._held and handler.command in ("PUT", "POST", "DELETE"):
+                return self._answer(handler, 403, {}, _HELD)
             reading = handler.command == "GET" and not names - {"response-content-type", "versionId"}
             if frozen or (state in ("archived", "thawing") and (reading or "append" in names)):
                 return self._answer(handler, 403, {}, _REFUSED % b"InvalidObjectState")

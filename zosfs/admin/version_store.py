@@ -6,20 +6,21 @@ Owns: which names are versions. May use: store/. Must not know: inodes, the kern
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cachetools
 
 from zosfs.admin.versions import info_of_row, is_deletion, rows_by_key
 from zosfs.errors import StoreError
-from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store
+from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store, StoreFailure
 
 VERSION = "Version"
 """The object type of an older version."""
 SHOWN = 100_000
 LAST = "\U0010ffff"
 _OF_A_KEY = frozenset({"put", "append", "create_upload", "complete_upload", "put_tags", "put_acl"})
+_REPLACES = frozenset({"put", "complete_upload"})
 
 
 class VersionStore:
@@ -27,6 +28,7 @@ class VersionStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_older: Callable[[str], object] = lambda key: None  # told of a key whose current version has just become an older one
         self._shown: cachetools.LRUCache[str, tuple[str, str]] = cachetools.LRUCache(SHOWN)
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +39,10 @@ class VersionStore:
         async def guarded(key: str, *args: Any, **more: Any) -> Any:
             if key in self._shown:
                 raise StoreError("ReadOnly", operation=name, key=key, message="an older version")
-            return await verb(key, *args, **more)
+            result = await verb(key, *args, **more)
+            if name in _REPLACES:
+                self.on_older(key)
+            return result
 
         return guarded
 
@@ -116,13 +121,29 @@ class VersionStore:
         if key in self._shown:
             raise StoreError("ReadOnly", operation="copy", key=key, message="an older version")
         name, version = self._of(source_key, source_version_id)
-        return await self._store.copy(name, key, source_version_id=version, **more)
+        result = await self._store.copy(name, key, source_version_id=version, **more)
+        self.on_older(key)
+        return result
 
     async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
         """See Store.delete. An older version is removed for good."""
         name, version = self._of(key, version_id)
         await self._store.delete(name, version_id=version, bypass_governance=bypass_governance)
         self._shown.pop(key, None)
+        if not version:
+            self.on_older(key)
+
+    def delete_soon(self, info: ObjectInfo, done: Callable[[StoreFailure | None], object]) -> None:
+        """See Store.delete_soon."""
+        self._store.delete_soon(info, done)
+        self.on_older(info.key)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+        """See Store.delete_many."""
+        failures = await self._store.delete_many(keys)
+        for key in keys:
+            self.on_older(key)
+        return failures
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:
         """See Store.get_tags."""

@@ -76,7 +76,7 @@ async def versions(store: Store, prefix: str, *, exact: bool) -> AsyncIterator[V
             return
         for row in rows:
             yield Version(
-                key, row["VersionId"], row["LastModified"].isoformat(), row.get("Size", 0), row.get("ETag", "").strip('"'),
+                key, row["VersionId"], row["LastModified"].isoformat(timespec="milliseconds").replace("+00:00", "Z"), row.get("Size", 0), row.get("ETag", "").strip('"'),
                 bool(row.get("IsLatest")), is_deletion(row),
             )  # fmt: skip
 

@@ -442,12 +442,14 @@ class Files:
         """close(2) of one descriptor: returns when the store (or, with writeback, the journal) has the bytes."""
         handle = self.handle(number)
         file = handle.file
-        if file.untouched and handle.writable and file.dirty and self._open_elsewhere(handle):
+        if not handle.writable:
+            return  # who only read has no part in what others wrote, nor in why it is not delivered
+        if file.untouched and file.dirty and self._open_elsewhere(handle):
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
             return
         await self.deliver(file, close=True)
-        if handle.writable and file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
+        if file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
             raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
 
     def _open_elsewhere(self, handle: Handle) -> bool:
@@ -668,7 +670,15 @@ class Files:
         content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
         await content.discard(inode.key)
-        await self.removals.delete(inode)
+        try:
+            await self.removals.delete(inode)
+        except OSError as exc:
+            await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
+            writer: Writer | None = inode.file.writer if inode.file is not None else None
+            if writer is not None and writer.dirty:
+                writer.unlinked = False
+                await content.failed(writer, exc)
+            raise
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key

@@ -39,6 +39,7 @@ from zosfs.store.api import Account, Store
 from zosfs.store.connect import check, connect
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Defaults
+from zosfs.tree.hints import name_appeared_beside
 from zosfs.tree.inodes import Volume
 from zosfs.tree.tree import Tree
 
@@ -174,7 +175,10 @@ def _tree(
             shown = cast(Store, VersionStore(store))
         volume = Volume(shown, source.prefix, source.bucket)
     everything = account if source.account else None
-    return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
+    tree = Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything)
+    if volume is not None and isinstance(volume.store, VersionStore):
+        volume.store.on_older = lambda key: name_appeared_beside(tree, key)
+    return tree, volume
 
 
 async def _past(options: Options, source: Source, account: Account) -> None:
