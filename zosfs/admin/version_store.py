@@ -6,19 +6,18 @@ Owns: which names are versions. May use: store/. Must not know: inodes, the kern
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cachetools
 
-from zosfs.admin.versions import info_of_row, is_deletion, rows_by_key
+from zosfs.admin.versions import Row, info_of_row, is_deletion, page_of, rows_by_key
 from zosfs.errors import StoreError
 from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store, StoreFailure
 
 VERSION = "Version"
 """The object type of an older version."""
 SHOWN = 100_000
-LAST = "\U0010ffff"
 _OF_A_KEY = frozenset({"put", "append", "create_upload", "complete_upload", "put_tags", "put_acl"})
 _REPLACES = frozenset({"put", "complete_upload"})
 
@@ -58,37 +57,26 @@ class VersionStore:
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page. The versions of a key stand with it, so that a page may be longer than *max_keys*."""
-        objects: list[ObjectInfo] = []
-        prefixes: list[str] = []
-        after = marker + LAST if delimiter and marker.endswith(delimiter) and len(marker) > len(prefix) else marker
-        last = ""
-        while True:
-            skip = ""
+
+        async def shown(after: str) -> AsyncGenerator[tuple[str, Sequence[ObjectInfo]], None]:
             async for key, rows in rows_by_key(self._store, prefix, after):
-                found = []
-                for row in rows:
-                    if is_deletion(row):
-                        continue
-                    if row.get("IsLatest"):
-                        found.append(info_of_row(row, key))
-                    elif not key.endswith("/"):
-                        shown = f"{key}@{row['VersionId']}"
-                        self._shown[shown] = (key, row["VersionId"])
-                        found.append(info_of_row(row, shown, VERSION))
-                if not found:
-                    continue
-                if len(objects) + len(prefixes) >= max_keys:
-                    return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, last)
-                head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-                last = prefix + head + cut if cut else key
-                if cut:
-                    prefixes.append(last)
-                    skip = last + LAST
-                    break
-                objects += found
-            if not skip:
-                return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, "")
-            after = skip
+                found = list(self._named(key, rows))
+                if found:
+                    yield key, found
+
+        return await page_of(shown, prefix, delimiter, marker, max_keys)
+
+    def _named(self, key: str, rows: Sequence[Row]) -> Iterator[ObjectInfo]:
+        """The versions of *key* as objects: the current one, and older ones under names of their own."""
+        for row in rows:
+            if is_deletion(row):
+                continue
+            if row.get("IsLatest"):
+                yield info_of_row(row, key)
+            elif not key.endswith("/"):
+                name = f"{key}@{row['VersionId']}"
+                self._shown[name] = (key, row["VersionId"])
+                yield info_of_row(row, name, VERSION)
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """See Store.head."""

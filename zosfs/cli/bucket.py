@@ -24,12 +24,18 @@ SYNOPSIS = """zosfs bucket list [NAME] [--json]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Verb, bucket, setting, document."""
     parser.add_argument("verb", choices=("list", "create", "delete", "get", "set", "unset"), help="what to do")
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path on a mount; list: its settings, without a name all buckets")
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME",
+        help="bucket, zos://BUCKET, or a path on a mount; list: its settings, without a name all buckets",
+    )  # fmt: skip
     parser.add_argument(
         "setting", nargs="?", default="", metavar="SETTING",
         help="acl policy lifecycle website request-payment tags encryption object-lock logging cors versioning notification",
     )  # fmt: skip
-    parser.add_argument("document", nargs="?", default="-", metavar="FILE|-|WORD", help="set: file with JSON, - for stdin, or a word such as Enabled [-]")
+    parser.add_argument(
+        "document", nargs="?", default="-", metavar="FILE|-|WORD",
+        help="set: file with JSON, - for stdin, or a word such as Enabled [-]",
+    )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="set, unset: do not ask, once the difference is shown")
     parser.add_argument("--json", action="store_true", help="list: print JSON, of settings with their documents")
     parser.add_argument("--az-policy", choices=("single-az", "multi-az"), help="create: in one zone or several")

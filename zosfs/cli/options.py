@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from zosfs.config_sources import Loaded, Pair, load, split_list
 from zosfs.config_values import NAMES, OptionError, kind, rows, show
 
-
 TABLE = "options: "
 """What the titles of the table's groups begin with."""
 

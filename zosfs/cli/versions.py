@@ -17,7 +17,10 @@ SYNOPSIS = """zosfs versions PATH [--json]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[restore] PATH [VERSION]."""
-    parser.add_argument("words", nargs="+", metavar="[restore] PATH [VERSION]", help="a path on a mount, or zos://BUCKET/KEY (DIR/: all below); without VERSION the newest that is no deletion comes back")
+    parser.add_argument(
+        "words", nargs="+", metavar="[restore] PATH [VERSION]",
+        help="a path on a mount, or zos://BUCKET/KEY (DIR/: all below); without VERSION the newest that is no deletion comes back",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection(parser)
 
