@@ -5,16 +5,19 @@ Neither real server has an archive: tests/servers/archive.py stands before each 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.admin.running import Command, inside
-from tests.fs.mounting import Mount, wait_for
+from tests.fs.mounting import ROOT, Mount, clean_environment, wait_for
 from tests.fs.running import refused
 from tests.servers.archive import UNTIL, Archive
 from tests.servers.server import Server
@@ -114,3 +117,31 @@ def test_a_thaw_that_is_refused_is_said_and_the_others_go_on(bucket: str, s3: An
     assert len(rows) == 30
     assert len(said.stderr.splitlines()) == 1
     assert "missing" in said.stderr
+
+
+def test_progress_is_shown_on_a_terminal(bucket: str, s3: Any, server: Server) -> None:
+    import pty
+
+    standing = Archive(server, heads=0)
+    try:
+        s3.put_object(Bucket=bucket, Key="f", Body=b"cold")
+        standing.freeze(bucket, "f")
+        ours, theirs = pty.openpty()
+        keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": standing.server.url}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zosfs", "restore", f"zos://{bucket}/f"], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs,
+            env={**clean_environment(), **keys, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert said.decode() == f"zos://{bucket}/f\tthawed until {UNTIL}\n"
+        assert b"thawing" in shown
+        assert b"1/1" in shown
+    finally:
+        standing.stop()
