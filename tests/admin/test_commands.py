@@ -31,6 +31,8 @@ def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     assert '+      "Key": "a",' in refused.stderr
     zosfs("bucket", "set", name, "tags", "-", "--yes", stdin='{"a": "b"}')
     assert client(rgw).get_bucket_tagging(Bucket=name)["TagSet"] == [{"Key": "a", "Value": "b"}]
+    same = zosfs("bucket", "set", name, "tags", "-", stdin='{"a": "b"}')
+    assert same.stderr == "zosfs: tags stays as it is\n"
     zosfs("bucket", "unset", name, "tags", "--yes")
     zosfs("bucket", "get", name, "tags", status=1)
     zosfs("bucket", "unset", name, "encryption", "--yes", status=1)  # Ceph 16 would delete the bucket
@@ -107,6 +109,19 @@ def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
     nobody = ("usage", "--url", "http://127.0.0.1:9", "--retries", "0")
     for words in (("versions", "/nowhere/at/all"), nobody, ("bucket", "get", rgw_bucket)):
         assert len(zosfs(*words, status=1).stderr.splitlines()) == 1
+
+
+def test_a_reader_that_has_read_enough_is_no_error(rgw: Server, rgw_bucket: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
+    words = [sys.executable, "-m", "zosfs", "bucket", "list", rgw_bucket]
+    process = subprocess.Popen(words, env={**os.environ, **keys}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert said == b""
 
 
 def test_differences_and_forms_are_pure() -> None:

@@ -94,7 +94,7 @@ def test_refused_before_anything_is_sent(shared: Mount, name: str, value: bytes,
     before = shared.log_size()
     with shared.requests() as spent:
         refused(number, os.setxattr, path, f"user.zos.{name}", value)
-    assert not {verb for verb in spent if verb != "head"}, spent
+    assert not set(spent) - {"head", "list"}, spent
     wait_for(lambda: line in shared.log(before), 30, f"{line!r} in the log:\n{shared.log(before)}")
 
 
@@ -104,7 +104,7 @@ def test_more_attributes_than_a_request_carries(place: Path, shared: Mount) -> N
     os.setxattr(path, "user.large", b"x" * 4000)
     with shared.requests() as spent:
         refused(errno.E2BIG, os.setxattr, path, "user.second", b"x" * 4000)
-    assert not spent
+    assert not set(spent) - {"head", "list"}, spent
     assert os.getxattr(path, "user.large") == b"x" * 4000
     with path.open("w") as file:  # nothing of it is left to make the close fail
         refused(errno.E2BIG, os.setxattr, path, "user.second", b"x" * 60_000)

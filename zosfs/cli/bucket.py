@@ -107,6 +107,9 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
         if args.verb == "set":
             text = _text(args.document, settings.row(args.setting).words)
             after, _ = settings.read(args.setting, text)
+        if args.verb == "set" and before == after:
+            say(f"{args.setting} stays as it is")
+            return 0
         if not args.yes and not _agreed(args.setting, before, after):
             return 1
         if args.verb == "set":
@@ -150,7 +153,7 @@ def difference(before: Any, after: Any, name: str) -> str:
 
 
 def _agreed(name: str, before: Any, after: Any) -> bool:
-    print(difference(before, after, name) or f"{name} stays as it is", file=sys.stderr)
+    print(difference(before, after, name), file=sys.stderr)
     if not sys.stdin.isatty():
         say("nothing changed: --yes does it without asking")
         return False

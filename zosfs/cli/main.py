@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -103,9 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     module.add_arguments(parser)
     try:
-        return int(module.run(parse(parser, plain_flags(words))))
+        status = int(module.run(parse(parser, plain_flags(words))))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("zosfs: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed at the end has nowhere to go
         return 141

@@ -107,6 +107,8 @@ def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[
 
     try:
         return trio.run(main)
+    except BrokenPipeError:
+        raise  # whoever reads our words has read enough
     except OptionError as error:
         say(str(error))
     except OSError as error:  # StoreError and Refusal say themselves what is wrong
@@ -173,5 +175,5 @@ def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: b
         table = Table(*columns, box=None)
         for row in rows:
             table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
-        # as wide as it takes: an id that was cut could not be typed again
-        Console(width=WIDEST).print(table, soft_wrap=True)
+        # as wide as it takes: an id that was cut could not be typed again (without a height, the width is ignored on some terminals)
+        Console(width=WIDEST, height=1).print(table, soft_wrap=True)
