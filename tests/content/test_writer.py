@@ -120,6 +120,39 @@ def test_attributes_changed_while_a_long_file_went_up_are_on_it(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("disk")
+def test_a_lock_that_ends_later_at_the_end_of_a_long_upload_costs_no_copy(tmp_path: Path) -> None:
+    """A copy would be one more locked version."""
+
+    async def main() -> None:
+        bucket, asked = Bucket(), list[tuple[str, Any]]()
+
+        async def call(operation: str, **members: Any) -> dict[str, Any]:
+            asked.append((operation, members.get("Retention", {}).get("RetainUntilDate")))
+            return {}
+
+        bucket.call = call  # type: ignore[attr-defined]
+        minute = 1
+
+        def headers() -> ObjectHeaders:
+            lock = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": f"2030-01-01T00:0{minute}:00Z"}
+            return ObjectHeaders({"mode": "33188"}, "text/plain", extra=lock)
+
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            writer.headers = headers
+            await writer.write(0, letters(100))
+            await until(lambda: "upload_part" in bucket.calls)
+            minute = 2
+            await writer.write(100, letters(100))
+            await writer.deliver()
+        assert bucket.things["k"].data == letters(100) * 2
+        assert "copy" not in bucket.calls
+        assert asked == [("put_object_retention", "2030-01-01T00:02:00Z")], "locked for as long as it was asked when it was closed"
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
 def test_a_large_write_beside_a_fetch_of_the_same_range_wins(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()

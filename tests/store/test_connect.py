@@ -17,6 +17,7 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
 from zosfs.store.api import ObjectHeaders
+from zosfs.store.boto import make_client
 from zosfs.store.connect import check, connect
 from zosfs.store.credentials import Fixed
 from zosfs.store.probe import SCRATCH
@@ -253,3 +254,25 @@ def test_a_bucket_with_objects_is_not_deleted(rgw: Any) -> None:
         await reached.aclose()
 
     with_store(rgw, test)
+
+
+def test_what_zos_adds_is_known_to_our_clients_and_to_no_other() -> None:
+    import boto3
+    import botocore
+
+    def kinds(client: Any) -> dict[str, set[str]]:
+        model = client.meta.service_model
+        found = {name: set(model.operation_model(name).input_shape.members) for name in ("PutObject", "GetObject", "CreateBucket")}
+        return {**found, "operations": set(model.operation_names)}
+
+    adds = {
+        "PutObject": {"Append", "AppendPosition"}, "GetObject": {"ZosProcess"}, "CreateBucket": {"AZPolicy", "StorageClass"},
+        "operations": {"ProcessObject", "MdSearch", "GetUsageStats"},
+    }  # fmt: skip
+    ours = kinds(make_client(Options(url="http://zos.invalid"), Credentials("a", "b"), "s3", "s3v4"))
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    theirs = kinds(boto3.client("s3", endpoint_url="http://zos.invalid", **keys))  # type: ignore[call-overload]
+    for name, added in adds.items():
+        assert added <= ours[name], name
+        assert not added & theirs[name], f"{name}: a program beside zosfs has an untouched botocore"
+    assert not list(Path(botocore.__file__).parent.rglob("*zosfs*"))
