@@ -14,12 +14,13 @@ import logging
 import signal
 import threading
 import types
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pyfuse3
 import trio
+
+from zosfs.locks import Lock
 
 log = logging.getLogger(__name__)
 
@@ -35,35 +36,6 @@ TICK = 1.0
 
 class _PollFd(ctypes.Structure):
     _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
-
-
-class _Baton:
-    """A mutual exclusion like trio.Lock, without a checkpoint when it is free."""
-
-    __slots__ = ("_held", "_waiting")
-
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting: deque[trio.lowlevel.Task] = deque()
-
-    async def __aenter__(self) -> None:
-        if not self._held:
-            self._held = True
-            return
-        task = trio.lowlevel.current_task()
-        self._waiting.append(task)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._waiting:
-            trio.lowlevel.reschedule(self._waiting.popleft())
-        else:
-            self._held = False
 
 
 def install() -> bool:
@@ -95,7 +67,7 @@ def install() -> bool:
         notify_closing=trio.lowlevel.notify_closing,
     )
     vars(pyfuse3)["trio"] = types.SimpleNamespace(
-        lowlevel=lowlevel, Lock=_Baton, open_nursery=trio.open_nursery,
+        lowlevel=lowlevel, Lock=Lock, open_nursery=trio.open_nursery,
         ClosedResourceError=trio.ClosedResourceError, from_thread=trio.from_thread,
     )  # fmt: skip
     return True
