@@ -126,16 +126,20 @@ class Record:
     upload: UploadRecord | None = None  # kept in its own table
 
     def body(self) -> str:
-        """The part of the record that is stored as JSON."""
-        base, headers = self.base, self.headers
-        return _encode(
-            {
-                "size": self.size, "kept": self.kept, "dirty": self.dirty, "appending": self.appending, "file": self.file,
-                "suspects": self.suspects, "expected": self.expected,
-                "base": {name: getattr(base, name) for name in _INFO_FIELDS} if base is not None else None,
-                "headers": {name: getattr(headers, name) for name in _HEADER_FIELDS},
-            }
-        )  # fmt: skip
+        """The part of the record that is stored as JSON; what is empty is left out."""
+        headers = self.headers
+        said = {"metadata": headers.metadata, "content_type": headers.content_type}
+        for name in _RARE_HEADERS:
+            value = getattr(headers, name)
+            if value != getattr(_PLAIN, name):
+                said[name] = value
+        facts: dict[str, Any] = {"size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": said}
+        if self.base is not None:
+            facts["base"] = {name: getattr(self.base, name) for name in _INFO_FIELDS}
+        for name in ("appending", "suspects", "expected"):
+            if value := getattr(self, name):
+                facts[name] = value
+        return _encode(facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,8 @@ class Move:
 
 
 _INFO_FIELDS = tuple(each.name for each in fields(ObjectInfo))
-_HEADER_FIELDS = tuple(each.name for each in fields(ObjectHeaders))
+_RARE_HEADERS = tuple(each.name for each in fields(ObjectHeaders) if each.name not in ("metadata", "content_type"))
+_PLAIN = ObjectHeaders()
 _encode = json.JSONEncoder(default=dict).encode  # made once; for mappings that are no dict
 
 
@@ -460,7 +465,7 @@ def _salt(db: sqlite3.Connection) -> bytes:
 
 
 def _parse(record_id: str, key: str, body: str) -> Record:
-    rest: dict[str, Any] = json.loads(body)
+    rest: dict[str, Any] = {"base": None, "appending": False, "suspects": [], "expected": "", **json.loads(body)}
     return Record(
         record_id, key, rest["size"], rest["kept"], rest["dirty"],
         ObjectInfo(**rest["base"]) if rest["base"] else None, ObjectHeaders(**rest["headers"]),

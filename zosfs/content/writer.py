@@ -427,7 +427,7 @@ class Writer:
         before = self.record
         name = self.staged.path.name
         fresh = before is None or before.state == CONFLICT or before.file != name
-        record = self.snapshot(uuid.uuid4().hex if fresh or before is None else before.id)
+        record = self.snapshot(os.urandom(16).hex() if fresh or before is None else before.id)
         record.state, record.cause = state, cause
         self.record = record
         try:
