@@ -19,7 +19,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.I)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.I)
 _LAST_CHUNK = b"0\r\n\r\n"
 # the beast front end of RADOS gateways: ... "GET /bucket/key HTTP/1.1" 200 100 - "agent" ...
-_LOGGED = re.compile(rb'beast: \S+: \S+ - \S+ \[[^\]]*\] "(\S+) (\S+) HTTP/1\.[01]" \d+ \d+ \S+ "([^"]*)"')
+_LOGGED = re.compile(rb'beast: \S+: \S+ - \S+ \[[^\]]*\] "(\S+) (\S+) HTTP/1\.[01]" \d+ \d+ \S+ (?:"([^"]*)"|-)')
 
 
 def verb(method: str, target: str) -> str:
