@@ -49,8 +49,8 @@ def _ratios(results: Sequence[Result]) -> Any:
             verdict, wanted, y = verdicts[where], bar.wanted(where), at + (n - 0.5) * 0.36
             if verdict:
                 axes.barh(y, verdict.ratio - 1, height=0.34, left=1, color=colour, label=where if at == 0 else None)
-                more = "> " if verdict.at_least else ""
-                axes.text(max(verdict.ratio, 1) * 1.05, y, f"{more}{verdict.ratio:.2f}  {verdict.rival}", va="center", fontsize=7)
+                said = f"{'> ' if verdict.at_least else ''}{verdict.ratio:.2f}  {verdict.rival}"
+                axes.text(max(verdict.ratio, wanted or 1, 1) * 1.05, y, said, va="center", fontsize=7)
             if wanted and verdict:
                 axes.plot([wanted, wanted], [y - 0.2, y + 0.2], color=WANTED, linewidth=2, label="wanted" if at == n == 0 else None)
     axes.set_xscale("log")
@@ -94,7 +94,7 @@ def _grouped(axes: Any, results: Sequence[Result], workloads: Sequence[str], num
             x = at + (n - (len(families) - 1) / 2) * width
             axes.bar(x, value, width=width * 0.95, color=_shade(name), label=name if at == 0 else None)
             axes.text(x, value, f"{value:.2f}" if value < 10 else f"{value:.0f}", ha="center", va="bottom", fontsize=7)
-    axes.set_xticks(range(len(workloads)), workloads)
+    axes.set_xticks(range(len(workloads)), workloads, rotation=25 if len(workloads) > 6 else 0)
     if workloads:
         axes.legend(frameon=False, ncols=len(families), loc="upper left", bbox_to_anchor=(0, 1.15))
 

@@ -73,7 +73,8 @@ def _rank(result: Result) -> tuple[bool, bool, float]:
 def join(runs: Iterable[Run]) -> Run:
     """Several runs, or joins of some, as one: of what more than one has, the last counts, not the best.
 
-    Numbers of another scale than the last run's are dropped. Facts are kept by run, under ``runs``. A run that nothing is left of is forgotten; of those that measured only the memory of names ("inodes") the last one stays.
+    Numbers of another scale than the last run's are dropped. Facts are kept by run, under ``runs``. A run that nothing is left of is
+    forgotten; of those that measured only the memory of names ("inodes") the last one stays.
     """
     facts: dict[str, Any] = {}
     rows: list[Result] = []
