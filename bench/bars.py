@@ -94,11 +94,14 @@ def quantity(result: Result, name: str) -> float:
     return float(getattr(result, name))
 
 
-def judge(bar: Bar, results: Iterable[Result], where: str) -> Verdict | None:
-    """How *bar* stands in *results*; None when ours or every rival's number is missing."""
+def judge(bar: Bar, results: Iterable[Result], where: str, *, as_they_come: bool = False) -> Verdict | None:
+    """How *bar* stands in *results*; None when ours or every rival's number is missing.
+
+    *as_they_come*: only of the rivals without settings.
+    """
     rows = [one for one in results if one.workload == bar.workload and one.where == where and not one.failed and one.tool in TOOLS]
     ours = next((one for one in rows if one.tool == bar.ours), None)
-    rivals = [one for one in rows if _same_work(TOOLS[one.tool], bar.against)]
+    rivals = [one for one in rows if _same_work(TOOLS[one.tool], bar.against) and not (as_they_come and "-" in one.tool)]
     # the CPU of a rival that was stopped says nothing, and neither do we when we were stopped
     rivals = [one for one in rivals if not (one.cut and bar.quantity == "cpu")]
     if ours is None or ours.cut or not rivals:

@@ -96,11 +96,22 @@ def _bars(results: Sequence[Result]) -> str:
         for where in WAYS:
             verdict = judge(bar, results, where)
             mixed |= verdict is not None and verdict.mixed
-            cells += [_wanted(bar, where), _verdict(verdict), f"{TOOLS[verdict.rival].name}" if verdict else ""]
+            plain = judge(bar, results, where, as_they_come=True)
+            same = verdict is not None and plain is not None and verdict.rival == plain.rival
+            cells += [_wanted(bar, where), _verdict(verdict), verdict.rival if verdict else "", "" if same else _plainly(plain)]
         rows.append(cells)
     note = "\n\n(*) The two numbers are of different runs." if mixed else ""
-    head = ["work", "near: wanted", "is", "best rival", "far: wanted", "is", "best rival"]
-    return f"## How many times better than the best rival\n\n![ratios](bench-ratios.svg)\n\n{_table(head, rows)}{note}"
+    head = ["work", *(word for where in WAYS for word in (f"{where}: wanted", "is", "best rival", "as it comes"))]
+    text = (
+        "## How many times better than the best rival\n\n![ratios](bench-ratios.svg)\n\n"
+        "The best rival is the best in any of its settings. Where that is none that is mounted as it comes, the last column has the best "
+        "of those that are.\n\n"
+    )
+    return f"{text}{_table(head, rows)}{note}"
+
+
+def _plainly(verdict: Verdict | None) -> str:
+    return f"{'> ' if verdict.at_least else ''}{verdict.ratio:.2f}, {verdict.rival}" if verdict else ""
 
 
 def _wanted(bar: Bar, where: str) -> str:
@@ -224,13 +235,15 @@ def _verbs(one: Result | None) -> str:
 
 
 def _names(run: Run) -> str:
-    said = [each["inodes"] for each in _runs(run) if "inodes" in each]
+    said: dict[str, Mapping[str, int]] = {}
+    for each in _runs(run):
+        said.update(each.get("inodes", {}))
     if not said:
         return ""
     lines = "; ".join(
-        f"{how} {one['bytes'] / (1 << 20):,.0f} MiB, {one['bytes'] / one['names']:,.0f} bytes each" for how, one in said[-1].items()
+        f"{how} {one['bytes'] / (1 << 20):,.0f} MiB, {one['bytes'] / one['names']:,.0f} bytes each" for how, one in said.items()
     )
-    count = next(iter(said[-1].values()))["names"]
+    count = next(iter(said.values()))["names"]
     return f"## Memory for {count:,} names that the kernel knows (`python -m bench.inodes`)\n\n{lines}."
 
 

@@ -63,7 +63,7 @@ def _ratios(results: Sequence[Result]) -> Any:
     axes.invert_yaxis()
     axes.set_xlabel("times better than the best rival (its name beside)")
     if rows:
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=3, frameon=False)
     return picture
 
 

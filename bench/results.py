@@ -74,7 +74,7 @@ def join(runs: Iterable[Run]) -> Run:
     """Several runs, or joins of some, as one: of what more than one has, the last counts, not the best.
 
     Numbers of another scale than the last run's are dropped. Facts are kept by run, under ``runs``. A run that nothing is left of is
-    forgotten; of those that measured only the memory of names ("inodes") the last one stays.
+    forgotten; those that measured the memory of names ("inodes") stay until it is measured again.
     """
     facts: dict[str, Any] = {}
     rows: list[Result] = []
@@ -93,7 +93,14 @@ def _scale(facts: Mapping[str, Any], one: Result) -> Any:
 
 
 def _outdone(facts: Mapping[str, Any]) -> set[str]:
-    return set(sorted(name for name, each in facts.items() if "inodes" in each)[:-1])
+    """Runs whose memory of names was all measured again by later ones."""
+    seen: set[str] = set()
+    found = set()
+    for name in sorted((name for name, each in facts.items() if "inodes" in each), reverse=True):
+        if set(facts[name]["inodes"]) <= seen:
+            found.add(name)
+        seen |= set(facts[name]["inodes"])
+    return found
 
 
 def dump(run: Run) -> str:

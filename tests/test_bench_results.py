@@ -113,6 +113,9 @@ def test_who_does_other_work_is_no_rival() -> None:
         took("rclone-full", 2.0),
     ]
     found = {against: judge(replace(ALL, against=against), rows, "near") for against in Against}
+    plain = judge(ALL, rows, "near", as_they_come=True)
+    assert plain is not None
+    assert (plain.rival, plain.ratio) == ("rclone", 3.0)
     assert {against: verdict.rival for against, verdict in found.items() if verdict} == {
         Against.ALL: "rclone-modtime", Against.ATTRIBUTES: "rclone-writes", Against.DURABLE: "rclone-modtime",
         Against.RCLONE_FULL: "rclone-full",
@@ -201,7 +204,7 @@ def test_the_page_shows_what_was_measured() -> None:
     }  # fmt: skip
     made = render(run_of("2026-01-01T10:00:00Z", *rows, **facts))
     for expected in (
-        "| sequential read | 1.2 | **2.50** | s3fs |", "| `ls -l`, `noposix` | 3 | **8.00** | rclone |", "GET 9", "rclone 1.75.2",
+        "| sequential read | 1.2 | **2.50** | s3fs |  |", "| `ls -l`, `noposix` | 3 | **8.00** | rclone |  |", "GET 9", "rclone 1.75.2",
         "| sequential read of 64 MiB | 1.00 / 0.50 / 1 |  | 2.50 / 1.25 / 1 | > 60 `streams` |", "| `ls` | 4.00 \\| – | fails \\| – |",
     ):  # fmt: skip
         assert expected in made
