@@ -29,7 +29,7 @@ from bench.requests import AccessLog, by_verb
 from bench.results import Result, Run, best, dump
 from bench.tools import TOOLS, Installed, Kind, Mounted, Target, cost_of, environment, installed
 from bench.work import SMALL, Scale
-from bench.workloads import LARGE, WORKLOADS, Workload, describe, set_up
+from bench.workloads import WORKLOADS, Workload, describe, set_up, to_warm
 
 GIVEN_BY_PATH = ("geesefs", "goofys", "mountpoint")
 _FAR_CREATED = 200
@@ -58,7 +58,7 @@ def main() -> int:
             "limit": {where: _limit(given, where) for where in ways}, "versions": {name: tools[name].version for name in chosen},
         }  # fmt: skip
         juicefs = [tools[name] for name in chosen if tools[name].tool.format]
-        _prepare(server, scale, juicefs, home)
+        _prepare(server, scale, workloads, juicefs, home)
         results: list[Result] = []
         for where in ways:
             sized = scale if where == "near" else replace(scale, created=min(scale.created, _FAR_CREATED))
@@ -147,17 +147,17 @@ def _server(given: argparse.Namespace, scale: Scale, home: Path, undo: ExitStack
     return Server(says, target, bucket, log)
 
 
-def _prepare(server: Server, scale: Scale, juicefs: Sequence[Installed], home: Path) -> None:
+def _prepare(server: Server, scale: Scale, workloads: Sequence[Workload], juicefs: Sequence[Installed], home: Path) -> None:
     print("preparing …", flush=True)
-    set_up(server.bucket, scale)
+    set_up(server.bucket, scale, workloads)
     for each in juicefs:
         Bucket(server.target.url, f"{server.target.bucket}-juicefs", server.target.access_key, server.target.secret_key).create()
         assert each.tool.format is not None
         command, more = each.tool.format(each.program, server.target, home, home)
         subprocess.run(command, env=environment(more), check=True, capture_output=True, stdin=subprocess.DEVNULL)
         with _own_place(each, server.target, home) as mounted:
-            set_up(Directory(mounted.path), scale)
-    server.bucket.warm(LARGE)
+            set_up(Directory(mounted.path), scale, workloads)
+    server.bucket.warm(to_warm(workloads))
     _touch_memory()
 
 

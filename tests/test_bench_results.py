@@ -174,7 +174,7 @@ SPECK = Scale(large=6, many=3, tree=2, some=4, reads=5, created=3)
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with all that the workloads read."""
     directory = tmp_path_factory.mktemp("bench")
-    set_up(Directory(directory), SPECK)
+    set_up(Directory(directory), SPECK, WORKLOADS)
     return directory
 
 
