@@ -115,7 +115,7 @@ def test_killed_at_any_moment(rgw: Any, tmp_path: Path, mode: str, rounds: int) 
     passwd.touch(mode=0o600)
     passwd.write_text(f"{rgw.access_key}:{rgw.secret_key}\n")
     bucket = f"writer-{uuid.uuid4().hex[:12]}"
-    seed = os.environ.get("ZOSFS_TEST_SEED") or uuid.uuid4().hex[:8]
+    seed = os.environ.get("ZOSFS_TEST_SEED") or ("same" if rounds < 100 else uuid.uuid4().hex[:8])
     chance = random.Random(seed)
     trio.run(_create, rgw.url, bucket, passwd)
     changes = 0

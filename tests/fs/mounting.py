@@ -6,6 +6,7 @@ Owns: the subprocess, its mount point, its cache directory and its log. The daem
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -45,6 +46,22 @@ def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
             raise AssertionError(f"not within {within:g} s: {what}")
         time.sleep(0.02)
     return value
+
+
+def works_again(call: Callable[..., Any], *args: Any) -> Any:
+    """Call until the server, which is there again, is found to be: what failed meanwhile may fail once more."""
+    worked: list[Any] = []
+
+    def works() -> bool:
+        try:
+            worked.append(call(*args))
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.ETIMEDOUT):
+                raise
+        return bool(worked)
+
+    wait_for(works, 60, f"{call} to work again")
+    return worked[0]
 
 
 def is_mounted(path: Path) -> bool:
