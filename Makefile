@@ -6,13 +6,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+# by the environment, so that the versions hold for what builds a package, too
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .ci/again $(BIN)/pip install --quiet --disable-pip-version-check
 
 # to build pyfuse3 and to mount
 RUN_PACKAGES := fuse3 attr libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev ca-certificates
 # a real Ceph RADOS gateway, the programs that the tests run on the mount, s3fs to trade files with, and a systemd to boot
 TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps \
 	systemd systemd-sysv systemd-container dbus util-linux e2fsprogs
-BENCH_PACKAGES := s3fs
 
 DIR ?= $(HOME)/zosfs-demo
 PYTEST_ARGS ?=
@@ -24,7 +25,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
 test-long: lint
-	$(BIN)/python -m pytest --timeout 7200 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --timeout 7200 --hypothesis-profile=search $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -48,18 +49,14 @@ $(STAMPS)/apt-test: $(STAMPS)/apt-run
 	@.ci/packages $(TEST_PACKAGES)
 	@touch $@
 
-$(STAMPS)/apt-bench: $(STAMPS)/apt-run
-	@.ci/packages $(BENCH_PACKAGES)
-	@touch $@
-
 $(STAMPS)/demo: $(STAMPS)/apt-run pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	$(PIP) -e ".[demo]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/apt-test pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	@touch $@ $(STAMPS)/demo
 
-$(STAMPS)/bench: $(STAMPS)/apt-bench $(STAMPS)/demo pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,bench]"
+$(STAMPS)/bench: $(STAMPS)/apt-test $(STAMPS)/demo pyproject.toml constraints.txt
+	$(PIP) -e ".[demo,bench]"
 	@touch $@
