@@ -51,7 +51,11 @@ class Commits:
         self._ended = -1
 
     async def commit(self, *statements: bytes) -> None:
-        """Have *statements* applied, all or none of them; raises what *apply* raised. Not cancelled: what was handed over happens."""
+        """Have *statements* applied, all or none of them; raises what *apply* raised.
+
+        Who is cancelled already begins nothing; what has begun is waited for.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         batch = self._gathering
         if batch is None:
             batch = self._gathering = _Batch()
@@ -63,6 +67,7 @@ class Commits:
 
     async def alone(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``call(*args)`` in the same thread, behind what was committed before and in front of what comes after."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         batch = _Batch(lambda: call(*args))
         self._gathering = None
         self._line.append(batch)
