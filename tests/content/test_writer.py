@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, until
 from zosfs.content import staging
+from zosfs.content import writer as writer_module
 from zosfs.content.content import Content
 from zosfs.content.promises import Promises
 from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Written
 
 
 def letters(size: int, first: int = 97) -> bytes:
@@ -452,14 +453,52 @@ def test_a_promised_file_that_took_the_name_of_an_object_replaces_it(tmp_path: P
             writer = await new(content, "new")
             await writer.write(0, b"new")
             await writer.promise()
-            await content.rename("new", "there")
-            await writer.renamed("there")
-            writer.replaces(there)
-            await trio.testing.wait_all_tasks_blocked()
-            await content.promises.settled()
+            assert await writer.rename_undelivered("there", lambda: there)
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things["there"].data == b"new"
         assert "new" not in bucket.things
+
+    run(main)
+
+
+def test_a_file_that_is_removed_with_the_name_it_took_is_gone_for_good(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        there = bucket.set("there", b"old")
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "new")
+            await writer.write(0, b"new")
+            await writer.promise()
+            assert await writer.rename_undelivered("there", lambda: there)
+            await content.discard("there")
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things == {}, "the object that was replaced is removed with what replaced it"
+
+    run(main)
+
+
+def test_a_read_beside_the_end_of_a_delivery_sees_the_file_and_no_stranger(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(200))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", base)
+            await writer.write(50, b"N" * 60)
+            complete, read = bucket.complete_upload, []
+
+            async def slow_answer(*words: Any) -> Written:
+                done = await complete(*words)
+                content.nursery.start_soon(reads)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                return done
+
+            async def reads() -> None:
+                read.append(bytes(await writer.read(0, 200)))
+
+            bucket.complete_upload = slow_answer  # type: ignore[method-assign]
+            await writer.deliver()
+            await until(lambda: read)
+            assert read == [letters(50) + b"N" * 60 + letters(200)[110:]]
 
     run(main)
 
@@ -574,6 +613,145 @@ def test_a_promised_upload_is_continued_by_the_next_run(tmp_path: Path) -> None:
         assert bucket.things["k"].data == letters(50) + b"N" * 100 + letters(200)[150:]
         assert bucket.calls.count("upload_part") == 11, "ten parts, and one of them twice"
         assert bucket.uploads == {}
+
+    run(main)
+
+
+# -- killed between the store's answer and the journal's note of it ----------------------------------------------------------
+
+
+def dies_before_the_note(content: Content) -> trio.Event:
+    """The journal hangs when it is to forget a record: nothing that it is told from then on is on the disk. Set when it does."""
+    apply, hangs = content.promises._apply, trio.Event()
+
+    async def apply_or_hang(*statements: Any) -> None:
+        if hangs.is_set() or (statements and statements[0][0].startswith("DELETE FROM record")):
+            hangs.set()
+            await trio.sleep_forever()
+        await apply(*statements)
+
+    content.promises._apply = apply_or_hang  # type: ignore[method-assign]
+    return hangs
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("base", [False, True])
+def test_a_write_that_lands_before_the_note_of_a_delivery_makes_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool, base: bool
+) -> None:
+    if not copied:
+        monkeypatch.setattr(writer_module, "COPY_MOST", 10)
+
+    async def main() -> None:
+        bucket = Bucket()
+        there = bucket.set("k", letters(20, 65)) if base else None
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", there)
+            await writer.write(0, letters(20))
+            await writer.promise()
+            hangs = dies_before_the_note(content)
+            bucket.between["put"] = lambda: content.nursery.start_soon(writer.write, 3, b"LATER")
+            content.nursery.start_soon(writer.deliver)
+            await hangs.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert bucket.things["k"].data == letters(20)
+        await crash_and_replay(bucket, tmp_path)
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == [], "what was delivered was taken for another's"
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [8, 20, 60])
+@pytest.mark.parametrize("change", ["overwrite", "grow", "cut"])
+@pytest.mark.parametrize("state", ["promised", "failed"])
+def test_what_is_newer_than_its_record_is_delivered_before_the_note(tmp_path: Path, size: int, change: str, state: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        expected = bytearray(letters(size))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            await writer.write(0, expected)
+            if state == "promised":
+                await writer.promise()
+            else:
+                bucket.faults = {verb: [CUT] for verb in ("put", "complete_upload")}
+                with pytest.raises(StoreError) as caught:
+                    await writer.deliver()
+                await content.failed(writer, caught.value)
+                bucket.faults.clear()
+            if change == "overwrite":
+                await writer.write(2, b"NEW")
+                expected[2:5] = b"NEW"
+            elif change == "grow":
+                await writer.write(size, b"NEW")
+                expected += b"NEW"
+            else:
+                await writer.truncate(5)
+                del expected[5:]
+            hangs = dies_before_the_note(content)
+            content.nursery.start_soon(writer.deliver)
+            await hangs.wait()
+        assert bucket.things["k"].data == expected
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == expected
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == [], "what was delivered was taken for another's"
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [20, 60])
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("change", ["overwritten", "grown", "cut"])
+def test_what_is_changed_while_the_next_run_looks_at_it_is_not_lost(tmp_path: Path, size: int, applied: bool, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        state = bytearray(letters(size))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            await writer.write(0, state)
+            await writer.promise()
+            if applied:
+                hangs = dies_before_the_note(content)
+                content.nursery.start_soon(writer.deliver)
+                await hangs.wait()
+        looked, go_on, changed = trio.Event(), trio.Event(), trio.Event()
+        head = bucket.head
+
+        async def slow_head(key: str, **more: Any) -> ObjectInfo:
+            looked.set()
+            await go_on.wait()
+            return await head(key, **more)
+
+        bucket.head = slow_head  # type: ignore[method-assign]
+        async with room(bucket, tmp_path) as content:
+            await looked.wait()
+
+            async def take_and_change() -> None:
+                writer = await content.take("k") or await new(content, "k", bucket.info("k"))
+                if change == "overwritten":
+                    await writer.write(2, b"NEW")
+                    state[2:5] = b"NEW"
+                elif change == "grown":
+                    await writer.write(size, b"NEW")
+                    state.extend(b"NEW")
+                else:
+                    await writer.truncate(5)
+                    del state[5:]
+                writer.on_delivered = lambda info: None
+                await writer.deliver()
+                changed.set()
+
+            content.nursery.start_soon(take_and_change)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            go_on.set()
+            await changed.wait()
+            assert bucket.things["k"].data == state
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == []
 
     run(main)
 
@@ -730,6 +908,18 @@ faults = st.dictionaries(
 )
 
 
+def mortal(content: Content, bucket: Bucket) -> None:
+    """Changes of the journal count among the requests after which all ends."""
+    apply = content.promises._apply
+
+    async def apply_while_alive(*statements: Any) -> None:
+        if bucket.lives >= 0:
+            await bucket._enter("journal")
+        await apply(*statements)
+
+    content.promises._apply = apply_while_alive  # type: ignore[method-assign]
+
+
 async def give_up_when_dead(bucket: Bucket, scope: trio.CancelScope) -> None:
     await bucket.dead.wait()
     scope.cancel()
@@ -751,6 +941,7 @@ def test_any_history_keeps_what_was_acknowledged(
             async with room(bucket, directory) as content:
                 found = bucket.things["k"].data if "k" in bucket.things else None
                 assert found in acknowledged, "an acknowledged state is lost"
+                assert content.records() == [], "nobody else was there to be in conflict with"
                 now, acknowledged = bytearray(found or b""), [found]
                 base = bucket.info("k") if found is not None else None
                 writer: Writer = await new(content, "k", base, appending=appending)
@@ -788,6 +979,7 @@ def test_any_history_keeps_what_was_acknowledged(
                             break
                         case ("die", requests):
                             bucket.lives, bucket.dead = requests, trio.Event()
+                            mortal(content, bucket)
                             async with trio.open_nursery() as nursery:
                                 nursery.start_soon(give_up_when_dead, bucket, nursery.cancel_scope)
                                 try:

@@ -23,7 +23,6 @@ from zosfs.config import Options
 from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.delivery import abort
-from zosfs.content.etags import body_md5
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
@@ -32,7 +31,6 @@ from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
 from zosfs.content.removal_log import RemovalLog
-from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
@@ -201,12 +199,16 @@ class Content:
             try:
                 info = await self._replay(writer, record)
             except OSError as exc:
+                if record.id not in self._revived:
+                    return  # whoever took it over meets the same
                 state = await self.failed(writer, exc)
+                if record.id not in self._revived:
+                    return
                 if writer.record is not None and state == FAILED:
-                    self._revived[writer.record.id] = self._revived.pop(record.id, writer)
+                    self._revived[writer.record.id] = self._revived.pop(record.id)
                     again.append(writer.record)
                 elif state == CONFLICT:
-                    self._revived.pop(record.id, None)
+                    del self._revived[record.id]
                     await writer.aclose()
                 return
         if self._revived.pop(record.id, None) is None:
@@ -218,24 +220,10 @@ class Content:
             self.on_replayed(info)
 
     async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
-        found = await look(self.store, record.key)
-        md5 = ""
-        if needs_sum(record, found):
-            body = writer.lend(0, record.size)
-            try:
-                md5 = await self.threads.run(body_md5, body)
-            finally:
-                writer.give_back(0, record.size)
-        step = decide(record, found, md5)
-        log.info("%s, left by an earlier run: %s", record.key, step.value)
-        if step is Step.CONFLICT:
-            await writer.drop_upload()
-            raise StoreError("Conflict", status=412, operation="write", key=record.key, message="changed since it was written here")
-        if step is Step.DELIVERED and found is not None:
-            return await writer.found_delivered(found)
-        if step is Step.REBASE and found is not None:
-            writer.base = found
-        return await writer.deliver()
+        info = await writer.inherited()
+        if info is None and record.id in self._revived:
+            info = await writer.deliver(only_promised=True)
+        return info
 
     def pending(self) -> list[Pending]:
         """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
@@ -360,13 +348,18 @@ class Content:
         except OSError as exc:
             log.warning("the journal still lists the upload %s, which is over: %s", upload_id, exc)
 
-    async def rename(self, old_key: str, new_key: str) -> None:
-        """What is promised for *old_key* is for *new_key* from now on, in the place of what was promised for that."""
+    async def rename(self, old_key: str, new_key: str, over: Callable[[], ObjectInfo | None]) -> ObjectInfo | None:
+        """What is promised for *old_key* is for *new_key* from now on, in the place of what was promised for that.
+
+        *over* is asked, once nothing is on its way to *new_key* any more, for the object that lies there; returns it.
+        """
         await self.settle(new_key)
         for writer in self._writers:
             if writer.key == new_key:
                 writer.unlinked = True
-        await self.promises.rename(old_key, new_key)
+        replaced = over()
+        await self.promises.rename(old_key, new_key, replaced)
+        return replaced
 
     async def discard(self, key: str) -> None:
         """The file at *key* is being removed: what the journal has of it is not wanted any more (conflicts stay).

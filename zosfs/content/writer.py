@@ -30,7 +30,7 @@ from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
-from zosfs.content.replay import leans_on_base
+from zosfs.content.replay import Step, decide, expected_etag, leans_on_base, needs_sum
 from zosfs.content.staging import StagedFile
 from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
@@ -82,12 +82,14 @@ class Writer:
         # the journal
         self.record: Record | None = None
         self._promised = -1
+        self._recorded = -1  # the generation that the record is of
         # deliveries
         self._uploads = Uploads(content)
         self._suspects: set[str] = set()  # ETags that a try without an answer may have left
         self._doubtful = False
         self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
         self._untold: tuple[int, int] | None = None  # the same of an earlier run, as long as nobody asked for their sum
+        self._unsettled = False  # an earlier run may have delivered exactly these bytes, and nobody asked for their sum
         self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
         self._pressed = False  # going up before its time, because the disk is short
@@ -233,7 +235,10 @@ class Writer:
             try:
                 for start, stop in missing:
                     whole[start - offset : stop - offset] = await self._base_bytes(start, stop)
-            except StoreError:
+            except StoreError as exc:
+                if version == self._version and exc.errno in (errno.ESTALE, errno.ENOENT):
+                    async with self._delivering:
+                        pass  # it may be ours that took the base's place, and tells in a moment
                 if version == self._version:
                     raise
             if version == self._version:
@@ -281,14 +286,22 @@ class Writer:
         if self._untold is not None and start < self._untold[1]:
             (low, high), self._untold = self._untold, None
             await self._suspect_append(low, high)
+        if self._unsettled:
+            self._unsettled = False
+            self._suspects.add(await self._sum(0, self.size))
+
+    async def _sum(self, start: int, end: int) -> str:
+        """The MD5 of the staged bytes ``[start, end)``."""
+        staged = self.staged
+        body = staged.lend(start, end)
+        try:
+            return await self._content.threads.run(body_md5, body)
+        finally:
+            staged.give_back(start, end)
 
     async def _suspect_append(self, start: int, end: int) -> None:
         """The staged bytes ``[start, end)`` may have been appended."""
-        body = self.staged.lend(start, end)
-        try:
-            md5 = await self._content.threads.run(body_md5, body)
-        finally:
-            self.staged.give_back(start, end)
+        md5 = await self._sum(start, end)
         self._suspects |= left_by(self.base.etag if self.base is not None else "", md5)
         self._tried = (start, end)
 
@@ -409,24 +422,29 @@ class Writer:
 
     async def _journal(self, state: str, cause: str) -> None:
         await self.staged.quiet()
-        before = self.record
-        name = self.staged.path.name
-        fresh = before is None or before.state == CONFLICT or before.file != name
-        record = self.snapshot(uuid.uuid4().hex if fresh or before is None else before.id)
+        record = self._snapshot()
         record.state, record.cause = state, cause
-        self.record = record
+        await self._put_record(record, self._generation)
+
+    async def _put_record(self, record: Record, generation: int) -> None:
+        """Journal *record*, which is of *generation*, in the place of the one before."""
+        before, self.record = self.record, record
         try:
             await self._content.promises.put(record, self.staged, instead=before)
         except BaseException:
             self.record = before
             raise
+        self._recorded = generation
 
-    def snapshot(self, record_id: str) -> Record:
+    def _snapshot(self) -> Record:
         """The journal's record of this writer as it is now."""
+        before, name = self.record, self.staged.path.name
+        fresh = before is None or before.state == CONFLICT or before.file != name
         return Record(
-            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
+            uuid.uuid4().hex if fresh or before is None else before.id,
+            self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
             self.appending and not self._retracted,
-            self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
+            name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def restore(self, record: Record) -> None:
@@ -435,14 +453,15 @@ class Writer:
         self.staged.load(record.image, Ranges.from_list(record.dirty))
         self.staged.dirty = Ranges.from_list(record.dirty)
         self._changed = True
-        self._suspects = set(record.suspects)
+        self._suspects = {*record.suspects, expected_etag(record)} - {""}
         self._doubtful = True
         if self.appending:
             base = Base.of(self.base) if self.base is not None else None
             self._untold = only_grown(base, self.staged.dirty, self.size, self._kept)
+        self._unsettled = self._untold is None and not leans_on_base(record)
         self._uploads.restore(record.upload, self._generation)
         self.record = record
-        self._promised = self._generation
+        self._promised = self._recorded = self._generation
         headers = record.headers
         self.headers = lambda: headers
         self.on_delivered = lambda info: None
@@ -482,78 +501,126 @@ class Writer:
         staged = self.staged
         # nothing is awaited from here to the hold: the object is the file as it is now
         dirty, size, generation, kept = staged.dirty, self.size, self._generation, self._kept
+        newer = self._newer_record()
         staged.dirty = Ranges()
         self._changed = False
         self._kept_after = size
         staged.hold(size)
         try:
             try:
+                if newer is not None:
+                    await self._renew(newer, generation)
                 info = await self._send_or_rebase(dirty, size, kept, generation)
-            finally:
-                staged.release()
-        except BaseException as exc:
-            # a request that got no good answer may still have been applied
-            self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
-            self._changed = True
-            dirty.truncate(self._kept_after)
-            staged.dirty = dirty.union(staged.dirty)
-            raise
+            except BaseException as exc:
+                # a request that got no good answer may still have been applied
+                self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
+                self._changed = True
+                dirty.truncate(self._kept_after)
+                staged.dirty = dirty.union(staged.dirty)
+                raise
+            if info is not None and info.size != size:
+                staged.release()  # what was appended since has to move, and the record is one that recognises itself
+                await self._make_way(info.size - size, size)
+            if info is not None:
+                self._rebase(info, size)
+                self.delivered = info if generation == self._generation and info.size == size else None
+                self._suspects.clear()
+                self._doubtful = self._retracted = self._unsettled = False
+                self._tried = self._untold = None
+            # until the journal has noted it the next run may have to compare these bytes with the object's
+            await self._forget_record()
+        finally:
+            staged.release()
         if info is not None:
-            await self._rebase(info, size)
-            self.delivered = info if generation == self._generation and info.size == size else None
-            self._suspects.clear()
-            self._doubtful = self._retracted = False
-            self._tried = self._untold = None
+            self.on_delivered(info)
+        return info
+
+    async def _forget_record(self) -> None:
         record, self.record = self.record, None
         upload, self._uploads.unfinished = self._uploads.unfinished, None
         try:
             await self._content.promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
             log.warning("the journal still lists %s, which is delivered: %s", self.key, exc)
-        if info is not None:
-            self.on_delivered(info)
-        return info
 
-    async def found_delivered(self, found: ObjectInfo) -> ObjectInfo | None:
-        """The object *found* is what an earlier run made of these bytes: see to its headers and tags, and to nothing else."""
-        async with self._delivering:
-            async with self._content.only_one(self.key):
-                headers = self.headers()
-                info = found
-                if dict(found.metadata or {}) != dict(headers.metadata):
-                    info = await correct_headers(self._store, found, headers)
-                else:
-                    await put_tags(self._store, self.key, headers)
-            self._changed = False
-            self.staged.dirty.clear()
-            await self.drop_upload()
-            self._kept_after = self.size
-            await self._rebase(info, self.size)
-            record, self.record = self.record, None
-            await self._content.promises.forget(record)
-            self.on_delivered(info)
-            return info
+    def _newer_record(self) -> Record | None:
+        """What the journal's record has to become before this state is sent, or the next run would not know it for its own."""
+        if self.record is None or self.conflict or self._recorded == self._generation:
+            return None
+        return self._snapshot()
+
+    async def _renew(self, record: Record, generation: int) -> None:
+        try:
+            await self._put_record(record, generation)
+        except OSError as exc:  # a full disk, say: delivering is what makes room
+            log.warning("the journal has an older state of %s than is being delivered: %s", self.key, exc)
+
+    async def inherited(self) -> ObjectInfo | None:
+        """Compare what an earlier run promised with the object that is there now.
+
+        Returns the object when the store has these bytes already (its headers and tags are seen to); else they are to be delivered.
+        StoreError ``Conflict`` when somebody else changed it.
+        """
+        async with self._delivering, self._content.only_one(self.key):
+            record = self.record
+            if record is None or self._recorded != self._generation:
+                return None  # changed since: the next delivery finds out what it stands on
+            found = await look(self._store, self.key)
+            step = decide(record, found, await self._sum(0, record.size) if needs_sum(record, found) else "")
+            log.info("%s, left by an earlier run: %s", record.key, step.value)
+            if step is Step.CONFLICT:
+                await self.drop_upload()
+                raise StoreError("Conflict", status=412, operation="write", key=self.key, message="changed since it was written here")
+            if found is None or step not in (Step.DELIVERED, Step.REBASE):
+                return None
+            self._stand_on(found, self._kept)
+            return await self._see_to(found) if step is Step.DELIVERED else None
+
+    async def _see_to(self, found: ObjectInfo) -> ObjectInfo | None:
+        """The object *found* has what was inherited: give it its headers and tags, and be clean; None when there are changes by then."""
+        headers = self.headers()
+        info = found
+        if dict(found.metadata or {}) != dict(headers.metadata):
+            info = await correct_headers(self._store, found, headers)
+        else:
+            await put_tags(self._store, self.key, headers)
+        self.base = info
+        await self.drop_upload()
+        if self._recorded != self._generation:
+            return None
+        self._changed = False
+        self.staged.dirty.clear()
+        self._kept_after = self.size
+        self._rebase(info, self.size)
+        await self._forget_record()
+        self.on_delivered(info)
+        return info
 
     async def _send_or_rebase(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         if self._retracted:
             found = await look(self._store, self.key)
             if found is not None and found.etag in self._suspects:
-                self.base = found
-                self._kept = kept = min(kept, found.size, self._kept)
-                self._close_reader()
+                kept = self._stand_on(found, kept)
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
-            if exc.errno != errno.ESTALE or not self._suspects:
+            if exc.errno != errno.ESTALE:
+                raise
+            await self._tell_suspects(0)
+            if not self._suspects:
                 raise
             found = await look(self._store, self.key)
             if found is None or found.etag not in self._suspects:
                 raise
         # an earlier try of ours arrived although it got no answer: that is the base now
+        return await self._send(dirty, size, self._stand_on(found, kept), generation)
+
+    def _stand_on(self, found: ObjectInfo, kept: int) -> int:
+        """What an earlier try of ours left is the base now; returns how much of it the file keeps, where *kept* was of the one before."""
         self.base = found
         self._kept = kept = min(kept, found.size, self._kept)
         self._close_reader()
-        return await self._send(dirty, size, kept, generation)
+        return kept
 
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         headers = self.headers()
@@ -594,7 +661,7 @@ class Writer:
             expected = etag
             if self.record is not None:
                 self.record.expected = etag
-                await self._content.promises.put(self.record, self.staged)
+                await self._note_expected(self.record)
 
         try:
             return await self._uploads.finish_stream(self.key, size, base, headers, expect, exact_times=self.exact_times)
@@ -613,24 +680,21 @@ class Writer:
             start, end, before = steps.start, steps.end, self.base.etag
         else:
             return
-        body = self.staged.lend(start, end)
+        record.expected = chain_etag(before, await self._sum(start, end))
+        await self._note_expected(record)
+
+    async def _note_expected(self, record: Record) -> None:
         try:
-            md5 = await self._content.threads.run(body_md5, body)
-        finally:
-            self.staged.give_back(start, end)
-        record.expected = chain_etag(before, md5)
-        await self._content.promises.put(record, self.staged)
+            await self._content.promises.put(record, self.staged)
+        except OSError as exc:  # a full disk, say: delivering is what makes room
+            log.warning("the journal does not know what %s is about to be: %s", self.key, exc)
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
             await self._uploads.aborted()
         elif exc.ambiguous:
             if isinstance(steps, Put):
-                body = self.staged.lend(0, size)
-                try:
-                    self._suspects.add(await self._content.threads.run(body_md5, body))
-                finally:
-                    self.staged.give_back(0, size)
+                self._suspects.add(await self._sum(0, size))
             elif isinstance(steps, Multipart):
                 upload = self._uploads.unfinished
                 if upload is not None and len(upload.parts) == len(steps.parts):
@@ -645,10 +709,8 @@ class Writer:
             return None
         return await correct_headers(self._store, base, headers)
 
-    async def _rebase(self, info: ObjectInfo, size: int) -> None:
+    def _rebase(self, info: ObjectInfo, size: int) -> None:
         """The store has the first *size* bytes as *info*: they are the base now."""
-        if info.size != size:
-            await self._make_way(info.size - size, size)
         self.base = info
         self._kept = min(self._kept_after, info.size) if info.size == size else info.size
         self._close_reader()
@@ -675,16 +737,17 @@ class Writer:
 
     # -- names and the end ------------------------------------------------------------------------------------------
 
-    async def rename_undelivered(self, key: str) -> bool:
+    async def rename_undelivered(self, key: str, over: Callable[[], ObjectInfo | None] = lambda: None) -> bool:
         """Rename a file that the store has nothing of, in the journal and here; no request is sent.
 
         False, and nothing happened, when the store has it (by now): then the object has to be renamed. What was promised for
-        *key* is replaced.
+        *key* is replaced. *over* tells the object that lies at *key*, if one does: the file will replace that one, in one step, and
+        no other.
         """
         async with self._delivering:
             if self.base is not None or not self._changed or self._uploads.gone:
                 return False
-            await self._content.rename(self.key, key)
+            self.base = await self._content.rename(self.key, key, over)
             await self._move(key)
             return True
 
@@ -701,21 +764,6 @@ class Writer:
         if self.base is not None:
             self.base = dataclasses.replace(self.base, key=key)
         self._close_reader()
-
-    def replaces(self, info: ObjectInfo) -> None:
-        """A new file took the name of the object *info*: it replaces that one and no other."""
-        self.base = info
-        self._kept = 0
-        self.delivered = None
-        self._generation += 1
-        if self.record is not None:
-            self._content.nursery.start_soon(self._promise_again)
-
-    async def _promise_again(self) -> None:
-        try:
-            await self.promise()
-        except OSError as exc:
-            log.error("the journal does not have the newest state of %s: %s", self.key, exc)
 
     async def discard(self) -> None:
         """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""

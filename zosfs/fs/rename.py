@@ -66,10 +66,8 @@ class Renames:
                 writer = file.writer
                 if target is not None and target.file is not None:
                     await self._files.keep_for_holders(target)
-                if writer is not None and await writer.rename_undelivered(new_key):
-                    if target is not None and target.info is not None:
-                        # the old object at the new name stays until the new one replaces it in one step
-                        writer.replaces(target.info)
+                # the old object at the new name stays until the new one replaces it in one step
+                if writer is not None and await writer.rename_undelivered(new_key, lambda: target.info if target is not None else None):
                     moved = None
                 else:
                     if writer is not None and writer.dirty:
