@@ -22,7 +22,7 @@ from zosfs.content.promises import Promises
 from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo, Written
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
 
 
 def letters(size: int, first: int = 97) -> bytes:
@@ -884,6 +884,42 @@ def test_bytes_that_are_only_in_the_unfinished_upload(tmp_path: Path, change: st
             await writer.aclose()
             assert bucket.uploads == {}
             assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [7, 35, 60, 95, 130])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut(tmp_path: Path, size: int, gone: bool) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100 if gone else 1 << 30, upload_concurrency=1) as content:
+            slow, upload_part = trio.CapacityLimiter(1), bucket.upload_part
+            may_go = trio.Event()
+
+            async def slow_part(*words: Any) -> PartInfo:
+                if len(bucket.uploads["upload0"]) >= 3:
+                    await may_go.wait()
+                async with slow:
+                    await trio.sleep(0.2)
+                    return await upload_part(*words)
+
+            bucket.upload_part = slow_part  # type: ignore[method-assign]
+            writer = await new(content, "k")
+            length = 110 if gone else 150
+            for at in range(0, length, 10):
+                await writer.write(at, letters(150)[at : at + 10])
+            if gone:
+                assert writer.partly_gone
+            content.nursery.start_soon(writer.truncate, size)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            may_go.set()
+            await until(lambda: writer.size == size and not writer.arriving)
+            await writer.deliver()
+            expected = letters(150)[: min(size, length)].ljust(size, b"\0")
+            assert bucket.things["k"].data == expected
+            assert bytes(await writer.read(0, 1000)) == expected
 
     run(main)
 

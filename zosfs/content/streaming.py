@@ -69,6 +69,10 @@ class StreamingUpload:
             self._next += 1
             self._end = end
 
+    def none_beyond(self, size: int) -> None:
+        """What was written beyond *size* is about to be cut off: parts that end beyond are not begun by themselves."""
+        self._frontier = min(self._frontier, size)
+
     def _start(self, number: int, start: int, end: int) -> None:
         self._running += 1
         if self._idle.is_set():

@@ -6,10 +6,11 @@ die, the next run continues the latter, if it belongs to a record, and aborts al
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOTHING = Ranges()
+_FOREVER = 1 << 62
 
 
 class Uploads:
@@ -37,6 +39,7 @@ class Uploads:
     def __init__(self, content: Content) -> None:
         self._content = content
         self._stream: StreamingUpload | None = None
+        self._most = _FOREVER  # no part that ends beyond is begun
         self._generation = -1
         self.unfinished: UploadRecord | None = None
         """The upload that the last delivery began; good only for the bytes it was begun with."""
@@ -93,11 +96,24 @@ class Uploads:
             log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
         if stream is not self._stream:
             await stream.abandon()  # a delivery came in between and went without it
+            if stream.upload_id:
+                await content.upload_ended(stream.upload_id)
 
     def advance(self, frontier: int) -> None:
         """Everything below *frontier* has been written."""
         if self._stream is not None and self.stream_is_good:
-            self._stream.advance(frontier)
+            self._stream.advance(min(frontier, self._most))
+
+    @contextlib.contextmanager
+    def none_beyond(self, size: int) -> Iterator[None]:
+        """The file is being cut to *size* bytes: within, no part is begun that ends beyond. Not to be nested."""
+        self._most = size
+        if self._stream is not None:
+            self._stream.none_beyond(size)
+        try:
+            yield
+        finally:
+            self._most = _FOREVER
 
     async def finish_stream(
         self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]],

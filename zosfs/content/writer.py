@@ -257,14 +257,16 @@ class Writer:
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
-        while size < self._uploads.stream_end:
-            if self._uploads.gone.overlaps(0, size):
-                await self._bring_back(0, size)
-            else:
-                await self._uploads.abandon_stream()
-        async with self._appending, self._changing():
-            await self.staged.truncate(size)
-            self._cut(size)
+        async with self._appending:
+            with self._uploads.none_beyond(size):
+                while size < self._uploads.stream_end:
+                    if self._uploads.gone.overlaps(0, size):
+                        await self._bring_back(0, size)
+                    else:
+                        await self._uploads.abandon_stream()
+                async with self._changing():
+                    await self.staged.truncate(size)
+                    self._cut(size)
 
     def _cut(self, size: int) -> None:
         self._retract(size)
