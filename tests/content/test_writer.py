@@ -232,7 +232,7 @@ def test_bytes_that_others_appended_in_front_are_seen(tmp_path: Path) -> None:
 def test_gathered_appends_are_delivered_when_due(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()
-        async with room(bucket, tmp_path, append_interval=1.0) as content:
+        async with room(bucket, tmp_path, append_interval=20.0) as content:
             writer = await new(content, "k", appending=True)
 
             async def due() -> None:
@@ -797,6 +797,71 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
             more = await new(content, "more")
             await more.write(0, b"m" * size)
             assert bytes(await delivered.read(0, size)) == b"d" * size
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("kind", ["long file", "another's delivery", "another's edit"])
+def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PATIENCE", 3)
+
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("edited", letters(200))
+        for verb in ("put", "upload_part", "upload_part_copy"):
+            at_once = getattr(bucket, verb)
+
+            async def slowly(*words: Any, at_once: Any = at_once, **more: Any) -> Any:
+                await trio.sleep(10)
+                return await at_once(*words, **more)
+
+            setattr(bucket, verb, slowly)
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            if kind == "another's delivery":
+                other = await new(content, "other")
+                await other.write(0, letters(20))
+                content.nursery.start_soon(other.deliver)
+            elif kind == "another's edit":
+                other = await new(content, "edited", base)
+                await other.write(95, letters(20))
+                content.nursery.start_soon(other.deliver)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            writer = await new(content, "k")
+            if kind == "long file":
+                data = letters(160)
+                for at in range(0, 160, 20):
+                    await writer.write(at, data[at : at + 20])
+            else:
+                data = letters(23)
+                await writer.write(0, data)
+                more = await new(content, "more")
+                await more.write(1, letters(70))
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_a_server_that_is_away_refuses_writers_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PATIENCE", 3)
+
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            for key in ("long", "promised"):
+                writer = await new(content, key)
+                bucket.faults = {verb: [CUT] * 1000 for verb in ("put", "upload_part", "create_upload", "head")}
+
+                async def write_on(writer: Writer = writer, promised: bool = key == "promised") -> None:
+                    for at in range(0, 400, 20):
+                        await writer.write(at, letters(20))
+                        if promised:
+                            await writer.promise()
+
+                with pytest.raises(OSError, match="No space"):
+                    await write_on()
 
     run(main)
 

@@ -92,12 +92,14 @@ class StreamingUpload:
                         self._staged.give_back(start, end)
         except StoreError as exc:
             self.failure = self.failure or exc
+            self._staged.failed()
         finally:
             self._scopes.discard(scope)
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        self._staged.settled()
+        if number in self._parts:
+            self._staged.arrived()
         if not self._finishing and not scope.cancel_called:
             self.advance(self._frontier)  # a writer that waits for space does not call
 

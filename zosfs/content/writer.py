@@ -92,6 +92,7 @@ class Writer:
         self._unsettled = False  # an earlier run may have delivered exactly these bytes, and nobody asked for their sum
         self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
+        self._sending = False  # being delivered
         self._pressed = False  # going up before its time, because the disk is short
         self.exact_times = False
         """Whether somebody set the file's times since it was last written: the object must have exactly them."""
@@ -132,7 +133,7 @@ class Writer:
     @property
     def arriving(self) -> bool:
         """Whether bytes are on their way that need no disk any more once they have arrived."""
-        return self._pressed or self._uploads.arriving
+        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved)
 
     @property
     def dirty_bytes(self) -> int:
@@ -508,6 +509,7 @@ class Writer:
         self._changed = False
         self._kept_after = size
         staged.hold(size)
+        self._sending = True
         try:
             try:
                 if newer is not None:
@@ -516,6 +518,7 @@ class Writer:
             except BaseException as exc:
                 # a request that got no good answer may still have been applied
                 self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
+                staged.failed()
                 self._changed = True
                 dirty.truncate(self._kept_after)
                 staged.dirty = dirty.union(staged.dirty)
@@ -532,7 +535,9 @@ class Writer:
             # until the journal has noted it the next run may have to compare these bytes with the object's
             await self._forget_record()
         finally:
+            self._sending = False
             staged.release()
+        staged.arrived()
         if info is not None:
             self.on_delivered(info)
         return info

@@ -610,6 +610,7 @@ class Files:
         file.described = Described(
             dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
             dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+            None if pending.headers.acl else {},  # its grants are among the extra headers
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)
