@@ -763,8 +763,8 @@ def test_a_full_cache_slows_writers_and_then_refuses(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()
         async with room(bucket, tmp_path, cache_size=100) as content:
-            first = await new(content, "first")
-            await first.write(1, b"x" * 80)  # not from the beginning: it cannot go up before it is whole
+            first = await new(content, "first", appending=True)
+            await first.write(1, b"x" * 80, append=True)  # it goes up as one append, and not before it is asked to
             second = await new(content, "second")
             with pytest.raises(OSError, match="No space") as caught:
                 await second.write(0, b"y" * 80)
@@ -949,6 +949,168 @@ def test_bytes_that_are_only_in_the_unfinished_upload(tmp_path: Path, change: st
             await writer.aclose()
             assert bucket.uploads == {}
             assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+EDITS = [(at * 37 % 380, 17) for at in range(24)]
+
+
+async def edit_beyond_the_cache(content: Content, bucket: Bucket, size: int) -> tuple[Writer, bytearray]:
+    """Changes here and there of more bytes than the disk takes; *size* is that of the base, 0 for a new file."""
+    base = bucket.set("k", letters(size)) if size else None
+    writer = await new(content, "k", base)
+    data = bytearray(letters(size))
+    for number, (at, length) in enumerate(EDITS):
+        piece = bytes([65 + number]) * length
+        if not writer._uploads.gone.overlaps(at, at + length):
+            await writer.write(at, piece)
+            data.extend(bytes(max(0, at + length - len(data))))
+            data[at : at + length] = piece
+    assert writer.partly_gone
+    assert content.status()["staged_bytes"] <= 100
+    return writer, data
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [0, 213, 400])
+@pytest.mark.parametrize("fault", ["nothing", "part lost", "part cut", "complete lost", "complete cut"])
+def test_scattered_changes_larger_than_the_cache(tmp_path: Path, size: int, fault: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await edit_beyond_the_cache(content, bucket, size)
+            if size:
+                assert bucket.things["k"].data == letters(size), "nothing is visible before it is whole"
+            else:
+                assert "k" not in bucket.things
+            await until(lambda: not writer.arriving)
+            if fault != "nothing":
+                verb = "complete_upload" if fault.startswith("complete") else "upload_part"
+                bucket.faults = {verb: [LOST if fault.endswith("lost") else CUT]}
+                if fault.endswith("cut"):
+                    with pytest.raises(StoreError):
+                        await writer.deliver()
+                    assert writer.dirty
+                    assert bucket.things["k"].data == letters(size) if size else "k" not in bucket.things
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            assert bucket.uploads == {}
+            assert bytes(await writer.read(0, 1000)) == data
+            await writer.write(3, b"AND ON")
+            data[3:9] = b"AND ON"
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            await writer.aclose()
+            assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [0, 400])
+@pytest.mark.parametrize("change", ["read", "write", "cut", "emptied", "grown", "grown far", "promise", "rename", "conflict"])
+def test_changes_that_are_only_in_an_unfinished_upload(tmp_path: Path, size: int, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await edit_beyond_the_cache(content, bucket, size)
+            gone = next(iter(writer._uploads.gone))[0]
+            match change:
+                case "read":
+                    assert bytes(await writer.read(gone, 5)) == data[gone : gone + 5]
+                    assert bucket.things["k"].data == data, "reading them back makes the object, as fsync does"
+                case "write":
+                    await writer.write(gone + 1, b"NEW")
+                    data[gone + 1 : gone + 4] = b"NEW"
+                case "cut":
+                    await writer.truncate(gone + 3)
+                    del data[gone + 3 :]
+                case "emptied":
+                    await writer.truncate(0)
+                    data.clear()
+                case "grown" | "grown far":
+                    await writer.truncate(len(data) + (2 if change == "grown" else 900))
+                    data.extend(bytes(2 if change == "grown" else 900))
+                case "promise":
+                    await writer.promise()
+                case "rename":
+                    assert not await writer.rename_undelivered("other")
+                case "conflict":
+                    bucket.set("k", b"theirs")
+                    with pytest.raises(StoreError) as caught:
+                        await writer.deliver()
+                    assert caught.value.errno == errno.ESTALE
+                    return
+            assert bytes(await writer.read(0, 2000)) == data
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            await writer.aclose()
+            assert bucket.uploads == {}
+            assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_a_crash_leaves_nothing_of_changes_that_were_not_acknowledged(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            await edit_beyond_the_cache(content, bucket, 400)
+            assert bucket.uploads
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == letters(400)
+        assert bucket.uploads == {}
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_write_beside_a_part_that_goes_up_early_stays(tmp_path: Path, truncated: bool) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            base = bucket.set("k", letters(400))
+            writer = await new(content, "k", base)
+            data = bytearray(letters(400))
+            for at in range(0, 100, 10):
+                await writer.write(2 * at, b"first time")
+                data[2 * at : 2 * at + 10] = b"first time"
+            begun: list[bool] = []
+            late: list[bool] = []
+
+            async def change() -> None:
+                if truncated:
+                    await writer.truncate(7)
+                else:
+                    await writer.write(0, b"NEWER")
+                late.append(True)
+
+            upload_part = bucket.upload_part
+
+            async def meanwhile(*words: Any) -> PartInfo:
+                if not begun:
+                    begun.append(True)
+                    content.nursery.start_soon(change)
+                    for _ in range(20):
+                        await trio.lowlevel.checkpoint()
+                return await upload_part(*words)
+
+            bucket.upload_part = meanwhile  # type: ignore[method-assign]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.write, 300, b"one more of these")
+                await until(lambda: late)
+            if truncated:
+                expected = (bytes(data[:7]), bytes(data[:7]) + bytes(293) + b"one more of these")
+            else:
+                data[0:5] = b"NEWER"
+                data[300:317] = b"one more of these"
+                expected = (bytes(data), bytes(data))
+            await writer.deliver()
+            assert bucket.things["k"].data in expected
+            assert bytes(await writer.read(0, 1000)) == bucket.things["k"].data
 
     run(main)
 

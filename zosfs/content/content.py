@@ -30,6 +30,7 @@ from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
+from zosfs.content.remaining import Remaining
 from zosfs.content.removal_log import RemovalLog
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.warmup import warm
@@ -309,6 +310,10 @@ class Content:
             if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
+        if freed < n and not self._hope():
+            for writer in sorted(self._writers, key=lambda writer: -writer.dirty_bytes):
+                if writer.press():
+                    break
         return freed
 
     def _hope(self) -> bool:
@@ -412,7 +417,10 @@ class Content:
         Stops trying when *patience* is exhausted. Raises OSError with the first cause when something stays; it is in the journal then.
         """
         patience = patience or Patience()
-        left = {writer: None for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked}
+        left = {
+            writer: writer.dirty_bytes for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked
+        }
+        remaining = Remaining(progress, left.values())
         failures: list[OSError] = []
         slots = trio.CapacityLimiter(PARALLEL)
 
@@ -427,10 +435,8 @@ class Content:
                     failures.append(exc)
                     patience.failed(exc)
                     await self.failed(writer, exc)
-                left.pop(writer)
-                progress(len(left), sum(other.dirty_bytes for other in left))
+                remaining.done(left.pop(writer))
 
-        progress(len(left), sum(writer.dirty_bytes for writer in left))
         async with trio.open_nursery() as nursery:
             for writer in list(left):
                 nursery.start_soon(one, writer)

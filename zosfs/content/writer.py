@@ -18,7 +18,7 @@ import errno
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -85,6 +85,7 @@ class Writer:
         self._recorded = -1  # the generation that the record is of
         # deliveries
         self._uploads = Uploads(content)
+        self._expected = ""  # the ETag of what is about to be made of early parts
         self._suspects: set[str] = set()  # ETags that a try without an answer may have left
         self._doubtful = False
         self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
@@ -93,6 +94,7 @@ class Writer:
         self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
         self._sending = False  # being delivered
+        self._stuck = -1  # the generation of which no part could go up early
         self._pressed = False  # going up before its time, because the disk is short
         self.exact_times = False
         """Whether somebody set the file's times since it was last written: the object must have exactly them."""
@@ -165,8 +167,7 @@ class Writer:
         end = offset + len(data)
         self.delivered = None
         await self._tell_suspects(offset)
-        self._landing.append((offset, end))
-        try:
+        with self._lands(offset, end):
             await self._bring_back(offset, end)
             async with self._changing():
                 await self.staged.write(offset, data)
@@ -177,13 +178,22 @@ class Writer:
             self._generation += 1
             self.delivered = None  # again: a delivery may have ended meanwhile
             self._uploads.rewritten(offset, end)
-        finally:
-            self._landing.remove((offset, end))
         if not self._kept and not self.appending:
             await self._stream_on()
 
+    @contextlib.contextmanager
+    def _lands(self, start: int, end: int) -> Iterator[None]:
+        """Within, bytes ``[start, end)`` change: they stay on the disk."""
+        self._landing.append((start, end))
+        try:
+            yield
+        finally:
+            self._landing.remove((start, end))
+
     async def _stream_on(self) -> None:
         """A new file that is written from its beginning goes up while it grows."""
+        if self._uploads.editing:
+            return
         frontier = self.staged.dirty.run_end(0)
         limits = self._content.limits
         if not self._uploads.streaming:
@@ -202,10 +212,13 @@ class Writer:
 
     async def _bring_back(self, start: int, end: int) -> None:
         """Where bytes ``[start, end)`` are in the unfinished upload only, make the object of what is written so far, as fsync does."""
-        if self._uploads.gone.overlaps(start, end):
-            await self.deliver()
-            if self._uploads.gone.overlaps(start, end):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self._uploads.gone.overlaps(start, end) or end > self._uploads.most:
+            await self._make_object()
+
+    async def _make_object(self) -> None:
+        await self.deliver()
+        if self._uploads.gone:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     async def _deliver_when_due(self) -> None:
         await trio.sleep(self._content.options.append_interval)
@@ -259,7 +272,9 @@ class Writer:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
         async with self._appending:
-            with self._uploads.none_beyond(size):
+            with self._uploads.none_beyond(size), self._lands(size, _FOREVER):
+                while not self._uploads.cut(size) or size > self._uploads.most:
+                    await self._make_object()
                 while size < self._uploads.stream_end:
                     if self._uploads.gone.overlaps(0, size):
                         await self._bring_back(0, size)
@@ -329,7 +344,7 @@ class Writer:
         """
         if self._delivering.locked() or self._precious or self.unlinked:
             return 0
-        new = not self._kept and not self.appending and self.record is None
+        new = not self._kept and not self.appending and self.record is None and not self._uploads.editing
         if self._uploads.streaming:
             return self._uploads.shed(n, Ranges(self._landing)) if new else 0
         if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
@@ -339,6 +354,35 @@ class Writer:
         if self.base is None:
             return 0
         return self.staged.shed(Ranges([(self._kept, _FOREVER)]))
+
+    def press(self) -> bool:
+        """The disk is short, and nothing else helps: have some of what changed go up before its time. False where that cannot be."""
+        able = self._changed and not (
+            self.appending or self.unlinked or self._precious or self._pressed or self._uploads.arriving
+            or self.record is not None or self._delivering.locked() or self._stuck == self._generation
+        )  # fmt: skip
+        if able:
+            self._pressed = True
+            self._content.nursery.start_soon(self._edit_early)
+        return able
+
+    async def _edit_early(self) -> None:
+        try:
+            async with self._delivering:
+                if self.record is None and self._changed and not self._uploads.arriving:
+                    base = Base.of(self.base) if self.base is not None else None
+                    if await self._uploads.edit_more(
+                        self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
+                    ):
+                        self.staged.arrived()
+                    else:
+                        self._stuck = self._generation
+                        self.staged.failed()
+        except OSError as exc:
+            log.warning("the disk is short, and changes of %s cannot go up: %s", self.key, exc)
+            self.staged.failed()
+        finally:
+            self._pressed = False
 
     # -- the staged file and the promise of its bytes ---------------------------------------------------------------
 
@@ -373,7 +417,7 @@ class Writer:
         async with self._delivering:
             if not self._shared(start) or (not nothing_left and self.staged.present.total > COPY_MOST):
                 return
-            await self._uploads.abandon_stream()
+            await self._uploads.abandon_early()
             self._exchanged = trio.Event()
             try:
                 while self._active:
@@ -633,8 +677,15 @@ class Writer:
         headers = self.headers()
         base = Base.of(self.base) if self.base is not None else None
         if self._uploads.stream_is_good:
-            return await self._send_stream(size, base, headers)
-        await self._uploads.abandon_stream()
+            finish = self._uploads.finish_stream(self.key, size, base, headers, self._expects, exact_times=self.exact_times)
+            return await self._send_early(finish)
+        if self._uploads.editing and self._uploads.gone:
+            return await self._send_early(
+                self._uploads.finish_edit(
+                    self.key, dirty, size, kept, generation, base, headers, self._expects, exact_times=self.exact_times
+                )
+            )
+        await self._uploads.abandon_early()
         content = self._content
         appending = self.appending and not self._retracted
         tail = only_grown(base, dirty, size, kept) if appending else None
@@ -660,22 +711,22 @@ class Writer:
                 await self._suspect_append(*tail)
             raise
 
-    async def _send_stream(self, size: int, base: Base | None, headers: ObjectHeaders) -> ObjectInfo:
-        expected = ""
-
-        async def expect(etag: str) -> None:
-            nonlocal expected
-            expected = etag
-            if self.record is not None:
-                self.record.expected = etag
-                await self._note_expected(self.record)
-
+    async def _send_early(self, finish: Awaitable[ObjectInfo]) -> ObjectInfo:
+        """Make the object of what went up before its time."""
+        self._expected = ""
         try:
-            return await self._uploads.finish_stream(self.key, size, base, headers, expect, exact_times=self.exact_times)
+            return await finish
         except StoreError as exc:
-            if exc.ambiguous and expected:
-                self._suspects.add(expected)
+            if exc.ambiguous and self._expected:
+                self._suspects.add(self._expected)
             raise
+
+    async def _expects(self, etag: str) -> None:
+        """The object is about to be made, and will have this ETag."""
+        self._expected = etag
+        if self.record is not None:
+            self.record.expected = etag
+            await self._note_expected(self.record)
 
     async def _expect(self, record: Record, steps: Plan, size: int) -> None:
         """Journal the ETag that is about to be made, where the next run could not find it out: the base goes, and its bytes with it."""
@@ -764,7 +815,7 @@ class Writer:
             await self._move(key)
 
     async def _move(self, key: str) -> None:
-        await self._uploads.abandon_stream()
+        await self._uploads.abandon_early()
         await self.drop_upload()
         self.key = key
         self.delivered = None
@@ -778,7 +829,7 @@ class Writer:
             self._changed = False
             self.delivered = None
             self.staged.dirty.clear()
-            await self._uploads.abandon_stream()
+            await self._uploads.abandon_early()
             await self.drop_upload()
             record, self.record = self.record, None
             if record is not None and record.state != CONFLICT:
@@ -786,7 +837,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
-        await self._uploads.abandon_stream()
+        await self._uploads.abandon_early()
         if self.record is None:
             await self.drop_upload()
         self._close_reader()
