@@ -14,7 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
-from zosfs.content.delivery import OnPart, UploadRecord, abort, check_unchanged, correct_headers, delivered_info, put_tags, with_times_of
+from zosfs.content.delivery import (
+    OnPart,
+    UploadRecord,
+    abort,
+    alike,
+    check_unchanged,
+    correct_headers,
+    delivered_info,
+    put_tags,
+    with_times_of,
+)  # fmt: skip
 from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import Record
@@ -52,6 +62,11 @@ class Uploads:
     def streaming(self) -> bool:
         """Whether parts go up while the file is written."""
         return self._stream is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether some of the file goes up before its time."""
+        return self._stream is not None or self._edit is not None
 
     @property
     def stream_is_good(self) -> bool:
@@ -153,7 +168,7 @@ class Uploads:
         info = delivered_info(key, size, written, began)
         if not exact_times:
             headers = with_times_of(headers, began)
-        if dataclasses.replace(began, tags=None) != dataclasses.replace(headers, tags=None):
+        if not alike(began, headers):
             return await correct_headers(store, info, headers)
         await put_tags(store, key, headers)
         return info
