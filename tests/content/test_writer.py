@@ -1094,6 +1094,22 @@ def test_changes_that_are_only_in_an_unfinished_upload(tmp_path: Path, size: int
 
 
 @pytest.mark.usefixtures("disk")
+def test_old_bytes_that_a_delivery_needs_have_room_where_the_file_itself_fills_the_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(400))
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer = await new(content, "k", base)
+            await writer.fetch(0, 95)
+            await writer.write(203, b"NEW")
+            assert content.status()["staged_bytes"] == 98
+            await writer.deliver()
+            assert bucket.things["k"].data == letters(400)[:203] + b"NEW" + letters(400)[206:]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
 def test_a_crash_leaves_nothing_of_changes_that_were_not_acknowledged(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()

@@ -101,6 +101,10 @@ class DiskBudget:
         self.used += n
         return True
 
+    def fits(self, n: int) -> bool:
+        """Whether *n* bytes more are within the budget now."""
+        return self.used + n <= self._limit
+
     async def wait_for_room(self, n: int) -> bool:
         """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
         while not await self.make_room(n):
@@ -171,6 +175,10 @@ class StagedFile:
     def counted(self) -> int:
         """Bytes that this file has of the disk budget."""
         return self._counted
+
+    def fits(self, n: int) -> bool:
+        """Whether the disk may take *n* bytes more now."""
+        return self._budget.fits(n)
 
     @property
     def image(self) -> bytes | None:
@@ -346,13 +354,13 @@ class StagedFile:
         self.present = moved.copy()
         self._recount(0)
 
-    def shed(self, keep: Ranges) -> int:
-        """Drop clean bytes that are not in *keep* from the disk; returns how many."""
-        if self._memory is not None or self._busy or self._sending or self._held:
+    def shed(self, keep: Ranges, *, held: bool = False) -> int:
+        """Drop clean bytes that are not in *keep* from the disk; returns how many. *held*: also of what a delivery holds, which asks."""
+        if self._memory is not None or self._busy or self._sending or (self._held and not held):
             return 0
         keep = self.dirty.union(keep).union(Ranges(self._claimed))
         clean = [span for start, end in self.present for span in keep.missing(start, end)]
-        return sum(self.punch(low, high) for low, high in clean)
+        return sum(self._punch(low, high) for low, high in clean)
 
     def punch(self, start: int, end: int) -> int:
         """Give the disk blocks of ``[start, end)`` back, dirty or not; returns how many bytes are not here any more.
@@ -363,6 +371,9 @@ class StagedFile:
             return 0
         if Ranges(self._claimed).overlaps(start, end):
             return 0
+        return self._punch(start, end)
+
+    def _punch(self, start: int, end: int) -> int:
         there = sum(high - low for low, high in self.present.within(start, end))
         if not there or _libc.fallocate(self._fd, _PUNCH, start, end - start):
             return 0

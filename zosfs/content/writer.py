@@ -19,18 +19,20 @@ import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from zosfs.content.append import left_by, look
+from zosfs.content.append import look
 from zosfs.content.delivery import correct_headers, deliver, put_tags
+from zosfs.content.doubts import Doubts
 from zosfs.content.etags import body_md5, chain_etag, multipart_etag
 from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
-from zosfs.content.replay import Step, decide, expected_etag, leans_on_base, needs_sum
+from zosfs.content.replay import Step, decide, leans_on_base, needs_sum
 from zosfs.content.staging import StagedFile
 from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
@@ -87,12 +89,7 @@ class Writer:
         # deliveries
         self._uploads = Uploads(content)
         self._expected = ""  # the ETag of what is about to be made of early parts
-        self._suspects: set[str] = set()  # ETags that a try without an answer may have left
-        self._doubtful = False
-        self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
-        self._untold: tuple[int, int] | None = None  # the same of an earlier run, as long as nobody asked for their sum
-        self._unsettled = False  # an earlier run may have delivered exactly these bytes, and nobody asked for their sum
-        self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
+        self._doubts = Doubts(self._sum)
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
         self._sending = False  # being delivered
         self._stuck = -1  # the generation of which no part could go up early
@@ -166,11 +163,11 @@ class Writer:
 
     def write_now(self, offset: int, data: Buffer) -> bool:
         """As `write`, of a small file with which nothing else is done. False, and nothing happened, where that has to wait."""
-        if self.record is not None or self._untold is not None or self._exchanged is not None or self._uploads.under_way:
+        if self.record is not None or self._doubts.open or self._exchanged is not None or self._uploads.under_way:
             return False
         if not self.staged.write_now(offset, data):
             return False
-        self._retract(offset)
+        self._doubts.changed(offset)
         self.size = max(self.size, offset + len(data))
         self._changed = True
         self.exact_times = False
@@ -181,12 +178,12 @@ class Writer:
     async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
         self.delivered = None
-        await self._tell_suspects(offset)
+        await self._doubts.before_change(offset, self._base_etag)
         with self._lands(offset, end):
             await self._bring_back(offset, end)
             async with self._changing():
                 await self.staged.write(offset, data)
-            self._retract(offset)
+            self._doubts.changed(offset)
             self.size = max(self.size, end)
             self._changed = True
             self.exact_times = False
@@ -282,7 +279,7 @@ class Writer:
 
     async def truncate(self, size: int) -> None:
         """Set the file's size; what grows is zeros."""
-        await self._tell_suspects(size)
+        await self._doubts.before_change(size, self._base_etag)
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
@@ -300,7 +297,7 @@ class Writer:
                     self._cut(size)
 
     def _cut(self, size: int) -> None:
-        self._retract(size)
+        self._doubts.changed(size)
         self._kept = min(self._kept, size)
         self._kept_after = min(self._kept_after, size)
         self.size = size
@@ -308,20 +305,9 @@ class Writer:
         self._generation += 1
         self.delivered = None
 
-    def _retract(self, start: int) -> None:
-        """Bytes from *start* on changed: if a try may have appended them, it is no append any more."""
-        if self._tried is not None and start < self._tried[1]:
-            self._tried = None
-            self._retracted = True
-
-    async def _tell_suspects(self, start: int) -> None:
-        """Bytes from *start* on are about to change: note what the object is if an earlier run has appended them."""
-        if self._untold is not None and start < self._untold[1]:
-            (low, high), self._untold = self._untold, None
-            await self._suspect_append(low, high)
-        if self._unsettled:
-            self._unsettled = False
-            self._suspects.add(await self._sum(0, self.size))
+    @property
+    def _base_etag(self) -> str:
+        return self.base.etag if self.base is not None else ""
 
     async def _sum(self, start: int, end: int) -> str:
         """The MD5 of the staged bytes ``[start, end)``."""
@@ -331,12 +317,6 @@ class Writer:
             return await self._content.threads.run(body_md5, body)
         finally:
             staged.give_back(start, end)
-
-    async def _suspect_append(self, start: int, end: int) -> None:
-        """The staged bytes ``[start, end)`` may have been appended."""
-        md5 = await self._sum(start, end)
-        self._suspects |= left_by(self.base.etag if self.base is not None else "", md5)
-        self._tried = (start, end)
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -505,8 +485,8 @@ class Writer:
         return Record(
             os.urandom(16).hex() if fresh or before is None else before.id,
             self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
-            self.appending and not self._retracted,
-            name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
+            self.appending and not self._doubts.retracted,
+            name, self.staged.image, sorted(self._doubts.etags), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def restore(self, record: Record) -> None:
@@ -515,12 +495,8 @@ class Writer:
         self.staged.load(record.image, Ranges.from_list(record.dirty))
         self.staged.dirty = Ranges.from_list(record.dirty)
         self._changed = True
-        self._suspects = {*record.suspects, expected_etag(record)} - {""}
-        self._doubtful = True
-        if self.appending:
-            base = Base.of(self.base) if self.base is not None else None
-            self._untold = only_grown(base, self.staged.dirty, self.size, self._kept)
-        self._unsettled = self._untold is None and not leans_on_base(record)
+        base = Base.of(self.base) if self.base is not None else None
+        self._doubts.inherit(record, only_grown(base, self.staged.dirty, self.size, self._kept) if self.appending else None)
         self._uploads.restore(record.upload, self._generation)
         self.record = record
         self._promised = self._recorded = self._generation
@@ -576,7 +552,7 @@ class Writer:
                 info = await self._send_or_rebase(dirty, size, kept, generation)
             except BaseException as exc:
                 # a request that got no good answer may still have been applied
-                self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
+                self._doubts.doubtful = self._doubts.doubtful or not isinstance(exc, StoreError) or exc.ambiguous
                 staged.failed()
                 self._changed = True
                 dirty.truncate(self._kept_after)
@@ -588,9 +564,7 @@ class Writer:
             if info is not None:
                 self._rebase(info, size)
                 self.delivered = info if generation == self._generation and info.size == size else None
-                self._suspects.clear()
-                self._doubtful = self._retracted = self._unsettled = False
-                self._tried = self._untold = None
+                self._doubts.settle()
             # until the journal has noted it the next run may have to compare these bytes with the object's
             await self._forget_record()
         finally:
@@ -663,20 +637,20 @@ class Writer:
         return info
 
     async def _send_or_rebase(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
-        if self._retracted:
+        if self._doubts.retracted:
             found = await look(self._store, self.key)
-            if found is not None and found.etag in self._suspects:
+            if found is not None and self._doubts.ours(found):
                 kept = self._stand_on(found, kept)
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
             if exc.errno != errno.ESTALE:
                 raise
-            await self._tell_suspects(0)
-            if not self._suspects:
+            await self._doubts.before_change(0, self._base_etag)
+            if not self._doubts.etags:
                 raise
             found = await look(self._store, self.key)
-            if found is None or found.etag not in self._suspects:
+            if found is None or not self._doubts.ours(found):
                 raise
         # an earlier try of ours arrived although it got no answer: that is the base now
         return await self._send(dirty, size, self._stand_on(found, kept), generation)
@@ -702,11 +676,16 @@ class Writer:
             )
         await self._uploads.abandon_early()
         content = self._content
-        appending = self.appending and not self._retracted
+        appending = self.appending and not self._doubts.retracted
         tail = only_grown(base, dirty, size, kept) if appending else None
-        steps = plan(
-            base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
+        think = partial(
+            plan, base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
         )
+        steps = think()
+        if isinstance(steps, Put | Multipart) and not self.staged.fits(sum(end - start for start, end in steps.downloads)):
+            # bytes of the base that lie on the disk and are not needed would keep those out that are
+            self.staged.shed(dirty.union(Ranges([(kept, _FOREVER)])), held=True)
+            steps = think()
         if isinstance(steps, Nothing):
             return await self._send_headers(headers)
         parts = isinstance(steps, Multipart)
@@ -716,14 +695,13 @@ class Writer:
         try:
             return await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
-                limits=content.limits, tail=tail, doubtful=self._doubtful, resume=self._uploads.unfinished,
+                limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
                 on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
             if tail is not None and exc.ambiguous:
-                self._untold = None
-                await self._suspect_append(*tail)
+                await self._doubts.may_have_appended(*tail, self._base_etag)
             raise
 
     async def _send_early(self, finish: Awaitable[ObjectInfo]) -> ObjectInfo:
@@ -733,7 +711,7 @@ class Writer:
             return await finish
         except StoreError as exc:
             if exc.ambiguous and self._expected:
-                self._suspects.add(self._expected)
+                self._doubts.etags.add(self._expected)
             raise
 
     async def _expects(self, etag: str) -> None:
@@ -767,11 +745,11 @@ class Writer:
             await self._uploads.aborted()
         elif exc.ambiguous:
             if isinstance(steps, Put):
-                self._suspects.add(await self._sum(0, size))
+                await self._doubts.may_have_put(size)
             elif isinstance(steps, Multipart):
                 upload = self._uploads.unfinished
                 if upload is not None and len(upload.parts) == len(steps.parts):
-                    self._suspects.add(multipart_etag(list(upload.parts.values())))
+                    self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
         elif not exc.retry:
             await self.drop_upload()
 
