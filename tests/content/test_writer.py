@@ -1331,7 +1331,74 @@ def test_any_history_keeps_what_was_acknowledged(
         staging.SMALL = before
         shutil.rmtree(directory)
 
+early = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 300), st.integers(1, 40)),
+        st.tuples(st.just("write on"), st.integers(20, 60), st.just(0)),
+        st.tuples(st.just("truncate"), st.integers(0, 380), st.just(0)),
+        st.tuples(st.just("read"), st.integers(0, 300), st.integers(1, 60)),
+        st.tuples(st.just("deliver"), st.just(0), st.just(0)),
+    ),
+    min_size=4, max_size=24,
+)  # fmt: skip
 
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(st.none(), st.integers(0, 300)), early, faults)
+def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
+    old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]]
+) -> None:
+    """What is refused did not happen; what is visible is a state that the file had; the disk takes no byte more than it may."""
+
+    async def main(directory: Path) -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(old)) if old is not None else None
+        async with room(bucket, directory, cache_size=100) as content:
+            writer = await new(content, "k", base)
+            now = bytearray(letters(old or 0))
+            had = [bytes(now)]
+            bucket.faults = {verb: list(what) for verb, what in trouble.items()}
+            for number, (verb, at, length) in enumerate(history):
+                try:
+                    match verb:
+                        case "write" | "write on":
+                            start, piece = (at, bytes([65 + number]) * length) if verb == "write" else (len(now), bytes([65 + number]) * at)
+                            await writer.write(start, piece)
+                            now.extend(bytes(max(0, start - len(now))))
+                            now[start : start + len(piece)] = piece
+                        case "truncate":
+                            await writer.truncate(at)
+                            now = now[:at] + bytes(max(0, at - len(now)))
+                        case "read":
+                            assert bytes(await writer.read(at, length)) == now[at : at + length]
+                        case "deliver":
+                            await writer.deliver()
+                except OSError as exc:
+                    assert exc.errno != errno.ESTALE  # noqa: PT017 - nobody else was there
+                had.append(bytes(now))
+                assert writer.size == len(now)
+                assert content.status()["staged_bytes"] <= 100
+                assert "k" not in bucket.things or bucket.things["k"].data in had
+            bucket.faults.clear()
+            await writer.deliver()
+            assert bytes(await writer.read(0, 1000)) == now
+            if "k" in bucket.things:
+                assert bucket.things["k"].data == now
+            else:
+                assert not now
+                assert base is None
+            await writer.aclose()
+            assert content.status()["staged_bytes"] == 0
+            assert bucket.uploads == {}
+
+    directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
+    before = staging.SMALL, staging.INLINE, staging.PATIENCE
+    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 8, 1
+    try:
+        run(lambda: main(directory))
+    finally:
+        staging.SMALL, staging.INLINE, staging.PATIENCE = before
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("change", ["nothing", "overwritten", "cut", "grown", "other"])

@@ -665,6 +665,9 @@ class Writer:
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         headers = self.headers()
         base = Base.of(self.base) if self.base is not None else None
+        early = self._uploads.stream_is_good or (self._uploads.editing and self._uploads.gone)
+        if early:
+            await self._uploads.only_of(self.key, -1)
         if self._uploads.stream_is_good:
             finish = self._uploads.finish_stream(self.key, size, base, headers, self._expects, exact_times=self.exact_times)
             return await self._send_early(finish)
@@ -687,6 +690,7 @@ class Writer:
             self.staged.shed(dirty.union(Ranges([(kept, _FOREVER)])), held=True)
             steps = think()
         if isinstance(steps, Nothing):
+            await self._uploads.only_of(self.key, -1)
             return await self._send_headers(headers)
         parts = isinstance(steps, Multipart)
         await self._uploads.only_of(self.key, generation if parts else -1)
