@@ -1183,7 +1183,7 @@ def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut
             may_go = trio.Event()
 
             async def slow_part(*words: Any) -> PartInfo:
-                if len(bucket.uploads["upload0"]) >= 3:
+                if len(bucket.uploads.get("upload0", ())) >= 3:
                     await may_go.wait()
                 async with slow:
                     await trio.sleep(0.2)
@@ -1196,6 +1196,7 @@ def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut
                 await writer.write(at, letters(150)[at : at + 10])
             if gone:
                 assert writer.partly_gone
+            await until(lambda: len(bucket.uploads["upload0"]) >= 3)
             content.nursery.start_soon(writer.truncate, size)
             await trio.testing.wait_all_tasks_blocked(0.01)
             may_go.set()
