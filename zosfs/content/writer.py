@@ -401,7 +401,7 @@ class Writer:
         return (
             record is not None
             and record.image is None
-            and record.file == self.staged.path.name
+            and record.file == self.staged.name
             and start < record.size
         )
 
@@ -480,7 +480,7 @@ class Writer:
 
     def _snapshot(self) -> Record:
         """The journal's record of this writer as it is now."""
-        before, name = self.record, self.staged.path.name
+        before, name = self.record, self.staged.name
         fresh = before is None or before.state == CONFLICT or before.file != name
         return Record(
             os.urandom(16).hex() if fresh or before is None else before.id,
