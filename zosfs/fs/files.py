@@ -48,8 +48,8 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
-        "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "unreported", "untouched",
+        "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -65,6 +65,7 @@ class OpenFile:
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
+        self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
         self.waits = False  # for its delivery, behind others
 
     @property
@@ -143,6 +144,9 @@ class Files:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         file = await self.hold(inode)
         try:
+            if writable and file.unreported is not None:
+                refused, file.unreported = file.unreported, None
+                raise refused  # once: whoever opens it again means to see to it
             if writable:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
@@ -292,7 +296,7 @@ class Files:
             return self.headers(file)
 
         def delivered(info: ObjectInfo) -> None:
-            file.error = None
+            file.error = file.unreported = None
             if file.described is not None:
                 self.acls.note(inode.store, info, file.described.grants)
             self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
@@ -478,9 +482,14 @@ class Files:
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
             return
-        await self.deliver(file, close=True)
+        try:
+            await self.deliver(file, close=True)
+        except OSError:
+            file.unreported = None
+            raise
         if file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
-            raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
+            file.unreported = None
+            raise file.error  # with writeback: what was promised earlier is refused
 
     def _open_elsewhere(self, handle: Handle) -> bool:
         if handle.pid <= 0:
@@ -632,6 +641,7 @@ class Files:
         file.described = Described(
             dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
             dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+            None if pending.headers.acl else {},  # its grants are among the extra headers
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)

@@ -225,14 +225,14 @@ class Store(Protocol):
         source_bucket: str = "",
         source_version_id: str = "",
         headers: ObjectHeaders | None = None,
-        acl: str = "",
+        acl: str | Mapping[str, str] = "",
         if_match: str = "",
         size: int = 0,
     ) -> Written:
         """Copy on the server. *headers* None keeps metadata (COPY directive), else they replace all of it (REPLACE).
 
         *if_match* is the source's ETag. Raises ESTALE when it changed. Tags are kept with COPY and lost with REPLACE on RGW;
-        the ACL is reset to *acl* or private: callers that care put them back. *size* chooses a time-out that fits.
+        the ACL is reset to *acl* (a canned one, or x-amz-grant-* headers) or private. *size* chooses a time-out that fits.
         """
         ...
 

@@ -167,7 +167,7 @@ class GatheringStore(S3Store):
 
     async def copy(
         self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
-        headers: ObjectHeaders | None = None, acl: str = "", if_match: str = "", size: int = 0,
+        headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
     ) -> Written:  # fmt: skip
         """See Store.copy."""
         await self._before(source_key, key)

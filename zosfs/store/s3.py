@@ -345,7 +345,7 @@ class S3Store:
 
     async def copy(
         self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
-        headers: ObjectHeaders | None = None, acl: str = "", if_match: str = "", size: int = 0,
+        headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
     ) -> Written:  # fmt: skip
         """See Store.copy."""
         out = answers.request_headers(headers) if headers is not None else {}
@@ -354,7 +354,7 @@ class S3Store:
         if headers is not None and headers.tags:
             out["x-amz-tagging-directive"] = "REPLACE"
         if acl:
-            out["x-amz-acl"] = acl
+            out |= {"x-amz-acl": acl} if isinstance(acl, str) else acl
         if if_match:
             out |= _source_conditions(if_match)
 
