@@ -194,7 +194,7 @@ class Reader:
     async def _collect(self, offset: int, end: int) -> Buffer:
         block = self._version.at(offset)
         if block is not None and block.end >= end:
-            view = await self._bytes(block)
+            view = await self._bytes(block, end - block.start)
             return view[offset - block.start : end - block.start]
         out = bytearray(end - offset)
         at = offset
@@ -203,8 +203,8 @@ class Reader:
             if block is None:
                 at = await self._one_gap(out, at, offset, end)
                 continue
-            view = await self._bytes(block)
             stop = min(end, block.end)
+            view = await self._bytes(block, stop - block.start)
             out[at - offset : stop - offset] = view[at - block.start : stop - block.start]
             at = stop
         return out
@@ -224,9 +224,9 @@ class Reader:
         await self._demand(start, stop, (start, stop))
         return start
 
-    async def _bytes(self, block: Block) -> memoryview:
+    async def _bytes(self, block: Block, upto: int) -> memoryview:
         self._want(block)
-        view = block.view if block.done else await self._version.wait(block)
+        view = block.view if block.good >= upto else await self._version.wait(block, upto)
         block.touched = True
         if block in self._read:
             self._read.move_to_end(block)
@@ -248,7 +248,7 @@ class Reader:
             self._let_all_go()
         elif self._read_bytes > KEPT:
             for block in list(self._read):
-                if not self._history.inside(block.start, block.end):
+                if block.done and not self._history.inside(block.start, block.end):
                     self._let_go(block)
                     if self._read_bytes <= KEPT:
                         return
