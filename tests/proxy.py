@@ -54,6 +54,7 @@ class Proxy:
         self.requests: list[tuple[str, str]] = []
         self.heads: list[str] = []  # of the same requests: the first line and the headers, in lower case
         self._listen_port = port
+        self.held = 0  # answers held now
         self._connections = 0
         self._answering: dict[asyncio.StreamWriter, str] = {}  # to whom -> the target of the last request
         self.most = 0  # connections at the same time
@@ -197,7 +198,11 @@ class Proxy:
                     sink.write(piece[: held - of_this])
                     piece = piece[held - of_this :]
                     of_this = held
-                await asyncio.sleep(0.02)
+                self.held += 1
+                try:
+                    await asyncio.sleep(0.02)
+                finally:
+                    self.held -= 1
             of_this += len(piece)
             if answers and self.cut_after is not None and carried + len(piece) > self.cut_after:
                 sink.write(piece[: max(0, self.cut_after - carried)])

@@ -135,6 +135,25 @@ class Reader:
             if self._readers.budget.wanted:
                 self._readers.budget.press()  # what we waited for is idle from now on
 
+    @property
+    def whole(self) -> bool:
+        """Whether every byte is in memory."""
+        return self._version.find(0, self.info.size) is Found.READY
+
+    def ask_ahead(self) -> bool:
+        """Begin to fetch all of the version that is not here, before anybody reads it; False where memory or connections do not allow it.
+
+        For small files: all of it is asked for at once.
+        """
+        budget = self._readers.budget
+        for start, end in self._gaps(0, self.info.size):
+            if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
+                return False
+            self._mine[self._version.begin(start, end, self, ahead=True)] = None
+        for block in self._version.within(0, self.info.size):
+            self._want(block)
+        return True
+
     # -- asking -----------------------------------------------------------------------------------------------------
 
     async def _demand(self, offset: int, end: int, wanted: Span) -> None:

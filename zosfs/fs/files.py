@@ -30,6 +30,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
@@ -106,6 +107,7 @@ class Files:
         self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
+        self.prefetch = Prefetch(tree, options, nursery, self._cached)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     async def content_of(self, inode: Inode) -> Content:
@@ -138,6 +140,7 @@ class Files:
         if writable and self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         file = await self.hold(inode)
+        early: Reader | None = None
         try:
             if writable:
                 append = bool(flags & os.O_APPEND)
@@ -149,13 +152,20 @@ class Files:
                     elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                await self._revalidate(inode)
+                if not self.prefetch.opening(inode, file.content):
+                    await self._revalidate(inode)
+                early = self.prefetch.take(inode)
             if inode.info is not None and inode.info.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
                 self._refuse_archived(inode)
         except BaseException:
             self.let_go(file)
+            if early is not None:
+                early.close()
             raise
-        return self._handle(file, flags, pid)
+        handle = self._handle(file, flags, pid)
+        if early is not None:
+            handle.reader, handle.reader_version = early, file.version
+        return handle
 
     async def _revalidate(self, inode: Inode) -> None:
         """Close-to-open: what is opened is what the server has now.
