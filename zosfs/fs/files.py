@@ -13,6 +13,7 @@ import errno
 import itertools
 import logging
 import os
+import shlex
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,7 @@ import cachetools
 import pyfuse3
 import trio
 
+from zosfs.admin.thawing import ARCHIVED, ARCHIVES, UNREADABLE, restore_state
 from zosfs.config import Options
 from zosfs.content.content import Content, Pending
 from zosfs.content.reader import Reader
@@ -146,6 +148,8 @@ class Files:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
                     await self._know(file, appending=append and not flags & os.O_TRUNC)
+                    if not flags & os.O_TRUNC:
+                        await self._refuse_archived(file)
                     if flags & os.O_TRUNC:
                         await self._truncate(file, 0)
                         file.untouched = True
@@ -155,8 +159,7 @@ class Files:
                 if not self.prefetch.opening(inode, file.content):
                     await self._revalidate(inode)
                 early = self.prefetch.take(inode)
-            if inode.info is not None and inode.info.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
-                self._refuse_archived(inode)
+                await self._refuse_archived(file)
         except BaseException:
             self.let_go(file)
             if early is not None:
@@ -186,14 +189,17 @@ class Files:
         content: Content | None = inode.volume.content if inode.volume else None
         return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
 
-    def _refuse_archived(self, inode: Inode) -> None:
-        info = inode.info
-        assert info is not None
-        restored = 'ongoing-request="false"' in info.headers.get("x-amz-restore", "")
-        if info.metadata is not None and not restored:
-            log.warning("%s is archived (%s): thaw it with: zosfs restore zos://%s/%s", info.key, info.storage_class,
-                        inode.store.bucket, info.key)  # fmt: skip
-            raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key)
+    async def _refuse_archived(self, file: OpenFile) -> None:
+        """Old bytes are wanted of *file*: InvalidObjectState (EREMOTEIO) where they lie in an archive and are not thawed now."""
+        info = file.inode.info
+        if file.writer is not None or info is None or info.storage_class not in ARCHIVES:
+            return
+        state = restore_state(await file.inode.store.head(info.key))  # whatever was remembered: thawing changes no ETag
+        if state not in UNREADABLE:
+            return
+        command = f"zosfs restore {shlex.quote(f'zos://{file.inode.store.bucket}/{info.key}')}"
+        message = command if state == ARCHIVED else f"it is being thawed; {command} waits for it"
+        raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key, message=message)
 
     async def create(self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int) -> tuple[Inode, Handle]:
         """Make and open a new file; nothing is sent before it is closed."""
@@ -245,6 +251,8 @@ class Files:
         info = inode.info
         if info is not None and not (file.attributes_changed and file.described is not None):
             file.described = of_object(info, self.options)
+            if info.storage_class in ARCHIVES:
+                file.described.storage_class = self.options.storage_class  # what is written now is meant to be read
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
             file.described.grants = await self.acls.of(inode.store, info)
@@ -416,6 +424,8 @@ class Files:
         try:
             async with file.lock:
                 await self._know(file)
+                if size:
+                    await self._refuse_archived(file)
                 await self._truncate(file, size)
             if not any(handle.writable for handle in file.handles):
                 await self.deliver(file)
@@ -442,12 +452,14 @@ class Files:
         """close(2) of one descriptor: returns when the store (or, with writeback, the journal) has the bytes."""
         handle = self.handle(number)
         file = handle.file
-        if file.untouched and handle.writable and file.dirty and self._open_elsewhere(handle):
+        if not handle.writable:
+            return  # who only read has no part in what others wrote, nor in why it is not delivered
+        if file.untouched and file.dirty and self._open_elsewhere(handle):
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
             return
         await self.deliver(file, close=True)
-        if handle.writable and file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
+        if file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
             raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
 
     def _open_elsewhere(self, handle: Handle) -> bool:
@@ -668,7 +680,15 @@ class Files:
         content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
         await content.discard(inode.key)
-        await self.removals.delete(inode)
+        try:
+            await self.removals.delete(inode)
+        except OSError as exc:
+            await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
+            writer: Writer | None = inode.file.writer if inode.file is not None else None
+            if writer is not None and writer.dirty:
+                writer.unlinked = False
+                await content.failed(writer, exc)
+            raise
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
+from zosfs.admin.thawing import ARCHIVES
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.readahead import WHOLE
@@ -202,4 +203,5 @@ def _small(inode: Inode) -> bool:
     info = inode.info
     return (
         info is not None and 0 < info.size <= WHOLE and not inode.dirty and not inode.unlinked and stat.S_ISREG(inode.attributes.mode)
+        and info.storage_class not in ARCHIVES
     )  # fmt: skip
