@@ -49,6 +49,8 @@ FRAGMENTS = 4096
 """Separate spans of one file at most: beyond, the index costs more than the bytes are worth."""
 OPEN_FILES = 128
 COMMIT_EVERY = 10.0
+LAST = 5.0
+"""Seconds at the end in which what was fetched last may still be written: a disk that needs longer holds up no unmounting."""
 INLINE = 1 << 20
 """Reads up to this are tried from the page cache on the trio thread."""
 AHEAD = 4 << 20
@@ -206,7 +208,9 @@ class ChunkCache:
         return all(0 <= a < b <= min(length, record["size"]) for a, b in record["present"])
 
     async def aclose(self) -> None:
-        """Write down what is there and close. What was still queued is not kept."""
+        """Write what was taken, as far as LAST seconds suffice, write down what is there, and close."""
+        with trio.move_on_after(LAST, shield=True):
+            await self.settle()
         self.enabled = False
         self._queue.clear()
         self._scope.cancel()
