@@ -7,12 +7,15 @@ have come that somebody waits for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectInfo
+
+log = logging.getLogger(__name__)
 
 NEVER = 1 << 62
 
@@ -65,6 +68,10 @@ class Arrival:
                 self._told(self._info, have)
         except StoreError:
             self._info = None  # the request's end tells it to whoever waits
+        except Exception:
+            # nothing may escape into the loop that runs this: it would be the end of the mount
+            log.exception("what an answer says of itself could not be read")
+            self._info = None
 
     # -- in the thread that receives --------------------------------------------------------------------------------
 
