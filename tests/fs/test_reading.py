@@ -75,15 +75,15 @@ def test_who_leaves_ends_the_requests_that_run_ahead(proxy: Proxy, mount: Mounti
 
 
 def test_a_small_reader_does_not_wait_behind_a_stream(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
-    stream, small = noise(MIB) * 200, noise(MIB, 1)
+    stream, small = noise(MIB) * 96, noise(MIB, 1)
     s3.put_object(Bucket=bucket, Key="stream", Body=stream)
     s3.put_object(Bucket=bucket, Key="small", Body=small)
-    living = mount(url=proxy.url, memory="64M", connections=8)
+    living = mount(url=proxy.url, memory="32M", connections=8)
     with (living.path / "stream").open("rb", buffering=0) as f:
-        for _ in range(100):
+        for _ in range(24):
             assert len(f.read(MIB)) == MIB
         proxy.hold = only("stream", 0)
-        reading = threading.Thread(target=lambda: [f.read(MIB) for _ in range(100)])
+        reading = threading.Thread(target=lambda: [f.read(MIB) for _ in range(72)])
         reading.start()
         wait_for(lambda: proxy.held, 30, "the stream to wait for an answer")
         with (living.path / "small").open("rb", buffering=0) as other:
