@@ -275,7 +275,7 @@ def test_gathered_appends_are_delivered_when_due(tmp_path: Path) -> None:
                 for _ in range(10):
                     await writer.write(0, b"line\n", append=True)
                 assert bucket.calls == []
-            await until(lambda: not writer.dirty and bucket.things["k"].data)
+            await until(lambda: not writer.dirty and "k" in bucket.things and bucket.things["k"].data)
             assert bucket.calls.count("append") == 2, "one makes the object, one brings all lines"
             assert bucket.things["k"].data == b"line\n" * 10
 

@@ -55,7 +55,7 @@ osd_objectstore = bluestore
 bluestore_block_create = true
 bluestore_block_size = {size}
 bluestore_fsck_on_mount = false
-osd_memory_target = 1073741824
+osd_memory_target = {memory}
 keyring = {d}/keyring
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
@@ -73,9 +73,9 @@ rgw_s3_auth_use_sts = {sts}
 
 
 class Rgw:
-    """Starts on construction (about 15 s), ends with `stop`."""
+    """Starts on construction (about 15 s), ends with `stop`. *memory* is what the OSD may take for its cache, in bytes."""
 
-    def __init__(self, directory: Path, *, sts: bool = False) -> None:
+    def __init__(self, directory: Path, *, sts: bool = False, memory: int = 1 << 30) -> None:
         self.directory = directory
         self._gateway: subprocess.Popen[bytes] | None = None
         shutil.rmtree(directory, ignore_errors=True)
@@ -89,7 +89,9 @@ class Rgw:
         (directory / "both.pem").write_text((directory / "ca.pem").read_text() + (directory / "key.pem").read_text())
         conf = directory / "ceph.conf"
         conf.write_text(
-            CONF.format(fsid=uuid.uuid4(), mon=mon, d=directory, size=STORE_BYTES, port=port, tls=tls, sts=str(sts).lower())
+            CONF.format(
+                fsid=uuid.uuid4(), mon=mon, d=directory, size=STORE_BYTES, port=port, tls=tls, sts=str(sts).lower(), memory=memory
+            )
         )
         self.server = Server(
             f"http://127.0.0.1:{port}", ACCESS, SECRET, "rgw", f"https://127.0.0.1:{tls}", str(directory / "ca.pem"), str(conf)

@@ -32,8 +32,10 @@ from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.later import Later
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
+from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
@@ -42,15 +44,13 @@ from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (1, 5, 15, 60)
-
 
 class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
         "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
-        "version", "writer",
+        "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -60,12 +60,13 @@ class OpenFile:
         self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
         self.writer: Writer | None = None
         self.described: Described | None = None
-        self.lock = trio.Lock()
+        self.lock = Lock()
         self.version = 0  # bumped when this mount replaces the object under its readers
         self.attributes_changed = False  # of an object whose bytes are delivered
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
+        self.waits = False  # for its delivery, behind others
 
     @property
     def dirty(self) -> bool:
@@ -103,6 +104,7 @@ class Files:
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
+        self._later = Later(nursery, self._deliver_promised, self.let_go)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
@@ -207,11 +209,28 @@ class Files:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         await self.contents.learn(parent.volume)
         await self.free_name(parent, name)
+        return self._make(parent, name, attributes, flags, pid, await self.contents.of(parent.volume))
+
+    def create_now(
+        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int
+    ) -> tuple[Inode, Handle] | None:
+        """As `create`, of a name that is free, where nothing has to be waited for; None where something has."""
+        volume = parent.volume
+        if self.options.ro or volume is None or volume.content is None or not (volume.store.probed or self.contents.asked(volume)):
+            return None
+        if self.by_key and (parent.store.bucket, self._tree.key_of(parent, name)) in self.by_key:
+            return None
+        return self._make(parent, name, attributes, flags, pid, volume.content)
+
+    def _make(
+        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int, content: Content
+    ) -> tuple[Inode, Handle]:
         inode = self._tree.add(parent, name, attributes, pending=True)
-        file = await self.hold(inode)
+        file = self._live[inode.number] = inode.file = OpenFile(inode, content)
+        inode.pins += 1
+        file.users = 1
         file.described = fresh(name, False, self.options)
-        writer = await file.content.writer(inode.key, None, appending=bool(flags & os.O_APPEND))
-        self._adopt(file, writer)
+        self._adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
         return inode, self._handle(file, flags, pid)
 
@@ -402,10 +421,22 @@ class Files:
         if writer is None:
             async with file.lock:
                 writer = await self._writer(file, appending=handle.append)
-        if handle.append:
-            written = await writer.write(offset, data, append=True)
-        else:
-            written = await writer.write(offset, data)
+        written = await writer.write(offset, data, append=handle.append)
+        self._written(file, writer, written)
+        return written
+
+    def write_now(self, number: int, offset: int, data: Buffer) -> int | None:
+        """As `write`, where nothing has to be waited for; None where something has."""
+        handle = self._handles.get(number)
+        if handle is None or handle.append:
+            return None
+        writer = handle.file.writer
+        if writer is None or not writer.write_now(offset, data):
+            return None
+        self._written(handle.file, writer, len(data))
+        return len(data)
+
+    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
         file.untouched = False
         inode = file.inode
         attributes = inode.attributes
@@ -416,7 +447,6 @@ class Files:
             attributes.mode = without_setid(attributes.mode)
         self._tree.changed(inode)
         self._counters["written_bytes"] += written
-        return written
 
     async def truncate(self, inode: Inode, size: int) -> None:
         """Set the size; of a file that nobody has open for writing it is delivered at once."""
@@ -496,8 +526,7 @@ class Files:
                 if close and self.options.writeback >= 0:
                     if not writer.promised:
                         await writer.promise()
-                        file.users += 1
-                        self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
+                        self._later.add(file, self.options.writeback)
                 else:
                     await writer.deliver(only_promised=only_promised)
                     if writer.dirty:
@@ -538,34 +567,15 @@ class Files:
                 await self.deliver(file, close=True)
             except OSError as exc:
                 log.warning("%s is not delivered yet (%s); its bytes are kept and tried again", inode.key, exc)
-                file.users += 1
-                self._nursery.start_soon(self._deliver_later, file)
+                self._later.again(file)
         elif file.dirty:
             # a conflict: the journal keeps these bytes, the name shows what the other writer left
             async with file.lock:
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
 
-    async def _deliver_later(self, file: OpenFile, first: float = RETRY_SECONDS[0]) -> None:
-        """Deliver in the background, again and again while that may help; holds *file* while it tries."""
-        writeback = self.options.writeback >= 0
-        try:
-            for pause in itertools.chain((first,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-                await trio.sleep(pause)
-                if not file.dirty or file.inode.unlinked:
-                    return
-                try:
-                    await self.deliver(file, only_promised=writeback)
-                    if not file.dirty:
-                        return
-                except StoreError as exc:
-                    if not exc.retry and not exc.ambiguous:
-                        log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
-                        return
-                except OSError as exc:
-                    log.warning("%s is still not delivered: %s", file.inode.key, exc)
-        finally:
-            self.let_go(file)
+    async def _deliver_promised(self, file: OpenFile) -> None:
+        await self.deliver(file, only_promised=self.options.writeback >= 0)
 
     async def _drop_writer(self, file: OpenFile) -> None:
         writer, file.writer = file.writer, None
@@ -635,7 +645,8 @@ class Files:
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)
-        self._nursery.start_soon(self._deliver_later, file)
+        self._later.again(file)
+        self.let_go(file)
 
     # -- removal ----------------------------------------------------------------------------------------------------
 
