@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zosfs.fs.rows import FIRST, LEFT_OUT, MOST, Rows
+from zosfs.fs.rows import FIRST, LEFT_OUT, MOST, ROWS, Rows
 
 
 def test_one_after_the_other() -> None:
@@ -52,6 +52,18 @@ def test_a_row_that_does_not_go_on_is_given_up() -> None:
     left = [gone for n in range(100) for gone in rows.opened(90_000 - 100 * n, waits=True).left]
     assert sum(len(gone) for gone in left) > 0
     assert left[0].start == 10
+
+
+def test_what_is_opened_is_not_given_up_with_the_row_that_asked_for_it() -> None:
+    rows = Rows(1000)
+    for number in range(6):
+        rows.opened(number, waits=True)
+    for n in range(ROWS - 1):
+        rows.opened(500 + 100 * n, waits=True)
+    step = rows.opened(6 + LEFT_OUT + 1, waits=True)
+    assert len(step.left) == 2, "before it and behind it"
+    assert all(15 not in gone for gone in step.left)
+    assert step.left[0] == range(6, 15)
 
 
 def test_jumping_about_asks_for_nothing() -> None:

@@ -91,8 +91,11 @@ class Rows:
         return Step(row, ahead, ((missed,) if missed else ()) + self._over(row))
 
     def _over(self, now: Row) -> tuple[range, ...]:
-        """End the rows that do not go on, and all but the last few."""
+        """End the rows that do not go on, and all but the last few; what was asked for them and is not wanted any more."""
         going = sorted((row for row in self._rows if self._opened - row.last <= PATIENCE), key=lambda row: row.last)[-ROWS:]
-        left = tuple(range(row.at + 1, row.asked) for row in self._rows if row not in going and row.asked > row.at + 1)
+        over = [range(row.at + 1, row.asked) for row in self._rows if row not in going]
         self._rows = going
-        return left
+        # what is opened just now may be one of them
+        before = [range(gone.start, min(gone.stop, now.at)) for gone in over]
+        behind = [range(max(gone.start, now.at + 1), gone.stop) for gone in over]
+        return tuple(part for pair in zip(before, behind, strict=True) for part in pair if part)
