@@ -12,6 +12,7 @@ import mmap
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,8 @@ def main() -> int:
     scale = SMALL if given.small else Scale()
     ways = [where for where in ("near", "far") if getattr(given, where)] or ["near"]
     run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    # ended like by Ctrl-C: the mounts and the server go, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ExitStack() as undo:
         home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="zosfs-bench-")))
         server = _server(given, scale, home, undo)

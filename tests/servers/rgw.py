@@ -25,6 +25,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.servers.server import Server, free_ports
 
 ACCESS, SECRET = "zosak", "zossk"
+SECOND_CLASS = "STANDARD_IA"
+"""A storage class besides STANDARD, so that objects can be moved."""
 STORE_BYTES = 24 << 30
 TRIES = 3
 STEP_WITHIN = 150.0
@@ -126,12 +128,15 @@ class Rgw:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._run("ceph-osd", "-i", "0")
         self._run("ceph-mgr", "-i", "x")
+        self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
+        place = ("placement", "add", "--placement-id", "default-placement", "--storage-class", SECOND_CLASS)
+        self.admin("zonegroup", *place, "--rgw-zonegroup", "default")
+        self.admin("zone", *place, "--rgw-zone", "default", "--data-pool", "default.rgw.buckets.data")
         with open(d / "log" / "up.log", "ab") as log:  # in front: a gateway that finds its ports taken is seen to end
             self._gateway = gateway = subprocess.Popen(
                 ["radosgw", "-f", "-n", "client.rgw"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "CEPH_CONF": str(d / "ceph.conf")},
             )  # fmt: skip
-        self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
         wait_for_http(self.server.url, alive=lambda: gateway.poll() is None)
         self._first_requests()
 

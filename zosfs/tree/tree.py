@@ -39,6 +39,8 @@ SWEEP_WIDTH = 256
 FIRST_SWEEP = 32
 TICK = 0.02
 """Seconds."""
+RECOUNTED = 64
+"""After so many new names a directory's share of the names that are kept is measured anew: that costs more than the name."""
 
 def _fail(number: int) -> OSError:
     return OSError(number, os.strerror(number))
@@ -661,7 +663,7 @@ class Tree:
         if inode.directory is not None:
             inode.directory.complete_until = inode.fresh_until
         directory.children[name] = inode
-        if directory.complete():
+        if directory.complete() and (len(directory.children) % RECOUNTED == 0 or not self._loader.keeps(parent)):
             self._loader.keep(parent)
         self._touch(parent, attributes.mtime_ns)
         return inode
