@@ -33,6 +33,7 @@ from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.later import Later
+from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
@@ -111,6 +112,7 @@ class Files:
         self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
+        self.prefetch = Prefetch(tree, options, nursery, self._cached)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     async def content_of(self, inode: Inode) -> Content:
@@ -143,6 +145,7 @@ class Files:
         if writable and self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         file = await self.hold(inode)
+        early: Reader | None = None
         try:
             if writable and file.unreported is not None:
                 refused, file.unreported = file.unreported, None
@@ -159,12 +162,19 @@ class Files:
                     elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                await self._revalidate(inode)
+                if not self.prefetch.opening(inode, file.content):
+                    await self._revalidate(inode)
+                early = self.prefetch.take(inode)
                 await self._refuse_archived(file)
         except BaseException:
             self.let_go(file)
+            if early is not None:
+                early.close()
             raise
-        return self._handle(file, flags, pid)
+        handle = self._handle(file, flags, pid)
+        if early is not None:
+            handle.reader, handle.reader_version = early, file.version
+        return handle
 
     async def _revalidate(self, inode: Inode) -> None:
         """Close-to-open: what is opened is what the server has now.

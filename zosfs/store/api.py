@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from zosfs.store.arrival import Arrival
 
 Buffer = bytes | bytearray | memoryview
 
@@ -165,12 +168,12 @@ class Store(Protocol):
         ...
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """Fill *into* with the object's bytes ``[start, start + len(into))`` and return what the answer's headers said.
 
         Raises ESTALE when the ETag is no longer *if_match*, and ``InvalidRange`` (errno EINVAL) when the object is shorter.
-        A body that breaks off is continued from where it broke, under the same If-Match.
+        A body that breaks off is continued from where it broke, under the same If-Match. *arrival* is told of the bytes as they come.
         """
         ...
 

@@ -16,6 +16,7 @@ import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
+from zosfs.store.arrival import Arrival
 from zosfs.store.s3 import S3Store
 
 AT_ONCE = 1000
@@ -142,11 +143,11 @@ class GatheringStore(S3Store):
         return await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """See Store.get_range."""
         await self._before(key)
-        return await super().get_range(key, start, into, if_match=if_match, version_id=version_id)
+        return await super().get_range(key, start, into, if_match=if_match, version_id=version_id, arrival=arrival)
 
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_match: str = "", if_none_match: bool = False
