@@ -845,7 +845,7 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("disk")
 @pytest.mark.parametrize("kind", ["long file", "another's delivery", "another's edit"])
 def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 3)
+    monkeypatch.setattr(staging, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -886,7 +886,7 @@ def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, ki
 
 @pytest.mark.usefixtures("disk")
 def test_a_server_that_is_away_refuses_writers_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 3)
+    monkeypatch.setattr(staging, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
