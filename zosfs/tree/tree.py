@@ -250,6 +250,9 @@ class Tree:
                 return directory.children.get(name)
             if not directory.huge and self.options.metadata_ttl > 0:
                 await self._list_and_look(parent, directory, name)
+                seen = directory.children.get(name)
+                if seen is not None:
+                    await self._loader.sweep_unsure([seen])
                 found = self.peek(parent, name)
                 if not isinstance(found, bool):
                     return found
