@@ -169,7 +169,7 @@ def test_a_write_counts_what_it_replaces_anew_after_it_waited(tmp_path: Path, mo
 
     async def main() -> None:
         budget = Watched(tmp_path, 100, 0, Counters())
-        staged = StagedFile(tmp_path / "one", budget, ThreadPool("disk", 2))
+        staged = StagedFile(tmp_path, "one", budget, ThreadPool("disk", 2))
         await staged.keep(0, b"c" * 60)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(staged.write, 40, b"1" * 80)
@@ -201,7 +201,7 @@ def test_the_disk_budget_is_kept_to_the_byte(history: list[tuple[str, int, int]]
     async def main(directory: Path) -> None:
         budget = Watched(directory, 100, 0, Counters())
         threads = ThreadPool("disk", 2)
-        staged = StagedFile(directory / "one", budget, threads)
+        staged = StagedFile(directory, "one", budget, threads)
         lent: list[tuple[int, int]] = []
 
         async def put(verb: str, offset: int, length: int) -> None:
