@@ -218,6 +218,46 @@ def test_a_renamed_file_is_not_listed_under_its_old_name() -> None:
     run(test)
 
 
+def test_a_name_moved_over_another_while_attributes_are_asked_for_is_listed() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            await trio.sleep(1000)
+            store.set("a", b"new")
+            store.set("b", b"new")
+            store.before = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(15)
+                store.set("b", b"new")
+                store.drop("a")
+                tree.move(a, tree.root, b"b")
+                assert await read(tree, tree.root) == [b"b"]
+
+    run(test)
+
+
+def test_a_name_removed_and_made_again_during_a_listing_is_in_the_next_opendir() -> None:
+    async def test() -> None:
+        store = Names("a", "b", "c", page=2)
+        async with tree_over(store) as tree:
+            b = await find(tree, "b")
+            await trio.sleep(1000)
+            store.set("a", b"new")
+            store.before = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(15)
+                store.drop("b")
+                tree.remove(b)
+                await trio.sleep(10)
+                delivered(tree, store, tree.add(tree.root, b"b", new_file()))
+                assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"c"]
+
+    run(test)
+
+
 def test_a_file_replaced_by_a_directory_during_a_listing_is_not_shown_beside_it() -> None:
     async def test() -> None:
         store = Names("foo", "z")

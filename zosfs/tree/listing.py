@@ -205,8 +205,8 @@ class Loader:
                     whole = await self._pages(inode, load)
                 if whole and not inode.unlinked:
                     self.finish(inode, load.seen, started, sequence)
-                    # what was made here meanwhile is on no page
-                    shown = load.seen | load.local
+                    # what was made here meanwhile is on no page, or was taken away and made again after its page
+                    shown = {name for name, _ in load.entries}
                     load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
         except OSError as exc:
             load.failure = exc
@@ -339,8 +339,9 @@ class Loader:
             inode.marker = False
         await self.sweep_unsure([child for _, child in fresh])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
-        shown = {child.name: child for _, child in fresh if child.name not in load.local}
-        load.entries.extend(entry for entry in shown.items() if directory.children.get(entry[0]) is entry[1])
+        shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
+        # what has a name by now: during the sweep another may have come in the place of what the page shows
+        load.entries.extend((name, directory.children[name]) for name in shown if name in directory.children)
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
