@@ -23,12 +23,14 @@ class Flying:
     __slots__ = ("_sent", "_tokens")
 
     def __init__(self) -> None:
-        self._sent: dict[int, int] = {}  # in the order of sending, so that the first is the oldest
+        self._sent: dict[int, int] = {}
         self._tokens = 0
 
     @contextmanager
     def request(self, sequence: int) -> Iterator[None]:
-        """Around requests whose answers will be judged by *sequence*, the tree's of now."""
+        """Around requests whose answers will be judged by *sequence*: the tree's of now, or since when nothing was changed but what is
+        remembered still.
+        """
         self._tokens += 1
         token = self._tokens
         self._sent[token] = sequence
@@ -39,7 +41,7 @@ class Flying:
 
     def oldest(self) -> int | None:
         """The least sequence of them all, None when nothing is under way."""
-        return next(iter(self._sent.values()), None)
+        return min(self._sent.values(), default=None)
 
 
 class Directory:
