@@ -52,6 +52,16 @@ def test_ls_of_a_directory_without_posix(mount: Mounting, bucket: str, s3: Any) 
     assert sum(spent.values()) == spent.get("list", 0), spent
 
 
+@pytest.mark.parametrize("posix", [False, True])
+def test_ls_takes_no_request_of_the_kernel_for_each_file(mount: Mounting, bucket: str, s3: Any, posix: bool) -> None:
+    put_many(s3, bucket, [f"d/f{n:04}" for n in range(400)])
+    living = mount(posix=posix)
+    os.stat(living.path / "d")
+    with living.moved() as growth:
+        assert run("ls", "-l", living.path / "d").count("\n") == 401
+    assert growth["fuse_requests"] <= 40, "names come with their attributes, some 200 an answer"
+
+
 def test_ls_with_posix_attributes_asks_each_entry_once_and_remembers(mount: Mounting, bucket: str, s3: Any) -> None:
     put_many(s3, bucket, [f"d/f{n:04}" for n in range(120)])
     living = mount()
