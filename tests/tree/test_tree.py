@@ -384,6 +384,23 @@ def test_what_others_change_shows_when_names_have_expired_and_inodes_stay_themse
     run(test)
 
 
+def test_a_listing_that_was_under_way_when_names_were_doubted_is_not_believed_to_be_whole() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        store.after = lambda: 10.0
+        async with tree_over(store, posix=False) as tree:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(5)
+                store.set("c")
+                tree.invalidate(tree.root)
+            store.after = lambda: 0.0
+            assert await tree.lookup(tree.root, b"c") is not None
+            assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"c"]
+
+    run(test)
+
+
 def test_a_forced_refresh_tells_what_was_true_after_it_was_asked() -> None:
     async def test() -> None:
         store = Names("a")

@@ -48,7 +48,7 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "changes", "children", "complete_until", "counted_at", "hidden", "huge", "listed_at", "loading", "negative",
+        "ahead", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading", "negative",
         "sweeping",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class Directory:
         self.children: dict[bytes, Inode] = {}
         self.complete_until = float("-inf")  # until then `children` is all there is
         self.listed_at = float("-inf")  # when the store last said which names there are, or which are not
+        self.doubted_at = float("-inf")  # what was asked before then may be older than a change that somebody told of
         self.counted_at = float("-inf")  # when all objects below were last counted, for a rename
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
@@ -68,6 +69,11 @@ class Directory:
     def complete(self) -> bool:
         """Whether `children` may be trusted to be all names."""
         return trio.current_time() < self.complete_until
+
+    def doubt(self) -> None:
+        """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""
+        self.complete_until = float("-inf")
+        self.doubted_at = trio.current_time()
 
     def is_missing(self, name: bytes) -> bool:
         """Whether *name* was found missing a short while ago."""

@@ -225,7 +225,8 @@ class Loader:
     def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> bool:
         """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone.
 
-        False when some of what was seen has been forgotten already to save memory: the names are not all there.
+        False when some of what was seen has been forgotten already to save memory, or somebody told of changes meanwhile: the names are
+        not all there.
         """
         tree = self._tree
         directory = tree.directory(inode)
@@ -239,6 +240,7 @@ class Loader:
                 del directory.children[name]
                 child.name = plain
                 directory.children[plain] = child
+        whole = whole and directory.doubted_at < started
         directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
         directory.listed_at = trio.current_time()
         directory.huge = directory.huge and len(directory.children) >= PAGE

@@ -727,7 +727,7 @@ class Tree:
         while pending:
             directory = pending.pop().directory
             if directory is not None:
-                directory.complete_until = float("-inf")
+                directory.doubt()
                 directory.negative.clear()
                 for child in directory.children.values():
                     child.fresh_until = float("-inf")
