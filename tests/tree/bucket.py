@@ -163,7 +163,7 @@ async def tree_over(
     async with trio.open_nursery() as nursery:
         over: dict[str, Any] = {"volume": None, "account": cast(Account, store)}
         if isinstance(store, Names):
-            over = {"volume": Volume(cast(Store, store), prefix, store.bucket)}
+            over = {"volume": Volume(cast(Store, store), prefix, store.bucket, DEFAULTS)}
         yield Tree(Options(**options), Counters(), nursery, DEFAULTS, cache, **over)
         nursery.cancel_scope.cancel()
 

@@ -32,7 +32,7 @@ KEPT_ENTRIES = 1_000_000
 """Names kept in memory over all directories; the least recently listed directories that nobody uses are dropped beyond."""
 
 SYMLINK_MAX = 4096
-"""An object larger than this is surely no symbolic link (PATH_MAX), and an empty one may be a FIFO: types in between need a HEAD."""
+"""A target of a symbolic link is shorter than this (PATH_MAX counts its NUL), a FIFO is an empty object: smaller ones need a HEAD."""
 
 
 class _Kept(cachetools.LRUCache[int, Inode]):
@@ -238,7 +238,7 @@ class Loader:
             plain = part_to_name(child.part)
             if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
                 del directory.children[name]
-                child.name = plain
+                child.call(plain, child.part)
                 directory.children[plain] = child
         whole = whole and directory.doubted_at < started
         directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
@@ -261,7 +261,7 @@ class Loader:
                     root, shown, name, True,
                     Attributes(stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, 0, created, created, created),
                 )  # fmt: skip
-                child.volume = Volume(tree.account.bucket(name), "", name)
+                child.volume = Volume(tree.account.bucket(name), "", name, defaults)
                 child.known = child.marker = True
                 directory.children[shown] = child
             child.fresh_until = trio.current_time() + tree.options.metadata_ttl
@@ -349,7 +349,7 @@ class Loader:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
         if not self._tree.options.posix:
             return
-        unsure = [child for child in children if not child.known and not child.is_dir and child.attributes.size <= SYMLINK_MAX]
+        unsure = [child for child in children if not child.known and not child.is_dir and child.shown().size < SYMLINK_MAX]
         if unsure:
             try:
                 await self._tree.head_all(unsure)
@@ -416,7 +416,7 @@ class Loader:
                 # the file came first: the directory takes the plain name
                 beside = file_beside_directory(part)
                 del directory.children[name]
-                other.name = beside
+                other.call(beside, other.part)
                 directory.children[beside] = other
                 seen.add(beside)
                 fresh.append((beside, other))

@@ -180,10 +180,6 @@ class Tree:
 
     def new_inode(self, parent: Inode, name: bytes, part: str, is_dir: bool, attributes: Attributes | None = None) -> Inode:
         """An inode below *parent*, not hung into it yet."""
-        if attributes is None:
-            now = time.time_ns()
-            mode = stat.S_IFDIR | self.defaults.dir_mode if is_dir else stat.S_IFREG | self.defaults.file_mode
-            attributes = Attributes(mode, self.defaults.uid, self.defaults.gid, 0, now, now, now)
         inode = self._table.allocate(parent, name, part, is_dir, parent.volume, attributes)
         if is_dir:
             inode.directory = Directory()
@@ -374,10 +370,12 @@ class Tree:
             inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
             return
         changed = old is not None and old.etag != info.etag
-        previous = inode.attributes
-        inode.info = info
-        inode.attributes = from_object(info, inode.is_dir, self.defaults)
-        if changed and previous.mtime_ns == inode.attributes.mtime_ns and previous.size == inode.attributes.size:
+        previous = inode.shown() if changed else None
+        if not inode.listed_as(info):
+            inode.info = info
+            inode.attributes = from_object(info, inode.is_dir, self.defaults)
+        shown = inode.shown()
+        if previous is not None and previous.mtime_ns == shown.mtime_ns and previous.size == shown.size:
             # same size and second, other bytes: the kernel compares only these, and must drop its pages
             inode.attributes.mtime_ns += 1
         inode.known = info.metadata is not None or not self.options.posix
@@ -653,7 +651,10 @@ class Tree:
             old.note_missing(inode.name, self.options.negative_ttl)
         new = self._change(parent, name)
         replaced = new.children.get(name)
-        inode.parent, inode.name, inode.part = parent, name, name_to_part(name)
+        if not inode.is_dir:
+            inode.info = inode.info  # of the key that it had
+        inode.parent = parent
+        inode.call(name, name_to_part(name))
         new.children[name] = inode
         inode.unlinked = False  # whoever asked for it on its way may have found it missing
         self._table.keep(inode)
@@ -690,7 +691,7 @@ class Tree:
             directory, prefix = waiting.pop()
             for child in self.known_children(directory):
                 key = f"{prefix}{child.part}/" if child.is_dir else prefix + child.part
-                if child.info is not None:
+                if child.info is not None and child.info.key != key:
                     child.info = dataclasses.replace(child.info, key=key)
                 if child.is_dir:
                     waiting.append((child, key))
@@ -748,7 +749,7 @@ class Tree:
         await self.account.create_bucket(text)
         directory = self._change(self.root, name)
         inode = self.new_inode(self.root, name, text, True, attributes)
-        inode.volume = Volume(self.account.bucket(text), "", text)
+        inode.volume = Volume(self.account.bucket(text), "", text, self.defaults)
         inode.known = inode.marker = True
         inode.fresh_until = self._fresh_until()
         directory.children[name] = inode
