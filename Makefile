@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+# by the environment, so that the versions hold for what builds a package, too
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .ci/again $(BIN)/pip install --quiet --disable-pip-version-check
 
 # to build pyfuse3 and to mount
 RUN_PACKAGES := fuse3 attr libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev ca-certificates
@@ -24,7 +26,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
 test-long: lint
-	$(BIN)/python -m pytest --timeout 7200 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --timeout 7200 --hypothesis-profile=search $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -53,13 +55,13 @@ $(STAMPS)/apt-bench: $(STAMPS)/apt-run
 	@touch $@
 
 $(STAMPS)/demo: $(STAMPS)/apt-run pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	$(PIP) -e ".[demo]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/apt-test pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	@touch $@ $(STAMPS)/demo
 
 $(STAMPS)/bench: $(STAMPS)/apt-bench $(STAMPS)/demo pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,bench]"
+	$(PIP) -e ".[demo,bench]"
 	@touch $@

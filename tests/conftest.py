@@ -7,10 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.servers.rgw import Rgw
+from tests.servers.rgw import running_rgw
 from tests.servers.server import Server
 from tests.servers.weed import running_weed
+
+# One run decides whether work is taken: it tries the same examples every time, and no machine is too slow for them. New
+# examples are looked for by `make test-long`.
+settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +30,8 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(given, "zosak", "zossk", "rgw", conf=os.environ.get("ZOSFS_TEST_RGW_CONF", ""))
         return
     # unix socket paths are short: not below pytest's own long directories
-    running = Rgw(Path("/tmp") / f"zosfs-rgw-{os.getpid()}")
-    yield running.server
-    running.stop()
+    with running_rgw(Path("/tmp") / f"zosfs-rgw-{os.getpid()}") as running:
+        yield running.server
 
 
 @pytest.fixture(scope="session")

@@ -58,21 +58,30 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_copies.py::test_a_file_to_another_bucket_with_all_it_has", "admin/test_copies.py::test_large_objects_go_in_parts",
           "admin/test_copies.py::test_paths_on_a_mount")),
         ("object ACL", "`user.zos.acl`: JSON; set also by a word or grants",
-         ("admin/test_objects.py::test_acl_words_grants_and_json", "fs/test_features.py::test_tags_acl_and_class_of_a_file")),
+         ("admin/test_objects.py::test_acl_words_grants_and_json", "fs/test_features.py::test_tags_acl_and_class_of_a_file",
+          "fs/test_tags_and_acls.py::test_some_tag_sets_and_acls", "fs/test_tags_and_acls.py::test_two_hundred_tag_sets_and_acls")),
         ("object tagging", "`user.zos.tag.KEY`, `user.zos.tags`",
-         ("fs/test_features.py::test_tags_acl_and_class_of_a_file", "admin/test_objects.py::test_any_tags_come_back",
+         ("fs/test_features.py::test_tags_acl_and_class_of_a_file", "fs/test_tags_and_acls.py::test_a_dump_shows_them_and_ls_asks_for_none",
+          "admin/test_objects.py::test_any_tags_come_back",
           "admin/test_objects.py::test_tags_over_the_limits")),
-        ("legal hold, retention", "`user.zos.legal-hold`, `user.zos.retention`; what is locked is `EPERM`",
-         ("admin/test_objects.py::test_locks_hold", "admin/test_objects.py::test_no_lock_without_object_lock")),
+        ("legal hold, retention", "`user.zos.legal-hold`, `user.zos.retention`; options `legal_hold`, `retention`; what is locked is `EPERM`",
+         ("admin/test_objects.py::test_locks_hold", "admin/test_objects.py::test_no_lock_without_object_lock",
+          "fs/test_locks.py::test_what_is_written_is_locked", "fs/test_locks.py::test_what_a_lock_refuses_is_eperm_with_the_reason",
+          "fs/test_locks.py::test_what_is_refused_because_of_a_lock_stays_staged")),
         ("RestoreObject", "`user.zos.restore`; `zosfs restore PATH…`",
-         ("admin/test_zos.py::test_thawing", "admin/test_objects.py::test_restore_says_what_the_server_lacks",
-          "admin/test_objects.py::test_restore_states")),
+         ("admin/test_zos.py::test_thawing", "fs/test_archive.py::test_thawing_through_the_attribute",
+          "fs/test_archive.py::test_a_thaw_that_is_refused_is_said_and_the_others_go_on",
+          "admin/test_objects.py::test_restore_says_what_the_server_lacks", "admin/test_objects.py::test_restore_states")),
+        ("GetObject of an archived object", "`open` fails with `EREMOTEIO`, the log names the command that thaws it; thawed it is read",
+         ("fs/test_archive.py::test_refused_at_open_and_read_once_thawed",
+          "fs/test_archive.py::test_what_replaces_an_archived_file_needs_no_thawing")),
         ("storage class", "`user.zos.storage-class`: set moves the object",
          ("admin/test_objects.py::test_storage_class_in_place",)),
         ("ListObjectVersions, Get and Delete by VersionId", "`zosfs versions PATH`, `zosfs versions restore`; `-o versions`: `name@VERSION-ID`; "
          "`-o at=TIME`: the bucket as it was",
          ("admin/test_commands.py::test_versions_and_bringing_back", "fs/test_moment.py::test_the_bucket_as_it_was",
-          "fs/test_moment.py::test_older_versions_beside_the_current_one")),
+          "fs/test_moment.py::test_older_versions_beside_the_current_one", "fs/test_moment.py::test_own_changes_show_their_older_versions_at_once",
+          "fs/test_moment.py::test_a_deleted_file_is_brought_back_by_one_command")),
         ("presigned URLs (GET, PUT; V2, V4), presigned POST", "`user.zos.url`; `zosfs presign [--put|--post|--html]`",
          ("admin/test_presign.py::test_urls_that_write_and_read", "admin/test_presign.py::test_upload_forms",
           "admin/test_presign.py::test_what_is_refused", "admin/test_presign.py::test_a_version_and_a_path_on_a_mount")),
@@ -104,7 +113,14 @@ ROWS: Mapping[str, Sequence[Row]] = {
           "admin/test_zos.py::test_requests_are_signed_with_the_roles_keys_and_those_are_renewed",
           "admin/test_zos.py::test_roles_that_cannot_be", "store/test_roles.py::test_a_mount_with_a_role_that_reads")),
         ("the tables of error codes", "one errno and one line each",
-         ("store/test_error_codes.py::test_a_documented_error", "store/test_error_codes.py::test_the_same_through_boto3")),
+         ("store/test_error_codes.py::test_a_documented_error", "store/test_error_codes.py::test_the_same_through_boto3",
+          "store/test_error_codes.py::test_every_row_of_the_table_is_produced_and_says_it_in_one_line")),
+        ("members and operations that only ZOS has", "a document of extras inside the package, loaded by the store's room alone",
+         ("store/test_connect.py::test_what_zos_adds_is_known_to_our_clients_and_to_no_other",)),
+        ("extended attributes as programs use them", "size probes, `XATTR_CREATE`, `XATTR_REPLACE`; `cp -a`, `rsync -X`, `tar --xattrs`, `getfattr -d`",
+         ("fs/test_xattrs.py::test_flags_of_setxattr", "fs/test_xattrs.py::test_the_size_is_asked_first",
+          "fs/test_xattrs.py::test_refused_before_anything_is_sent", "fs/test_xattrs.py::test_what_listing_and_copying_cost",
+          "fs/test_xattrs.py::test_copying_programs_carry_them_and_complain_of_nothing", "fs/test_posix.py::test_foreign_extended_attributes")),
     ),
 }  # fmt: skip
 
@@ -131,9 +147,9 @@ ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
     "refresh": ("fs/test_features.py::test_others_changes_show_when_it_is_asked_for",),
     "stats": ("mount/test_whole.py::test_mount_status_stats_umount",), "status": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "tags": (_OBJECT,), "acl": (_OBJECT, "admin/test_objects.py::test_acl_words_grants_and_json"),
-    "legal-hold": ("admin/test_objects.py::test_locks_hold",),
-    "retention": ("admin/test_objects.py::test_locks_hold", "admin/test_objects.py::test_retention_forms"),
-    "restore": (_OBJECT, "admin/test_objects.py::test_restore_says_what_the_server_lacks"),
+    "legal-hold": ("admin/test_objects.py::test_locks_hold", "fs/test_locks.py::test_what_is_written_is_locked"),
+    "retention": ("fs/test_locks.py::test_what_a_lock_refuses_is_eperm_with_the_reason", "admin/test_objects.py::test_locks_hold", "admin/test_objects.py::test_retention_forms"),
+    "restore": (_OBJECT, "fs/test_archive.py::test_thawing_through_the_attribute"),
     "storage-class": (_OBJECT, "admin/test_objects.py::test_storage_class_in_place"), "url": (_OBJECT,),
     "meta.": (_FACTS,), "bucket.": (_CEPH,), "tag.": (_OBJECT,),
 }  # fmt: skip
@@ -151,8 +167,8 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "demo": ("test_demo.py",),
     "cp": ("admin/test_copies.py",),
     "bucket": ("admin/test_commands.py::test_bucket", "admin/test_commands.py::test_the_settings_of_a_bucket_are_listed"),
-    "versions": ("admin/test_commands.py::test_versions_and_bringing_back",),
-    "restore": ("admin/test_zos.py::test_thawing",),
+    "versions": ("admin/test_commands.py::test_versions_and_bringing_back", "fs/test_moment.py::test_a_deleted_file_is_brought_back_by_one_command"),
+    "restore": ("admin/test_zos.py::test_thawing", "fs/test_archive.py"),
     "presign": ("admin/test_presign.py",),
     "uploads": ("admin/test_commands.py::test_uploads",),
     "usage": ("admin/test_zos.py::test_usage_of_the_account", "admin/test_commands.py::test_usage_and_restore"),
@@ -166,7 +182,7 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
 _CEPH_FIXTURES = frozenset({"rgw", "rgw_bucket", "on_rgw", "on_ceph", "gateway", "heard"})
 _WEED_FIXTURES = frozenset({"weed", "weed_mount"})
 _BOTH_FIXTURES = frozenset({"server", "commands", "account", "bucket", "place", "mount", "shared", "shared_bucket", "s3", "run", "point"})
-_STANDIN_FIXTURES = frozenset({"zos", "standin"})
+_STANDIN_FIXTURES = frozenset({"zos", "standin", "archive"})
 
 
 @cache

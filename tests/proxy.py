@@ -59,12 +59,12 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self._thread.start()
-        self._ready.wait(10)
+        self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def reset_all(self) -> None:
         """Reset the connections that are open now."""

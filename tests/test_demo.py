@@ -6,10 +6,14 @@ import os
 import pty
 import select
 import signal
+import socket
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fs.mounting import ROOT, clean_environment, is_mounted, wait_for, zosfs
+from zosfs.demo import server
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -19,7 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def test_the_tour(tmp_path: Path) -> None:
     point = tmp_path / "new" / "demo"
-    done = zosfs("demo", point, env=environment(tmp_path), timeout=240)
+    done = zosfs("demo", point, env=environment(tmp_path), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "$ ls -l\n" in done.stdout
     assert "the tour went well" in done.stdout
@@ -48,7 +52,7 @@ def test_interrupt_undoes_all(tmp_path: Path) -> None:
 
     status = None
     try:
-        wait_for(lambda: hears(b"Ctrl-C"), 90, "the demo to be up")
+        wait_for(lambda: hears(b"Ctrl-C"), 180, "the demo to be up")
         assert is_mounted(point)
         assert "mounted as a directory" in (point / "readme.txt").read_text()
         (point / "mine").write_text("x")
@@ -72,3 +76,20 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     assert done.stderr.startswith("zosfs: ")
     assert done.stderr.count("\n") == 1
     assert (tmp_path / "file").exists()
+
+
+def test_the_server_takes_other_ports_when_one_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = server.free_ports
+        tries: list[list[int]] = []
+
+        def ports(count: int) -> list[int]:
+            tries.append(free(count))
+            if len(tries) == 1:
+                tries[0][-1] = taken.getsockname()[1]
+            return tries[-1]
+
+        monkeypatch.setattr(server, "free_ports", ports)
+        with server.Weed(tmp_path) as weed:
+            assert weed.url == f"http://127.0.0.1:{tries[1][-1]}"
+    assert len(tries) == 2

@@ -39,7 +39,7 @@ def upstream() -> Iterator[str]:
     thread.join()
 
 
-def get(proxy: Proxy, timeout: float = 10) -> tuple[int, bytes]:
+def get(proxy: Proxy, timeout: float = 60) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=timeout)
     try:
         connection.request("GET", "/x")

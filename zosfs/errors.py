@@ -60,7 +60,7 @@ _ROWS = (
     ErrorRow("InvalidEncryptionAlgorithmError", errno.EINVAL, "the server does not know this encryption: check -o sse="),
     ErrorRow("InvalidLocationConstraint", errno.EINVAL, "the server has no such region"),
     ErrorRow("InvalidObjectName", errno.ENAMETOOLONG, "the key is longer than the server takes (1024 bytes)"),
-    ErrorRow("InvalidObjectState", errno.EREMOTEIO, "the object is archived: thaw it with zosfs restore"),
+    ErrorRow("InvalidObjectState", errno.EREMOTEIO, "the object is archived: zosfs restore thaws it"),
     ErrorRow("InvalidPart", errno.EIO, "the server does not have a part of the upload"),
     ErrorRow("InvalidPartNumber", errno.EINVAL, "a part's number is not between 1 and 10000"),
     ErrorRow("InvalidPartOrder", errno.EIO, "the parts of the upload are not in order"),
@@ -148,7 +148,6 @@ _ROWS = (
     ErrorRow("NameNotResolved", errno.EHOSTUNREACH, "the endpoint's name is not known: check -o url= and the DNS", True, True),
     ErrorRow("NoCredentials", errno.EACCES, "there are no usable credentials", unsent=True),
     ErrorRow("NotAllowed", errno.EOPNOTSUPP, "zosfs does not send this operation: some servers would do something else"),
-    ErrorRow("ProxyUnreachable", errno.EHOSTUNREACH, "the HTTP proxy cannot be reached", retry=True, unsent=True),
     ErrorRow("ReadOnly", errno.EROFS, "the mount is read only", unsent=True),
     ErrorRow("ReadTimeout", errno.ETIMEDOUT, "the server said nothing in time", retry=True),
     ErrorRow("TlsFailed", errno.EIO, "the TLS connection failed: check the certificate (-o ca_file=PEM) and the URL", unsent=True),
@@ -225,6 +224,13 @@ class StoreError(OSError):
         where = f"{self.operation} {self.key}".strip()
         said = f": {self.message}" if self.message else ""
         return f"{where}: {self.row.text} ({self.code}{', HTTP ' + str(self.status) if self.status else ''}){said}"
+
+
+def code_of(code: str, message: str) -> str:
+    """*code*, or ``ObjectLocked`` where the message says that a refusal comes of a lock: Ceph has one code for all refusals."""
+    words = message.lower()
+    locked = "object lock" in words or "retention mode" in words or "retention period" in words or "retain-until" in words
+    return "ObjectLocked" if code == "AccessDenied" and locked else code
 
 
 def code_of_status(status: int) -> str:

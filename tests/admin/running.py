@@ -22,7 +22,7 @@ def command(server: Server) -> Command:
     """Runs `zosfs WORDS…` with the connection to *server* (*at*: to another one; *plain*: with none) and checks the exit *status*."""
 
     def run(
-        *words: str | Path, status: int = 0, stdin: str = "", at: Server = server, plain: bool = False, timeout: float = 60
+        *words: str | Path, status: int = 0, stdin: str = "", at: Server = server, plain: bool = False, timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         keys = {"AWS_ACCESS_KEY_ID": at.access_key, "AWS_SECRET_ACCESS_KEY": at.secret_key}
         where = {} if plain else {"ZOSFS_URL": at.url}

@@ -31,6 +31,8 @@ def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     assert '+      "Key": "a",' in refused.stderr
     zosfs("bucket", "set", name, "tags", "-", "--yes", stdin='{"a": "b"}')
     assert client(rgw).get_bucket_tagging(Bucket=name)["TagSet"] == [{"Key": "a", "Value": "b"}]
+    same = zosfs("bucket", "set", name, "tags", "-", stdin='{"a": "b"}')
+    assert same.stderr == "zosfs: tags stays as it is\n"
     zosfs("bucket", "unset", name, "tags", "--yes")
     zosfs("bucket", "get", name, "tags", status=1)
     zosfs("bucket", "unset", name, "encryption", "--yes", status=1)  # Ceph 16 would delete the bucket
@@ -62,6 +64,27 @@ def test_versions_and_bringing_back(zosfs: Command, rgw: Server, rgw_bucket: str
     zosfs("versions", "restore", f"zos://{rgw_bucket}/none", status=1)
 
 
+def test_tables_for_people_are_not_cut(rgw: Server, rgw_bucket: str) -> None:
+    import pty
+
+    s3 = client(rgw)
+    s3.put_bucket_versioning(Bucket=rgw_bucket, VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket=rgw_bucket, Key="d/" + "long" * 30, Body=b"x")["VersionId"]
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url, "COLUMNS": "80"}
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "zosfs", "versions", f"zos://{rgw_bucket}/d/"], env={**os.environ, **keys, "TERM": "dumb"},
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.stderr == b""
+    heading, row = said.splitlines()
+    assert heading.split() == ["key", "id", "modified", "size", "state"]
+    assert [word for word in row.split() if word in (version, "current", "1", "d/" + "long" * 30)] == row.split()[:2] + row.split()[3:]
+
+
 def test_uploads(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     s3 = client(rgw)
     for key in ("p/a", "p/b", "q"):
@@ -86,6 +109,19 @@ def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
     nobody = ("usage", "--url", "http://127.0.0.1:9", "--retries", "0")
     for words in (("versions", "/nowhere/at/all"), nobody, ("bucket", "get", rgw_bucket)):
         assert len(zosfs(*words, status=1).stderr.splitlines()) == 1
+
+
+def test_a_reader_that_has_read_enough_is_no_error(rgw: Server, rgw_bucket: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": rgw.access_key, "AWS_SECRET_ACCESS_KEY": rgw.secret_key, "ZOSFS_URL": rgw.url}
+    words = [sys.executable, "-m", "zosfs", "bucket", "list", rgw_bucket]
+    process = subprocess.Popen(words, env={**os.environ, **keys}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert said == b""
 
 
 def test_differences_and_forms_are_pure() -> None:
@@ -113,7 +149,7 @@ def test_an_answer_is_asked_for_on_a_terminal(rgw: Server, rgw_bucket: str) -> N
             stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         os.write(ours, answer.encode())
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         os.close(ours)
         os.close(theirs)
         assert process.returncode == status, said

@@ -27,7 +27,7 @@ def zosfs(*words: str) -> subprocess.CompletedProcess[str]:
     """Run it."""
     return subprocess.run(
         [sys.executable, "-m", "zosfs", *words], cwd=ROOT, env={**clean_environment(), "COLUMNS": "120"}, capture_output=True, text=True,
-        check=False, timeout=60,
+        check=False, timeout=180,
     )  # fmt: skip
 
 
@@ -64,6 +64,17 @@ def test_help_of_a_command(name: str) -> None:
     assert "example" in said
     for example in EXAMPLES[name]:
         assert example in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_command_does_comes_before_the_options_of_the_connection(name: str) -> None:
+    said = inside()(name, "--help").stdout
+    usage, _, rest = said.partition("\n\n")
+    assert "--read-timeout" not in usage
+    assert len(usage.splitlines()) <= 6
+    tables = rest.find("options: ")
+    assert tables < 0 or rest.index("example") < tables
+    assert "unsigned requests [" not in said, "a flag that stands alone has no number"
 
 
 def test_every_flag_and_word_has_a_help() -> None:

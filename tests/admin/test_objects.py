@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tests.admin.conftest import client, fresh
 from tests.servers.server import Server
-from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, parse_restore, parse_retention, restore_state
+from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, parse_retention
 from zosfs.admin.refusal import Refusal
 from zosfs.admin.tags import check_tags, parse_tags
+from zosfs.admin.thawing import parse_restore, restore_state
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 

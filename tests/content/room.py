@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,14 +62,26 @@ async def new(content: Content, key: str, base: ObjectInfo | None = None, **more
     return writer
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait until *condition* holds; so many seconds of the wall at most."""
     with trio.fail_after(seconds * HASTE):
         while not condition():  # noqa: ASYNC110 - what is waited for is not ours to signal
             await trio.sleep(0.05)
 
 
-def run(main: Callable[[], Any], *, seconds: float = 60) -> None:
+@contextmanager
+def standing_clock() -> Iterator[None]:
+    """No time passes for the room within: a busy machine lets none of its time limits pass."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.rate = 0
+    try:
+        yield
+    finally:
+        clock.rate = HASTE
+
+
+def run(main: Callable[[], Any], *, seconds: float = 200) -> None:
     """Run a test's main task, in at most so many seconds; its clock runs `HASTE` times as fast.
 
     It does not jump when all tasks wait, as trio's own can: they may be waiting for a thread.

@@ -38,7 +38,7 @@ def run(directory: Path, body: Callable[[ChunkCache], Awaitable[Any]], limit: in
     """One life of a cache: started, used by *body*, closed."""
 
     async def main() -> Any:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 cache = ChunkCache(directory, limit, 0, Counters(), **more)
                 await cache.start(nursery)

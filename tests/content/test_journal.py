@@ -70,9 +70,12 @@ def test_what_was_put_comes_back(
     second.close()
 
 
-def test_all_or_nothing(journal: Journal) -> None:
-    with pytest.raises(OSError, match="cannot be written"):
-        journal.apply([put_record(record("a")), ("INSERT INTO nowhere VALUES (1)", ())])
+def test_all_or_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        journal.apply([put_record(record("a")), put_record(record("b"))])
+    assert caught.value.errno == errno.EIO
+    monkeypatch.undo()
     assert journal.records() == []
     journal.apply([put_record(record("a")), put_record(record("b")), remove_record("a")])
     assert [found.id for found in journal.records()] == ["b"]
@@ -85,7 +88,9 @@ def test_only_the_owner_can_look(journal: Journal) -> None:
 
 def test_a_damaged_record_is_shown_and_the_others_are_good(journal: Journal) -> None:
     journal.apply([put_record(record("good")), put_record(record("bad"))])
-    journal.apply([("UPDATE record SET body = replace(body, '10', '11') WHERE id = 'bad'", ())])
+    journal.settle()
+    with sqlite3.connect(journal.directory / "journal.db") as db:
+        db.execute("UPDATE record SET body = replace(body, '10', '11') WHERE id = 'bad'")
     states = {found.id: (found.state, found.cause) for found in journal.records()}
     assert states == {"good": ("promised", ""), "bad": (CONFLICT, "damaged record")}
 

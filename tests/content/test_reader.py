@@ -56,7 +56,7 @@ async def room(memory: int = 512 * MIB, chunks: ChunkCache | None = None) -> Asy
 
 def run(body: Callable[[Room], Awaitable[None]], **more: Any) -> None:
     async def main() -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(120):
             async with room(**more) as place:
                 await body(place)
 

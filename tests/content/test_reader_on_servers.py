@@ -64,7 +64,7 @@ async def room(server: Server) -> AsyncIterator[Room]:
 
 def run(server: Server, body: Callable[[Room], Awaitable[None]]) -> None:
     async def main() -> None:
-        with trio.fail_after(40):
+        with trio.fail_after(120):
             async with room(server) as place:
                 await body(place)
 

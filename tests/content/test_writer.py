@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
-from tests.content.room import Bucket, new, room, run, until
+from tests.content.room import Bucket, new, room, run, standing_clock, until
 from zosfs.content import staging
 from zosfs.content.content import Content
 from zosfs.content.promises import Promises
@@ -115,6 +115,39 @@ def test_attributes_changed_while_a_long_file_went_up_are_on_it(tmp_path: Path) 
             assert info is not None
             assert info.metadata == {"mode": "33261"}
             assert bucket.things["k"].headers.metadata == {"mode": "33261"}
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_a_lock_that_ends_later_at_the_end_of_a_long_upload_costs_no_copy(tmp_path: Path) -> None:
+    """A copy would be one more locked version."""
+
+    async def main() -> None:
+        bucket, asked = Bucket(), list[tuple[str, Any]]()
+
+        async def call(operation: str, **members: Any) -> dict[str, Any]:
+            asked.append((operation, members.get("Retention", {}).get("RetainUntilDate")))
+            return {}
+
+        bucket.call = call  # type: ignore[attr-defined]
+        minute = 1
+
+        def headers() -> ObjectHeaders:
+            lock = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": f"2030-01-01T00:0{minute}:00Z"}
+            return ObjectHeaders({"mode": "33188"}, "text/plain", extra=lock)
+
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            writer.headers = headers
+            await writer.write(0, letters(100))
+            await until(lambda: "upload_part" in bucket.calls)
+            minute = 2
+            await writer.write(100, letters(100))
+            await writer.deliver()
+        assert bucket.things["k"].data == letters(100) * 2
+        assert "copy" not in bucket.calls
+        assert asked == [("put_object_retention", "2030-01-01T00:02:00Z")], "locked for as long as it was asked when it was closed"
 
     run(main)
 
@@ -238,10 +271,11 @@ def test_gathered_appends_are_delivered_when_due(tmp_path: Path) -> None:
                 await writer.deliver()
 
             writer.due = due
-            for _ in range(10):
-                await writer.write(0, b"line\n", append=True)
-            assert bucket.calls == []
-            await until(lambda: not writer.dirty and bucket.things["k"].data)
+            with standing_clock():
+                for _ in range(10):
+                    await writer.write(0, b"line\n", append=True)
+                assert bucket.calls == []
+            await until(lambda: not writer.dirty and "k" in bucket.things and bucket.things["k"].data)
             assert bucket.calls.count("append") == 2, "one makes the object, one brings all lines"
             assert bucket.things["k"].data == b"line\n" * 10
 
@@ -593,9 +627,10 @@ def test_a_full_cache_slows_writers_and_then_refuses(tmp_path: Path) -> None:
             assert caught.value.errno == errno.ENOSPC
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(second.write, 0, b"y" * 80)
-                await trio.sleep(5)
-                await first.deliver()
-                await first.aclose()
+                await until(lambda: content.counters["disk_waits"] == 2)
+                with standing_clock():
+                    await first.deliver()
+                    await first.aclose()
             await second.deliver()
             assert bucket.things["second"].data == b"y" * 80
             assert content.counters["disk_waits"] == 2

@@ -6,6 +6,7 @@ Owns: the subprocess, its mount point, its cache directory and its log. The daem
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,7 +22,9 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 WITHDRAWN = r"pyfuse3: fuse_\w+\(\): fuse_reply_\* failed with No such file"
 """What pyfuse3 says of an answer to a request that the kernel took back, as it does when a mount is taken away."""
-READY_WITHIN, GONE_WITHIN = 30.0, 120.0
+READY_WITHIN, GONE_WITHIN = 120.0, 240.0
+PATIENCE = 60.0
+"""Seconds that anything is waited for at least: what comes at all comes at once on a quiet machine, and others are busy."""
 
 
 class Server(Protocol):
@@ -35,13 +38,30 @@ class Server(Protocol):
 
 
 def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
-    """Poll *condition* until it is true and return its value; fail with *what* after *within* seconds."""
+    """Poll *condition* until it is true and return its value; fail with *what* after *within* seconds, and not before PATIENCE."""
+    within = max(within, PATIENCE)
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}")
         time.sleep(0.02)
     return value
+
+
+def works_again(call: Callable[..., Any], *args: Any) -> Any:
+    """Call until the server, which is there again, is found to be: what failed meanwhile may fail once more."""
+    worked: list[Any] = []
+
+    def works() -> bool:
+        try:
+            worked.append(call(*args))
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.ETIMEDOUT):
+                raise
+        return bool(worked)
+
+    wait_for(works, 60, f"{call} to work again")
+    return worked[0]
 
 
 def is_mounted(path: Path) -> bool:
@@ -74,7 +94,7 @@ def passwd_file(directory: Path, server: Server) -> Path:
     return path
 
 
-def zosfs(*words: str | Path, env: dict[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def zosfs(*words: str | Path, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """Run `zosfs` with *words* to its end."""
     return subprocess.run(
         [sys.executable, "-m", "zosfs", *map(str, words)],

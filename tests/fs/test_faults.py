@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount, wait_for
+from tests.fs.mounting import Mount, works_again
 from tests.fs.running import noise, refused
 from tests.proxy import Proxy, answer
 
 MIB = 1 << 20
-HASTY = {"connect_timeout": 1, "read_timeout": 2, "retries": 2, "retry_timeout": 5}
+HASTY = {"read_timeout": 3, "retries": 1, "retry_timeout": 5}
+"""Some 6 s until a server that says nothing is given up; one that answers must have that long on a busy machine."""
 Mounting = Callable[..., Mount]
 
 
@@ -94,10 +95,9 @@ def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting
             setattr(proxy, trouble, True)
             proxy.reset_all()
             far = (40 if trouble == "gone" else 44) * MIB
-            within(40, refused, (errno.EIO, errno.ETIMEDOUT), os.pread, f.fileno(), 4096, far)
+            within(100, refused, (errno.EIO, errno.ETIMEDOUT), os.pread, f.fileno(), 4096, far)
             setattr(proxy, trouble, False)
-            at = 20 * MIB
-            wait_for(lambda at=at, f=f: len(os.pread(f.fileno(), 4096, at)) == 4096, 20, "reading to work again")
+            assert works_again(os.pread, f.fileno(), 4096, 20 * MIB) == noise(MIB)[:4096]
     assert read_all(living.path / "f") == noise(MIB) * 48
     assert "Traceback" not in living.log()
 
@@ -112,10 +112,10 @@ def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mount
         os.write(fd, noise(300_000, n))
         setattr(proxy, trouble, True)
         proxy.reset_all()
-        within(60, refused, (errno.EIO, errno.ETIMEDOUT), os.fsync, fd)
+        within(100, refused, (errno.EIO, errno.ETIMEDOUT), os.fsync, fd)
         assert os.pread(fd, 300_000, 0) == noise(300_000, n), "what was written is still there"
         setattr(proxy, trouble, False)
-        within(30, os.fsync, fd)
+        works_again(os.fsync, fd)
         os.close(fd)
         assert s3.get_object(Bucket=bucket, Key=f"f{n}")["Body"].read() == noise(300_000, n)
     (living.path / "after").write_text("alive")
@@ -137,7 +137,7 @@ def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
     proxy.gone = False
     with (living.path / "f").open("r+b") as f:
         assert f.read() == b"precious"
-        os.fsync(f.fileno())
+        works_again(os.fsync, f.fileno())
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
 
 

@@ -35,7 +35,7 @@ class Crowd:
         if method != "GET" or query.get("prefix") != "d/" or query.get("max-keys") != "1000":
             return None
         marker = query.get("marker", "")
-        if marker and not self.more.wait(10):
+        if marker and not self.more.wait(60):
             self.overtaken = True
         self.pages += 1
         first = int(marker.removeprefix("d/f")) + 1 if marker else 0

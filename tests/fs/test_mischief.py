@@ -48,7 +48,7 @@ def proxy(server: Any) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("files", [80, pytest.param(500, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_files_go_in_and_out_over_a_bad_way(proxy: Proxy, mount: Callable[..., Mount], bucket: str, s3: Any, files: int) -> None:
-    seed = os.environ.get("ZOSFS_TEST_SEED") or os.urandom(4).hex()
+    seed = os.environ.get("ZOSFS_TEST_SEED") or ("same" if files < 500 else os.urandom(4).hex())
     print(f"ZOSFS_TEST_SEED={seed}")
     mischief = Mischief(seed)
     living = mount(url=proxy.url, **PATIENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.admin.running import inside
 from tests.fs.conftest import client
 from tests.fs.mounting import Mount, passwd_file, zosfs
 from tests.fs.running import run
@@ -91,6 +93,28 @@ def test_the_bucket_as_it_was(mount: Mounting, rgw: Any, versioned: tuple[Any, s
     run("cp", "-a", living.path, now.path / "unmounted")  # an ordinary directory again
 
 
+def test_what_a_killed_view_leaves_goes_with_the_next_mount(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
+    s3, bucket = versioned
+    s3.put_object(Bucket=bucket, Key="f", Body=b"x")
+    then = moment_between()
+    killed = mount(bucket, server=rgw, at=then)
+    assert (killed.path / "f").read_bytes() == b"x"
+    killed.kill()
+
+    def left() -> list[str]:
+        return [name for name in os.listdir(killed.cache_dir) if name.startswith("at-")]
+
+    assert len(left()) == 1
+    view = mount(bucket, server=rgw, at=then, cache_dir=killed.cache_dir)
+    assert len(left()) == 1, "its own"
+    plain = mount(bucket, server=rgw, cache_dir=killed.cache_dir)
+    assert len(left()) == 1, "that of a living view stays"
+    assert (view.path / "f").read_bytes() == b"x"
+    assert (plain.path / "f").read_bytes() == b"x"
+    view.stop()
+    assert left() == []
+
+
 def test_versions_over_many_pages(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
     s3, bucket = versioned
     for n in range(5):
@@ -129,6 +153,46 @@ def test_older_versions_beside_the_current_one(mount: Mounting, rgw: Any, versio
     assert not (directory / "report.txt@nonsense").exists()
     again = mount(bucket, server=rgw, versions=True)
     assert (again.path / "d" / f"report.txt@{ids[1]}").read_text() == "version 1", "found without a listing, too"
+
+
+def test_own_changes_show_their_older_versions_at_once(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
+    s3, bucket = versioned
+    first = s3.put_object(Bucket=bucket, Key="d/f", Body=b"one")["VersionId"]
+    gone = s3.put_object(Bucket=bucket, Key="d/gone", Body=b"gone")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="d/other", Body=b"")
+    living = mount(bucket, server=rgw, versions=True, metadata_ttl=600)
+    directory = living.path / "d"
+    assert set(os.listdir(directory)) == {"f", "gone", "other"}
+    (directory / "f").write_bytes(b"two")
+    assert set(os.listdir(directory)) == {"f", f"f@{first}", "gone", "other"}
+    assert (directory / f"f@{first}").read_bytes() == b"one"
+    (directory / "other").unlink()
+    (directory / "gone").unlink()  # the second of a row is promised, not sent
+    assert f"gone@{gone}" in os.listdir(directory)
+    run("cp", directory / f"gone@{gone}", directory / "gone")
+    assert (directory / "gone").read_bytes() == b"gone"
+
+
+def test_a_deleted_file_is_brought_back_by_one_command(mount: Mounting, rgw: Any, versioned: tuple[Any, str]) -> None:
+    s3, bucket = versioned
+    s3.put_object(Bucket=bucket, Key="d/report", Body=b"the words", Metadata={"mode": str(0o100640)}, Tagging="a=b")
+    s3.put_object(Bucket=bucket, Key="d/other", Body=b"")
+    living = mount(bucket, server=rgw, metadata_ttl=600)
+    path = living.path / "d" / "report"
+    (living.path / "d" / "other").unlink()
+    path.unlink()
+    assert not path.exists()
+    inside(rgw)("versions", "restore", path)
+    assert path.read_bytes() == b"the words"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.getxattr(path, "user.zos.tag.a") == b"b"
+    with path.open("w") as file:  # what is written and not delivered yet is a version, too, before versions are listed
+        file.write("other words")
+        file.flush()
+        listed = json.loads(inside(rgw)("versions", path, "--json").stdout)
+    assert listed[0]["size"] == len("other words")
+    inside(rgw)("versions", "restore", path, listed[-1]["id"])
+    assert path.read_bytes() == b"the words"
 
 
 def test_refused_in_one_line(mount: Mounting, rgw: Any, bucket: str, tmp_path: Any) -> None:

@@ -35,14 +35,17 @@ def options(tmp_path: Path, server: Server, **more: str) -> str:
 
 
 def fails(source: str, point: Path, words: str, *, says: str, prefix: tuple[str, ...] = ()) -> str:
-    """Check that mounting fails within 15 s with one line that contains *says*, and leaves nothing mounted."""
+    """Check that mounting fails soon, with one line that contains *says*, and leaves nothing mounted.
+
+    Soon is 15 s for zosfs; what is measured here has the time that a busy machine takes to start it in it.
+    """
     start = time.monotonic()
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "zosfs", source, str(point), "-o", words],
-        env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=clean_environment(), capture_output=True, text=True, timeout=180, check=False,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 45
     assert done.returncode != 0
     assert done.stdout == ""
     line = done.stderr
@@ -72,7 +75,7 @@ def test_signals_deliver_and_end(mount: Callable[..., Mount], bucket: str, s3: A
     living = mount()
     (living.path / "f").write_bytes(b"x" * 100_000)
     living.process.send_signal(number)
-    assert living.process.wait(60) == 0
+    assert living.process.wait(180) == 0
     wait_for(lambda: not is_mounted(living.path), 5, "the mount to go")
     assert s3.head_object(Bucket=bucket, Key="f")["ContentLength"] == 100_000
 

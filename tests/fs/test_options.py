@@ -160,7 +160,7 @@ def test_connections_bounds_all_there_are(proxy: Proxy, mount: Mounting, bucket:
 
 @pytest.mark.parametrize("fsync", ["store", "journal"])
 def test_what_fsync_waits_for_under_writeback(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, fsync: str) -> None:
-    living = mount(url=proxy.url, writeback="1h", fsync=fsync, retries=0, retry_timeout=2, connect_timeout=1, read_timeout=1)
+    living = mount(url=proxy.url, writeback="1h", fsync=fsync, retries=0, retry_timeout=2)
     living.forgive("")
     os.listdir(living.path)
     fd = os.open(living.path / "f", os.O_CREAT | os.O_WRONLY)

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount, wait_for
+from tests.fs.mounting import Mount, wait_for, works_again
 from tests.fs.running import refused, run, sync_directory
 from tests.proxy import Proxy, answer
+from zosfs.fs.removals import GATHERED_FOR, ROW
+from zosfs.store.gathering import DOUBTED
 
 Mounting = Callable[..., Mount]
 
@@ -37,6 +39,11 @@ def keys(s3: Any, bucket: str) -> set[str]:
     return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
 
+def deleted_alone(proxy: Proxy) -> set[str]:
+    """Names in d/ that were not gathered: the first one, and on a busy machine those that came too late for the row."""
+    return {target.rpartition("/")[2] for method, target in proxy.requests if method == "DELETE" and "/d/f" in target}
+
+
 def remove_all(directory: Path) -> None:
     for name in sorted(os.listdir(directory)):
         (directory / name).unlink()
@@ -47,15 +54,18 @@ def test_a_tree_goes_with_a_few_requests(mount: Mounting, bucket: str, s3: Any, 
     fill(s3, bucket, [f"t/d{n % 3}/f{n:03}" for n in range(240)] + ["kept"])
     living = mount(posix=posix)
     run("find", living.path)
-    began = time.monotonic()
+    begun = time.monotonic()
     with living.requests() as spent:
         run("rm", "-r", living.path / "t")
+        took = time.monotonic() - begun
         os.sync()
-        wait_for(lambda: keys(s3, bucket) == {"kept"}, 60, "the delivery of the removals")
-    halves = 2 * (time.monotonic() - began)  # one is delivered each half second, and a row ends after half a second without any
-    assert spent.pop("delete", 0) <= 1 + 1 + halves, "the first one, and the directory above"
-    assert spent.pop("delete_many") <= 2 + halves
-    assert sum(spent.values()) <= 3, spent
+        wait_for(lambda: keys(s3, bucket) == {"kept"}, 10, "the delivery of the removals")
+    if took < min(ROW, GATHERED_FOR):
+        assert spent.pop("delete", 0) <= 1 + 1, "the first one, and the directory above"
+        assert spent.pop("delete_many") <= 2
+        assert sum(spent.values()) <= 3, spent
+    else:  # on a busy machine rows end, and are delivered, while rm is still at work; what is older than DOUBTED is looked at
+        assert spent.pop("delete", 0) + spent.pop("delete_many") <= 240 // 4
     assert os.listdir(living.path) == ["kept"]
 
 
@@ -110,7 +120,8 @@ def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket:
     proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
     remove_all(living.path / "d")
     living.kill()
-    assert len(keys(s3, bucket)) >= 59, "nothing was delivered: what follows is the next run's work"
+    left = len(keys(s3, bucket) - {"d/"})
+    assert left == 60 - len(deleted_alone(proxy)) > 0, "nothing was delivered: what follows is the next run's work"
     s3.put_object(Bucket=bucket, Key="d/f30", Body=b"made by somebody else since")
     proxy.intercept = None
     living.start()
@@ -121,14 +132,13 @@ def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket:
 
 def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     fill(s3, bucket, [f"d/f{n:02}" for n in range(30)])
-    living = mount(url=proxy.url, retries=1, retry_timeout=1, read_timeout=2, connect_timeout=1)
+    living = mount(url=proxy.url, retries=1, retry_timeout=1)
     living.forgive("removals are not delivered yet")
     os.listdir(living.path / "d")
     proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
     remove_all(living.path / "d")
-    since = living.log_size()
-    wait_for(lambda: "removals are not delivered yet" in living.log(since), 20, "a warning")
-    assert len(keys(s3, bucket)) >= 29
+    wait_for(lambda: "removals are not delivered yet" in living.log(), 20, "a warning")
+    assert len(keys(s3, bucket) - {"d/"}) == 30 - len(deleted_alone(proxy)) > 0
     proxy.intercept = None
     wait_for(lambda: keys(s3, bucket) <= {"d/"}, 20, "the delivery of the removals")
 
@@ -143,9 +153,13 @@ def test_what_the_server_refuses_to_delete_comes_back(proxy: Proxy, mount: Mount
     names = os.listdir(living.path / "d")
     proxy.intercept = lambda method, target: refusal if method == "POST" else None
     remove_all(living.path / "d")
-    wait_for(lambda: living.log().count("the server refuses to delete it (AccessDenied no): it is back") == 9, 10, "the refusals")
-    assert os.listdir(living.path / "d") == names[1:], "the first one was deleted by itself"
-    assert (living.path / "d" / "f05").read_text() == "old"
+    back = [name for name in names if name not in deleted_alone(proxy)]
+    assert names[0] not in back, "the first one was deleted by itself"
+    assert back
+    told = "the server refuses to delete it (AccessDenied no): it is back"
+    wait_for(lambda: living.log().count(told) == len(back), 10, "the refusals")
+    assert os.listdir(living.path / "d") == back
+    assert (living.path / "d" / back[0]).read_text() == "old"
     proxy.intercept = None
 
 
@@ -161,10 +175,11 @@ def test_ungathered(mount: Mounting, bucket: str, s3: Any) -> None:
 
 def test_after_a_failed_delivery_the_caller_is_told_again(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     fill(s3, bucket, [f"d/f{n:02}" for n in range(30)])
-    living = mount(url=proxy.url, retries=1, retry_timeout=1, read_timeout=2, connect_timeout=1)
+    living = mount(url=proxy.url, retries=1, retry_timeout=1)
     living.forgive("")
     directory = living.path / "d"
     os.listdir(directory)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
     for n in range(10):
         (directory / f"f{n:02}").unlink()
     begun = time.monotonic()
@@ -172,10 +187,10 @@ def test_after_a_failed_delivery_the_caller_is_told_again(proxy: Proxy, mount: M
     proxy.reset_all()
     refused((errno.EIO, errno.ETIMEDOUT), sync_directory, directory)
     refused((errno.EIO, errno.ETIMEDOUT), (directory / "f20").unlink)
-    wait_for(lambda: time.monotonic() - begun > 3.5, 5, "the removals to be so old that they are looked at again")
+    wait_for(lambda: time.monotonic() - begun > DOUBTED + 0.5, 5, "the removals to be so old that they are looked at again")
     s3.put_object(Bucket=bucket, Key="d/f07", Body=b"made by somebody else since")
-    proxy.gone = False
-    sync_directory(directory)
+    proxy.gone, proxy.intercept = False, None
+    works_again(sync_directory, directory)
     assert keys(s3, bucket) - {"d/"} == {"d/f07", *(f"d/f{n}" for n in range(10, 30))}
     assert (directory / "f20").exists()
 

@@ -1,7 +1,8 @@
 """A mount of one small directory through Session, run as a program: served.py DIR SOURCE [name=value…].
 
 Prints ``live`` once INIT was answered, then a line a second with the longest time that the loop stood still. Ends with 0 when it was
-unmounted; SIGTERM unmounts. Names beginning with ``slow`` exist and take 50 ms to be looked up; ``stuck`` takes 5 s.
+unmounted; SIGTERM unmounts. Names beginning with ``together`` exist and are answered when the N of together=N are asked for at
+the same time; ``stuck`` is answered when ``free`` was looked up.
 uid= serves as that user; carry=0 leaves INIT to libfuse.
 """
 
@@ -25,6 +26,7 @@ from zosfs.mount.session import MountError, Session
 directory, source = sys.argv[1:3]
 given = dict(word.partition("=")[::2] for word in sys.argv[3:])
 FILE, COUNTS = 2, 3
+TOGETHER = int(given.pop("together", "0"))
 
 
 class Directory(pyfuse3.Operations):
@@ -34,6 +36,7 @@ class Directory(pyfuse3.Operations):
         super().__init__()
         self.data = bytearray(b"hello\n")
         self.counts: Counter[str] = Counter()
+        self.asked, self.all_asked, self.freed = 0, trio.Event(), trio.Event()
         self.numbers: dict[bytes, int] = {b"file": FILE, b"counts": COUNTS}
 
     async def getattr(self, inode: int, ctx: Any = None) -> pyfuse3.EntryAttributes:
@@ -48,11 +51,17 @@ class Directory(pyfuse3.Operations):
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any = None) -> pyfuse3.EntryAttributes:
         self.counts["lookup"] += 1
-        if name.startswith(b"slow"):
-            await trio.sleep(0.05)
+        if name.startswith(b"together"):
+            self.asked += 1
+            if self.asked == TOGETHER:
+                self.all_asked.set()
+            await self.all_asked.wait()
             return await self.getattr(self.numbers.setdefault(name, 100 + len(self.numbers)))
         if name == b"stuck":
-            await trio.sleep(5)
+            self.counts["stuck"] += 1
+            await self.freed.wait()
+        if name == b"free":
+            self.freed.set()
         if name not in self.numbers:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return await self.getattr(self.numbers[name])

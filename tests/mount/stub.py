@@ -85,6 +85,6 @@ if __name__ == "__main__":
         daemon.run_behind(
             body,
             lambda: subprocess.run(["umount", "-l", directory], stderr=subprocess.DEVNULL, check=False) and None,
-            patience=float(arguments.get("patience", "14")),
+            patience=float(arguments.get("patience", "120")),
         )
     )

@@ -16,7 +16,7 @@ HEAVY = ("trio", "pyfuse3", "boto3", "botocore", "rich")
 def zosfs(*words: str, **environ: str) -> tuple[int, str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ZOSFS_", "zos"))}
     done = subprocess.run(
-        [sys.executable, "-m", "zosfs", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "zosfs", *words], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False,
         env={**clean, "ZOSFS_CONFIG": os.devnull, **environ},
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr

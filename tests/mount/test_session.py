@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from zosfs.mount.mountpoint import mounted_on
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts as root")
-PATIENCE = 20.0
+PATIENCE = 60.0
 NOBODY = 65534
 
 
@@ -115,10 +114,10 @@ def test_the_source_is_shown_exactly(tmp_path: Path) -> None:
 
 @needs_root
 def test_lookups_in_one_directory_run_side_by_side(tmp_path: Path) -> None:
-    with served(tmp_path), ThreadPoolExecutor(20) as pool:
-        began = time.monotonic()
-        list(pool.map(lambda n: os.stat(tmp_path / f"slow{n}"), range(40)))
-        assert time.monotonic() - began < 1.0  # one after the other: 2 s
+    with served(tmp_path, "bucket", "together=10"):
+        clients = [subprocess.Popen(["stat", tmp_path / f"together{n}"], stdout=subprocess.DEVNULL) for n in range(10)]
+        # none of them is answered before the last one was asked
+        assert [client.wait(PATIENCE) for client in clients] == [0] * 10
 
 
 @needs_root
@@ -182,18 +181,21 @@ def test_killed_clients_do_not_stop_the_loop(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         stood = [float(line.split()[1]) for line in mount.lines if line.startswith("stood")]
-        assert stood[-1] < 5
+        assert stood[-1] < 20
 
 
 @needs_root
 def test_a_client_of_a_slow_answer_holds_up_nobody(tmp_path: Path) -> None:
-    with served(tmp_path):
+    with served(tmp_path) as mount:
         client = subprocess.Popen(["stat", str(tmp_path / "stuck")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        began = time.monotonic()
+        deadline = time.monotonic() + PATIENCE
+        while not mount.counts().get("stuck"):
+            assert time.monotonic() < deadline
         for _ in range(20):
-            assert (tmp_path / "file").exists()
-        assert time.monotonic() - began < 2
+            assert (tmp_path / "file").read_bytes() == b"hello\n"
+        assert client.poll() is None, "it waits all the time"
         client.kill()
+        assert not (tmp_path / "free").exists()
         client.wait(PATIENCE)
 
 

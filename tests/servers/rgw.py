@@ -9,17 +9,26 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.servers.server import Server, free_ports
 
 ACCESS, SECRET = "zosak", "zossk"
 STORE_BYTES = 24 << 30
+TRIES = 3
+STEP_WITHIN = 150.0
+"""Seconds for one of the programs that make and start a cluster."""
 
 CONF = """\
 [global]
@@ -68,6 +77,7 @@ class Rgw:
 
     def __init__(self, directory: Path, *, sts: bool = False) -> None:
         self.directory = directory
+        self._gateway: subprocess.Popen[bytes] | None = None
         shutil.rmtree(directory, ignore_errors=True)
         for name in ("mon", "osd", "mgr", "run", "log"):
             (directory / name).mkdir(parents=True)
@@ -93,7 +103,7 @@ class Rgw:
     def _run(self, *command: object) -> None:
         with open(self.directory / "log" / "up.log", "ab") as log:
             subprocess.run(
-                [str(word) for word in command], check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=120,
+                [str(word) for word in command], check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=STEP_WITHIN,
                 env={**os.environ, "CEPH_CONF": str(self.directory / "ceph.conf")},
             )  # fmt: skip
 
@@ -114,9 +124,29 @@ class Rgw:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._run("ceph-osd", "-i", "0")
         self._run("ceph-mgr", "-i", "x")
-        self._run("radosgw", "-n", "client.rgw")
+        with open(d / "log" / "up.log", "ab") as log:  # in front: a gateway that finds its ports taken is seen to end
+            self._gateway = gateway = subprocess.Popen(
+                ["radosgw", "-f", "-n", "client.rgw"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "CEPH_CONF": str(d / "ceph.conf")},
+            )  # fmt: skip
         self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
-        wait_for_http(self.server.url)
+        wait_for_http(self.server.url, alive=lambda: gateway.poll() is None)
+        self._first_requests()
+
+    def _first_requests(self) -> None:
+        """Ceph makes the pools of buckets, objects and uploads when they are first needed, which takes it seconds: not in a test."""
+        s3 = boto3.client(
+            "s3", endpoint_url=self.server.url, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET, region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}, read_timeout=STEP_WITHIN, retries={"total_max_attempts": 5}),
+        )  # fmt: skip
+        where = {"Bucket": "first", "Key": "k"}
+        s3.create_bucket(Bucket=where["Bucket"])
+        s3.put_object(**where, Body=b"x")
+        upload = s3.create_multipart_upload(**where)["UploadId"]
+        s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"x")
+        s3.abort_multipart_upload(**where, UploadId=upload)
+        s3.delete_object(**where)
+        s3.delete_bucket(Bucket=where["Bucket"])
 
     def admin(self, *command: str) -> None:
         """Run radosgw-admin on this cluster."""
@@ -124,6 +154,9 @@ class Rgw:
 
     def stop(self) -> None:
         """End the daemons by their pid files and remove the data."""
+        if self._gateway is not None:
+            self._gateway.kill()
+            self._gateway.wait()
         pids = []
         for file in (self.directory / "run").glob("*.pid"):
             try:
@@ -137,7 +170,24 @@ class Rgw:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def wait_for_http(url: str, patience: float = 90.0, alive: Callable[[], bool] = lambda: True) -> None:
+@contextmanager
+def running_rgw(directory: Path, *, sts: bool = False) -> Iterator[Rgw]:
+    """A gateway with its data below *directory*, which is gone afterwards. One that does not start is tried again, on other ports."""
+    for left in reversed(range(TRIES)):
+        try:
+            running = Rgw(directory, sts=sts)
+            break
+        except (subprocess.SubprocessError, TimeoutError, BotoCoreError, ClientError) as failure:
+            print(f"Ceph did not start: {failure}", file=sys.stderr)
+            if not left:
+                raise
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def wait_for_http(url: str, patience: float = 120.0, alive: Callable[[], bool] = lambda: True) -> None:
     """Return when *url* gives any HTTP answer; TimeoutError after *patience* seconds, or when nobody is *alive* to give one."""
     deadline = time.monotonic() + patience
     while True:

@@ -20,6 +20,8 @@ from zosfs.store.api import ObjectHeaders
 from zosfs.store.s3 import S3Store
 
 NONE = ObjectHeaders()
+SHORT = 3.0
+"""Seconds of silence where silence is what happens; a request that is answered is not to be given up by a busy machine."""
 MIB = 1 << 20
 
 
@@ -29,10 +31,10 @@ def lossy(server: Any, test: Callable[[S3Store, Lossy, S3Store], Any], **options
     async def main() -> None:
         async with fresh_bucket(server) as name:
             with Lossy(server.url) as proxy:
-                straight, behind = account(server), account(server, proxy.url, **{"read_timeout": 2.0, "retry_timeout": 20.0, **options})
+                straight, behind = account(server), account(server, proxy.url, **{"read_timeout": 20.0, "retry_timeout": 120.0, **options})
                 store = behind.bucket(name)
                 store.abilities = await straight.bucket(name).probe()
-                with trio.fail_after(60):
+                with trio.fail_after(240):
                     await test(store, proxy, straight.bucket(name))
                 await straight.aclose()
                 await behind.aclose()
@@ -63,7 +65,7 @@ def test_put(server: Any, fate: Fate, conditional: bool) -> None:
         proxy.once("PUT", fate)
         await store.put("fresh", (b"new",), NONE, if_none_match=conditional)
 
-    lossy(server, test)
+    lossy(server, test, read_timeout=SHORT if fate == SILENT else 20.0)
 
 
 def test_the_same_bytes_with_other_attributes_are_not_taken_for_done(rgw: Any) -> None:
@@ -185,12 +187,14 @@ def test_reading_gives_up_when_the_server_stays_away(rgw: Any) -> None:
         assert (failure.value.errno, failure.value.status) == (errno.EIO, 503)
         assert sent(proxy, "HEAD") == 3
         assert store.exchange.counters["errors"] == 1
-        proxy.fate = lambda method, target: SILENT
-        with pytest.raises(StoreError) as failure:
-            await store.get_range("k", 0, memoryview(bytearray(1)))
+        with Lossy(rgw.url, lambda method, target: SILENT) as silent:
+            deaf = account(rgw, silent.url, read_timeout=0.5, retries=2)
+            with pytest.raises(StoreError) as failure:
+                await deaf.bucket(store.bucket).get_range("k", 0, memoryview(bytearray(1)))
+            await deaf.aclose()
         assert failure.value.errno == errno.ETIMEDOUT
 
-    lossy(rgw, test, retries=2, read_timeout=0.5)
+    lossy(rgw, test, retries=2)
 
 
 def test_a_connection_that_died_while_idle_costs_nothing(server: Any) -> None:
@@ -200,7 +204,7 @@ def test_a_connection_that_died_while_idle_costs_nothing(server: Any) -> None:
         proxy.once("HEAD", 0)
         await store.head("k")
         before = store.exchange.counters["retries"]
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not any(  # noqa: ASYNC110  # nobody tells
                 connection.stale() for connection, _ in store.exchange.pool._idle["127.0.0.1"]
             ):
@@ -226,19 +230,18 @@ def test_cancelling_frees_the_buffer_at_once(rgw: Any) -> None:
         proxy.fate = lambda method, target: SILENT
         buffer = bytearray(MIB)
         gc.disable()
-        began = trio.current_time()
-        with trio.move_on_after(0.3) as scope, memoryview(buffer) as view:
-            await store.get_range("k", 0, view)
+        with trio.fail_after(60):  # the server would be waited for much longer
+            with trio.move_on_after(0.3) as scope, memoryview(buffer) as view:
+                await store.get_range("k", 0, view)
         assert scope.cancelled_caught
-        assert trio.current_time() - began < 2
-        with trio.fail_after(1):  # without the garbage collector's help; the worker may still be on its way out
+        with trio.fail_after(60):  # without the garbage collector's help; the worker may still be on its way out
             while not resizable(buffer):  # noqa: ASYNC110
                 await trio.sleep(0.001)
         gc.enable()
         proxy.fate = lambda method, target: "pass"
         assert (await store.head("k")).size == MIB
 
-    lossy(rgw, test, read_timeout=30.0)
+    lossy(rgw, test, read_timeout=1000.0)
 
 
 def test_cancelling_while_connecting() -> None:
@@ -252,11 +255,11 @@ def test_cancelling_while_connecting() -> None:
                 each.setblocking(False)
                 each.connect_ex(where)
             server = type("Server", (), {"url": f"http://127.0.0.1:{where[1]}", "access_key": "a", "secret_key": "b"})()
-            reached = account(server, connect_timeout=30.0)
-            began = trio.current_time()
-            with trio.move_on_after(0.3):
-                await reached.bucket("any").head("k")
-            assert trio.current_time() - began < 2
+            reached = account(server, connect_timeout=1000.0)
+            with trio.fail_after(60):  # a connection would be waited for much longer
+                with trio.move_on_after(0.3) as scope:
+                    await reached.bucket("any").head("k")
+            assert scope.cancelled_caught
             await reached.aclose()
             for each in taken:
                 each.close()

@@ -96,7 +96,7 @@ def server(answers: int, *, broken: bytes = b"") -> Iterator[tuple[str, list[str
 @pytest.mark.parametrize(("answers", "broken"), [(1, b""), (3, b""), (5, b"HTTP/1.1 200 OK\r\nContent-Le"), (7, b"nonsense\r\n\r\n")])
 def test_what_a_closing_server_leaves_out_is_asked_for_again(answers: int, broken: bytes) -> None:
     async def test(url: str) -> None:
-        account = S3Account(Options(url=url, retry_timeout=20.0), Counters(), Fixed(Credentials("a", "s")))
+        account = S3Account(Options(url=url, retry_timeout=120.0), Counters(), Fixed(Credentials("a", "s")))
         store = account.bucket("b")
         found: dict[int, int] = {}
 

@@ -93,7 +93,6 @@ BOTO = [
     (botocore.exceptions.CredentialRetrievalError(provider="x", error_msg="y"), "BadCredentials"),
     (botocore.exceptions.ProfileNotFound(profile="x"), "BadCredentials"),
     (botocore.exceptions.SSLError(endpoint_url="x", error="y"), "TlsFailed"),
-    (botocore.exceptions.ProxyConnectionError(proxy_url="x", error="y"), "ProxyUnreachable"),
     (botocore.exceptions.ConnectTimeoutError(endpoint_url="x", error="y"), "ConnectTimeout"),
     (botocore.exceptions.ReadTimeoutError(endpoint_url="x", error="y"), "ReadTimeout"),
     (botocore.exceptions.EndpointConnectionError(endpoint_url="x", error="y"), "EndpointUnreachable"),

@@ -12,7 +12,7 @@ import pytest
 from tests.admin.conftest import client, empty_and_delete
 from tests.admin.running import command
 from tests.fs.mounting import Mount
-from tests.servers.rgw import Rgw
+from tests.servers.rgw import Rgw, running_rgw
 from tests.servers.server import Server
 
 TRUST = {"Version": "2012-10-17", "Statement": [
@@ -24,11 +24,10 @@ READS = {"Version": "2012-10-17", "Statement": [
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Rgw]:
     """A gateway with STS and a role that reads."""
-    running = Rgw(Path("/tmp") / f"zosfs-sts-{os.getpid()}", sts=True)
-    running.admin("role", "create", "--role-name=reader", "--path=/", f"--assume-role-policy-doc={json.dumps(TRUST)}")
-    running.admin("role-policy", "put", "--role-name=reader", "--policy-name=p", f"--policy-doc={json.dumps(READS)}")
-    yield running
-    running.stop()
+    with running_rgw(Path("/tmp") / f"zosfs-sts-{os.getpid()}", sts=True) as running:
+        running.admin("role", "create", "--role-name=reader", "--path=/", f"--assume-role-policy-doc={json.dumps(TRUST)}")
+        running.admin("role-policy", "put", "--role-name=reader", "--policy-name=p", f"--policy-doc={json.dumps(READS)}")
+        yield running
 
 
 @pytest.mark.long

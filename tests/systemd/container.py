@@ -68,7 +68,7 @@ class Container:
         """What is laid over the root; to be filled before `boot`."""
         return self._layer
 
-    def boot(self, seconds: float = 90) -> str:
+    def boot(self, seconds: float = 300) -> str:
         """Boot and return systemd's word for its state (running, degraded); fails with the console's text."""
         scratch = self._base / "scratch"
         scratch.mkdir()
@@ -106,12 +106,12 @@ class Container:
         entry = ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
-            [*entry, "HOME=/root", "LANG=C.UTF-8", path, *command], capture_output=True, text=True, check=False, timeout=180
+            [*entry, "HOME=/root", "LANG=C.UTF-8", path, *command], capture_output=True, text=True, check=False, timeout=300
         )
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.console()}"
         return done
 
-    def shut_down(self, seconds: float = 120) -> float:
+    def shut_down(self, seconds: float = 300) -> float:
         """Power off as systemd does it and return how many seconds that took."""
         assert self._process is not None
         began = time.monotonic()
@@ -132,7 +132,7 @@ class Container:
         if self._process is not None and self._process.poll() is None:
             self.run("systemctl", "--force", "--force", "--no-block", "poweroff", check=False)
             try:
-                self._process.wait(15)
+                self._process.wait(30)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -28,7 +28,7 @@ def with_cache(directory: Path, test: Callable[[AttributeCache], Awaitable[None]
     """Run *test* with the cache of one mount."""
 
     async def main() -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             cache = AttributeCache(directory)
             try:
                 await test(cache)

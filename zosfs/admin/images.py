@@ -4,7 +4,10 @@ Owns: the table of operations with their parameters and ranges, the URL-safe Bas
 FUSE, terminals.
 
 A chain reads ``image/resize,w_300/rotate,90``: operations parted by ``/`` (or by ``|`` with ``image/`` before each), parameters by
-``,``, a parameter's name and value by ``_``.
+``,``, a parameter's name and value by ``_``. Names and ranges are those of ZOS's manual, chapter Image Processing
+(https://www.esurfingcloud.com/document/20694676/20703427 and the pages below it: resize …587, watermark …588, crop …589, indexcrop …619,
+chains …620). Where a page gives no range (quality, blur, sharpen, bright, contrast, circle, rounded-corners, text watermarks), it is
+that of the services whose operations have the same names.
 """
 
 from __future__ import annotations

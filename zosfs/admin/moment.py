@@ -3,19 +3,19 @@
 Owns: which version of each key was the current one at that moment. May use: store/. Must not know: names, the kernel.
 
 A key's object of then is its newest version that is not younger than the moment; a delete marker in that place means that there was
-none. Directories are found by going through versions without a delimiter, because a common prefix may have only what
-came later: once one key of it was alive, the rest of it is skipped by the marker.
+none. Directories are found by going through versions without a delimiter (`page_of`), because a common prefix may have only what
+came later.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import cachetools
 
-from zosfs.admin.versions import info_of_row, is_deletion, nanoseconds, rows_by_key
+from zosfs.admin.versions import info_of_row, is_deletion, nanoseconds, page_of, rows_by_key
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, BucketUsage, ListPage, ObjectInfo, Store
 
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 KNOWN = 100_000
 """Keys whose version of then is remembered, so that reading one does not list it again."""
-LAST = "\U0010ffff"
-"""Sorts behind everything that a key may have."""
 _CHANGES = frozenset({
     "put", "append", "create_upload", "upload_part", "upload_part_copy", "complete_upload", "abort_upload", "copy", "delete",
     "delete_many", "delete_soon", "put_tags", "put_acl",
@@ -59,26 +57,12 @@ class MomentStore:
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
-        objects: list[ObjectInfo] = []
-        prefixes: list[str] = []
-        after = marker
-        if delimiter and delimiter in marker[len(prefix) :] and marker.endswith(delimiter):
-            after = marker + LAST
-        while True:
-            skip = ""
+
+        async def shown(after: str) -> AsyncGenerator[tuple[str, Sequence[ObjectInfo]], None]:
             async for info in self._alive(prefix, after):
-                if len(objects) + len(prefixes) == max_keys:
-                    last = max((*(o.key for o in objects[-1:]), *prefixes[-1:]), key=str.encode)
-                    return ListPage(objects, prefixes, last)
-                head, cut, _ = info.key[len(prefix) :].partition(delimiter) if delimiter else (info.key, "", "")
-                if cut:
-                    prefixes.append(prefix + head + cut)
-                    skip = prefix + head + cut + LAST
-                    break
-                objects.append(info)
-            if not skip:
-                return ListPage(objects, prefixes, "")
-            after = skip
+                yield info.key, (info,)
+
+        return await page_of(shown, prefix, delimiter, marker, max_keys)
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """See Store.head."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import errno
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,8 @@ from zosfs.admin.grants import adopted, parse_acl, same_grants
 from zosfs.admin.refusal import Refusal, nothing
 from zosfs.admin.shape import Record, Text, check, parse
 from zosfs.admin.tags import check_tags, parse_tags
+from zosfs.admin.thawing import parse_restore, restore_state
+from zosfs.admin.words import number, parse_words
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 
@@ -201,26 +202,6 @@ async def _set_retention(store: Store, key: str, info: ObjectInfo, _: str, text:
 # -- thawing ------------------------------------------------------------------------------------------------------------
 
 
-def restore_state(info: ObjectInfo) -> str:
-    """``archived``, ``thawing``, ``thawed until DATE`` or ``not archived``, by what a HEAD said (pure)."""
-    said = info.headers.get("x-amz-restore", "")
-    if 'ongoing-request="true"' in said:
-        return "thawing"
-    if said:
-        until = re.search(r'expiry-date="([^"]*)"', said)
-        return f"thawed until {until[1]}" if until else "thawed"
-    return "archived" if info.storage_class in ("GLACIER", "DEEP_ARCHIVE") else "not archived"
-
-
-def parse_restore(text: str) -> dict[str, Any]:
-    """boto3's RestoreRequest of ``days=7,tier=Standard`` (days 1 to 31). Raises Refusal (pure)."""
-    words = parse_words(text, "restore", ("days", "tier"))
-    tier = words.get("tier", "Standard").capitalize()
-    if tier not in ("Standard", "Expedited", "Bulk"):
-        raise Refusal(f"restore: tier {tier!r} is none of Standard, Expedited, Bulk")
-    return {"Days": number(words.get("days", "1"), "restore: days", 1, 31), "GlacierJobParameters": {"Tier": tier}}
-
-
 async def _get_restore(store: Store, key: str, info: ObjectInfo, _: str) -> str:
     return restore_state(await store.head(key))
 
@@ -271,27 +252,6 @@ async def _get_url(store: Store, key: str, info: ObjectInfo, _: str) -> str:
     if presign is None:
         raise nothing("URL")
     return str(await presign("get_object", key, URL_SECONDS))
-
-
-# -- text ---------------------------------------------------------------------------------------------------------------
-
-
-def parse_words(text: str, what: str, known: tuple[str, ...]) -> dict[str, str]:
-    """``a=1,b=2`` as a mapping; Refusal for names that are not *known* (pure)."""
-    found = {}
-    for pair in filter(None, (word.strip() for word in text.split(","))):
-        name, equals, value = pair.partition("=")
-        if name not in known or not equals:
-            raise Refusal(f"{what}: {pair[:40]!r}: write {', '.join(f'{one}=…' for one in known)}")
-        found[name] = value.strip()
-    return found
-
-
-def number(text: str, what: str, least: int, most: int) -> int:
-    """A whole number in ``[least, most]``; Refusal otherwise (pure)."""
-    if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
-        raise Refusal(f"{what}: {text[:20]!r} is not between {least} and {most}")
-    return int(text)
 
 
 OBJECT_XATTRS: Mapping[str, XattrRow] = {

@@ -6,20 +6,20 @@ Owns: which names are versions. May use: store/. Must not know: inodes, the kern
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cachetools
 
-from zosfs.admin.versions import info_of_row, is_deletion, rows_by_key
+from zosfs.admin.versions import Row, info_of_row, is_deletion, page_of, rows_by_key
 from zosfs.errors import StoreError
-from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store
+from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store, StoreFailure
 
 VERSION = "Version"
 """The object type of an older version."""
 SHOWN = 100_000
-LAST = "\U0010ffff"
 _OF_A_KEY = frozenset({"put", "append", "create_upload", "complete_upload", "put_tags", "put_acl"})
+_REPLACES = frozenset({"put", "complete_upload"})
 
 
 class VersionStore:
@@ -27,6 +27,7 @@ class VersionStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_older: Callable[[str], object] = lambda key: None  # told of a key whose current version has just become an older one
         self._shown: cachetools.LRUCache[str, tuple[str, str]] = cachetools.LRUCache(SHOWN)
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +38,10 @@ class VersionStore:
         async def guarded(key: str, *args: Any, **more: Any) -> Any:
             if key in self._shown:
                 raise StoreError("ReadOnly", operation=name, key=key, message="an older version")
-            return await verb(key, *args, **more)
+            result = await verb(key, *args, **more)
+            if name in _REPLACES:
+                self.on_older(key)
+            return result
 
         return guarded
 
@@ -53,37 +57,26 @@ class VersionStore:
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page. The versions of a key stand with it, so that a page may be longer than *max_keys*."""
-        objects: list[ObjectInfo] = []
-        prefixes: list[str] = []
-        after = marker + LAST if delimiter and marker.endswith(delimiter) and len(marker) > len(prefix) else marker
-        last = ""
-        while True:
-            skip = ""
+
+        async def shown(after: str) -> AsyncGenerator[tuple[str, Sequence[ObjectInfo]], None]:
             async for key, rows in rows_by_key(self._store, prefix, after):
-                found = []
-                for row in rows:
-                    if is_deletion(row):
-                        continue
-                    if row.get("IsLatest"):
-                        found.append(info_of_row(row, key))
-                    elif not key.endswith("/"):
-                        shown = f"{key}@{row['VersionId']}"
-                        self._shown[shown] = (key, row["VersionId"])
-                        found.append(info_of_row(row, shown, VERSION))
-                if not found:
-                    continue
-                if len(objects) + len(prefixes) >= max_keys:
-                    return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, last)
-                head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-                last = prefix + head + cut if cut else key
-                if cut:
-                    prefixes.append(last)
-                    skip = last + LAST
-                    break
-                objects += found
-            if not skip:
-                return ListPage(sorted(objects, key=lambda info: info.key.encode()), prefixes, "")
-            after = skip
+                found = list(self._named(key, rows))
+                if found:
+                    yield key, found
+
+        return await page_of(shown, prefix, delimiter, marker, max_keys)
+
+    def _named(self, key: str, rows: Sequence[Row]) -> Iterator[ObjectInfo]:
+        """The versions of *key* as objects: the current one, and older ones under names of their own."""
+        for row in rows:
+            if is_deletion(row):
+                continue
+            if row.get("IsLatest"):
+                yield info_of_row(row, key)
+            elif not key.endswith("/"):
+                name = f"{key}@{row['VersionId']}"
+                self._shown[name] = (key, row["VersionId"])
+                yield info_of_row(row, name, VERSION)
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """See Store.head."""
@@ -116,13 +109,29 @@ class VersionStore:
         if key in self._shown:
             raise StoreError("ReadOnly", operation="copy", key=key, message="an older version")
         name, version = self._of(source_key, source_version_id)
-        return await self._store.copy(name, key, source_version_id=version, **more)
+        result = await self._store.copy(name, key, source_version_id=version, **more)
+        self.on_older(key)
+        return result
 
     async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
         """See Store.delete. An older version is removed for good."""
         name, version = self._of(key, version_id)
         await self._store.delete(name, version_id=version, bypass_governance=bypass_governance)
         self._shown.pop(key, None)
+        if not version:
+            self.on_older(key)
+
+    def delete_soon(self, info: ObjectInfo, done: Callable[[StoreFailure | None], object]) -> None:
+        """See Store.delete_soon."""
+        self._store.delete_soon(info, done)
+        self.on_older(info.key)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+        """See Store.delete_many."""
+        failures = await self._store.delete_many(keys)
+        for key in keys:
+            self.on_older(key)
+        return failures
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:
         """See Store.get_tags."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from zosfs.admin.refusal import Refusal
-from zosfs.store.api import ObjectInfo, Store
+from zosfs.store.api import ListPage, ObjectInfo, Store
 
 Row = Mapping[str, Any]
 """A version or a delete marker as boto3 returns it."""
+LAST = "\U0010ffff"
+"""Sorts behind everything that a key may have."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,6 +39,40 @@ async def rows_by_key(store: Store, prefix: str, after: str) -> AsyncIterator[tu
         markers = {"KeyMarker": page["NextKeyMarker"]}
         if page.get("NextVersionIdMarker"):
             markers["VersionIdMarker"] = page["NextVersionIdMarker"]
+
+
+Shown = Callable[[str], AsyncGenerator[tuple[str, Sequence[ObjectInfo]], None]]
+"""The keys behind a marker, in key order, each with the objects that a view of the bucket shows for it (at least one)."""
+
+
+async def page_of(shown: Shown, prefix: str, delimiter: str, marker: str, max_keys: int) -> ListPage:
+    """A page of *shown* as Store.list_page has it. Common prefixes are found in what is shown, because one that the server tells of may
+    have nothing that is: once one key below is shown, the others are skipped. The objects of a key stand together, so that a page may
+    be longer than *max_keys*."""
+    objects: list[ObjectInfo] = []
+    prefixes: list[str] = []
+    after = marker + LAST if delimiter and marker.endswith(delimiter) and len(marker) > len(prefix) else marker
+    last = ""
+    while True:
+        skip = ""
+        async with aclosing(shown(after)) as keys:
+            async for key, found in keys:
+                if len(objects) + len(prefixes) >= max_keys:
+                    return ListPage(sorted(objects, key=_order), prefixes, last)
+                head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
+                last = prefix + head + cut if cut else key
+                if cut:
+                    prefixes.append(last)
+                    skip = last + LAST
+                    break
+                objects += found
+        if not skip:
+            return ListPage(sorted(objects, key=_order), prefixes, "")
+        after = skip
+
+
+def _order(info: ObjectInfo) -> bytes:
+    return info.key.encode()
 
 
 def is_deletion(row: Row) -> bool:
@@ -75,8 +112,9 @@ async def versions(store: Store, prefix: str, *, exact: bool) -> AsyncIterator[V
         if exact and key != prefix:
             return
         for row in rows:
+            modified = row["LastModified"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
             yield Version(
-                key, row["VersionId"], row["LastModified"].isoformat(), row.get("Size", 0), row.get("ETag", "").strip('"'),
+                key, row["VersionId"], modified, row.get("Size", 0), row.get("ETag", "").strip('"'),
                 bool(row.get("IsLatest")), is_deletion(row),
             )  # fmt: skip
 

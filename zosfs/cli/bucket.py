@@ -13,18 +13,30 @@ from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.mount.daemon import say
 
 HELP = "make, list and delete buckets; get, set and unset their settings"
+SYNOPSIS = """zosfs bucket list [NAME] [--json]
+       zosfs bucket create NAME [--acl WORD] [--az-policy single-az|multi-az] [--storage-class CLASS] [--object-lock]
+       zosfs bucket delete NAME
+       zosfs bucket get NAME SETTING
+       zosfs bucket set NAME SETTING [FILE|-|WORD] [--yes]
+       zosfs bucket unset NAME SETTING [--yes]"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Verb, bucket, setting, document."""
-    parser.add_argument("verb", choices=("list", "create", "delete", "get", "set", "unset"))
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="bucket, zos://BUCKET, or a path; list: its settings")
+    parser.add_argument("verb", choices=("list", "create", "delete", "get", "set", "unset"), help="what to do")
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME",
+        help="bucket, zos://BUCKET, or a path on a mount; list: its settings, without a name all buckets",
+    )  # fmt: skip
     parser.add_argument(
         "setting", nargs="?", default="", metavar="SETTING",
         help="acl policy lifecycle website request-payment tags encryption object-lock logging cors versioning notification",
     )  # fmt: skip
-    parser.add_argument("document", nargs="?", default="-", metavar="FILE|-|WORD", help="set: file with JSON, - for stdin, or a word")
-    parser.add_argument("--yes", action="store_true", help="set, unset: do not ask")
+    parser.add_argument(
+        "document", nargs="?", default="-", metavar="FILE|-|WORD",
+        help="set: file with JSON, - for stdin, or a word such as Enabled [-]",
+    )  # fmt: skip
+    parser.add_argument("--yes", action="store_true", help="set, unset: do not ask, once the difference is shown")
     parser.add_argument("--json", action="store_true", help="list: print JSON, of settings with their documents")
     parser.add_argument("--az-policy", choices=("single-az", "multi-az"), help="create: in one zone or several")
     parser.add_argument("--object-lock", action="store_true", help="create: with object lock (and versioning)")
@@ -95,6 +107,9 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
         if args.verb == "set":
             text = _text(args.document, settings.row(args.setting).words)
             after, _ = settings.read(args.setting, text)
+        if args.verb == "set" and before == after:
+            say(f"{args.setting} stays as it is")
+            return 0
         if not args.yes and not _agreed(args.setting, before, after):
             return 1
         if args.verb == "set":
@@ -138,7 +153,7 @@ def difference(before: Any, after: Any, name: str) -> str:
 
 
 def _agreed(name: str, before: Any, after: Any) -> bool:
-    print(difference(before, after, name) or f"{name} stays as it is", file=sys.stderr)
+    print(difference(before, after, name), file=sys.stderr)
     if not sys.stdin.isatty():
         say("nothing changed: --yes does it without asking")
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -99,13 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(module_name)
     parser = Parser(
         prog="zosfs" if name == "mount" else f"zosfs {name}", description=help[0].upper() + help[1:] + ".", epilog=epilog(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, usage=getattr(module, "SYNOPSIS", None),
     )  # fmt: skip
     module.add_arguments(parser)
     try:
-        return int(module.run(parse(parser, plain_flags(words))))
+        status = int(module.run(parse(parser, plain_flags(words))))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("zosfs: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed at the end has nowhere to go
         return 141

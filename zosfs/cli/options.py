@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 from zosfs.config_sources import Loaded, Pair, load, split_list
 from zosfs.config_values import NAMES, OptionError, kind, rows, show
 
+TABLE = "options: "
+"""What the titles of the table's groups begin with."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line, `zosfs: …`, with exit status 1 and the nearest flag's name."""
@@ -22,6 +25,37 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+
+    def format_usage(self) -> str:
+        """The usage without the rows of the table, of which there are more than a line can tell."""
+        formatter = self._get_formatter()
+        self._add_usage(formatter)
+        return formatter.format_help()
+
+    def format_help(self) -> str:
+        """What the command is about comes first, with its examples; the rows of the table follow."""
+        formatter = self._get_formatter()
+        self._add_usage(formatter)
+        formatter.add_text(self.description)
+        tables = [group for group in self._action_groups if (group.title or "").startswith(TABLE)]
+        for group in self._action_groups:
+            if group not in tables:
+                self._add_group(formatter, group)
+        formatter.add_text(self.epilog)
+        for group in tables:
+            self._add_group(formatter, group)
+        return formatter.format_help()
+
+    def _add_usage(self, formatter: argparse.HelpFormatter) -> None:
+        of_table = {id(action) for group in self._action_groups if (group.title or "").startswith(TABLE) for action in group._group_actions}
+        formatter.add_usage(self.usage, [one for one in self._actions if id(one) not in of_table], self._mutually_exclusive_groups)
+
+    @staticmethod
+    def _add_group(formatter: argparse.HelpFormatter, group: argparse._ArgumentGroup) -> None:
+        formatter.start_section(group.title)
+        formatter.add_text(group.description)
+        formatter.add_arguments(group._group_actions)
+        formatter.end_section()
 
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit 1."""
@@ -64,12 +98,12 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
         if groups and group not in groups:
             continue
         if group not in sections:
-            sections[group] = parser.add_argument_group(f"options: {group}")
+            sections[group] = parser.add_argument_group(TABLE + group)
         names = (row.name, *row.metadata["aliases"])
         flags = [f"--{name.replace('_', '-')}" for name in names]
         hidden = [f"--{name}" for name in names if "_" in name]
         what = kind(row)
-        text = row.metadata["help"].replace("%", "%%") + (f" [{show(row, row.default)}]" if row.default not in ("", -1) else "")
+        text = row.metadata["help"].replace("%", "%%") + _default(row, flags[0])
         bare = what == "bool" or row.name == "writeback"
         if what == "bool":
             sections[group].add_argument(flags[0], action=_Flag, nargs=0, help=text)
@@ -82,6 +116,13 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
             sections[group].add_argument(flags[0], action=_Flag, nargs=nargs, metavar=None if bare else metavar, help=text)
             if flags[1:] or hidden:
                 parser.add_argument(*flags[1:], *hidden, action=_Flag, nargs=nargs, help=argparse.SUPPRESS)
+
+
+def _default(row: Any, flag: str) -> str:
+    """What a row's help says of its default."""
+    if kind(row) == "bool":
+        return f" [on; {flag.replace('--', '--no-', 1)} turns it off]" if row.default else ""
+    return f" [{show(row, row.default)}]" if row.default not in ("", -1) else ""
 
 
 def plain_flags(argv: Sequence[str]) -> list[str]:

@@ -24,6 +24,8 @@ from zosfs.mount import registry
 from zosfs.mount.daemon import say
 
 CONNECTION = ("connection",)
+WIDEST = 10_000
+"""Columns of a table on a terminal, which wraps what is wider than itself."""
 KERNEL_PATIENCE = 2.0
 """Seconds in which the kernel forgets that a name was missing."""
 
@@ -105,6 +107,8 @@ def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[
 
     try:
         return trio.run(main)
+    except BrokenPipeError:
+        raise  # whoever reads our words has read enough
     except OptionError as error:
         say(str(error))
     except OSError as error:  # StoreError and Refusal say themselves what is wrong
@@ -166,8 +170,10 @@ def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: b
     else:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(*columns, box=None)
         for row in rows:
-            table.add_row(*(str(row.get(column, "")) for column in columns))
-        Console().print(table)
+            table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
+        # as wide as it takes: an id that was cut could not be typed again (without a height, the width is ignored on some terminals)
+        Console(width=WIDEST, height=1).print(table, soft_wrap=True)

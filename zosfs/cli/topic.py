@@ -11,11 +11,15 @@ from zosfs.cli.place import Place, add_connection, show_rows, work
 from zosfs.mount.daemon import say
 
 HELP = "make, list, show and delete the topics of notifications"
+SYNOPSIS = """zosfs topic list [--json]
+       zosfs topic create NAME [--push-endpoint URI] [--attribute NAME=VALUE]…
+       zosfs topic get NAME|ARN [--json]
+       zosfs topic delete NAME|ARN"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Verb, topic, where its messages go."""
-    parser.add_argument("verb", choices=("list", "create", "get", "delete"))
+    parser.add_argument("verb", choices=("list", "create", "get", "delete"), help="what to do")
     parser.add_argument("name", nargs="?", default="", metavar="NAME|ARN", help="the topic")
     parser.add_argument(
         "--push-endpoint", default="", metavar="URI", help="create: where messages go: http(s)://HOST…, amqp(s)://HOST…, kafka://HOST…"

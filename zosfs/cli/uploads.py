@@ -11,11 +11,13 @@ from zosfs.config_values import parse_duration
 from zosfs.mount.daemon import say
 
 HELP = "list unfinished multipart uploads, or abort them"
+SYNOPSIS = """zosfs uploads list [PATH] [--older-than AGE] [--json]
+       zosfs uploads abort [PATH] --older-than AGE"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list or abort, and where."""
-    parser.add_argument("verb", choices=("list", "abort"))
+    parser.add_argument("verb", choices=("list", "abort"), help="what to do")
     parser.add_argument("path", nargs="?", default=".", metavar="PATH", help="a path on a mount, or zos://BUCKET[/PREFIX] [here]")
     parser.add_argument("--older-than", default="", metavar="AGE", help="only uploads begun longer ago: 30m, 12h, 7d; abort needs it")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, located, show_rows, work
+from zosfs.cli.place import Place, add_connection, located, look_again, settle, show_rows, work
 from zosfs.mount.daemon import say
 
 HELP = "list the versions of a file or directory; bring one back, deleted files too"
+SYNOPSIS = """zosfs versions PATH [--json]
+       zosfs versions restore PATH [VERSION]"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[restore] PATH [VERSION]."""
-    parser.add_argument("words", nargs="+", metavar="[restore] PATH [VERSION]", help="a path on a mount, or zos://BUCKET/KEY")
+    parser.add_argument(
+        "words", nargs="+", metavar="[restore] PATH [VERSION]",
+        help="a path on a mount, or zos://BUCKET/KEY (DIR/: all below); without VERSION the newest that is no deletion comes back",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection(parser)
 
@@ -34,7 +40,14 @@ def run(args: argparse.Namespace) -> int:
     async def job(account: Any) -> int:
         return await (_restore(place, version, account) if restore else _list(args, place, account))
 
-    return work(args, place, job)
+    if not restore:
+        settle(words[0])
+        return work(args, place, job)
+    # what was deleted through a mount is so before it comes back
+    settle(*([] if "://" in words[0] else [words[0], os.path.dirname(os.path.abspath(words[0]))]))
+    status = work(args, place, job)
+    look_again(words[0], made=not status)
+    return status
 
 
 async def _list(args: argparse.Namespace, place: Place, account: Any) -> int:
@@ -43,7 +56,7 @@ async def _list(args: argparse.Namespace, place: Place, account: Any) -> int:
     exact = bool(place.key) and not place.key.endswith("/")
     found = [version async for version in versions(account.bucket(place.bucket), place.key, exact=exact)]
     rows = [
-        {**dataclasses.asdict(version), "state": ("deleted" if version.deleted else "") + (" current" if version.latest else "")}
+        {**dataclasses.asdict(version), "state": " ".join(["deleted"] * version.deleted + ["current"] * version.latest)}
         for version in found
     ]
     show_rows(rows, ("id", "modified", "size", "state") if exact else ("key", "id", "modified", "size", "state"), args.json)

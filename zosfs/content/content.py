@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import itertools
 import logging
-import uuid
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
+from zosfs.locks import Lock
 from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store, StoreFailure
 from zosfs.threads import ThreadPool
 
@@ -99,7 +100,7 @@ class Content:
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self.moves = Moves(store, self.promises, options)
         self._removal_log = RemovalLog(cache_dir / "journal" / "removals")
-        self._busy: dict[str, trio.Lock] = {}
+        self._busy: dict[str, Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
         self._revived: dict[str, Writer] = {}  # by record id: files of an earlier run that nobody took over yet
@@ -273,12 +274,16 @@ class Content:
 
     def staged_file(self, name: str = "") -> StagedFile:
         """A staged file, empty until it is written or loaded; *name* is that of an earlier run's."""
-        return StagedFile(self._staged / (name or uuid.uuid4().hex), self._disk, self.threads)
+        return StagedFile(self._staged / (name or os.urandom(16).hex()), self._disk, self.threads)
 
     async def writer(
         self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False
     ) -> Writer:
         """A writer of the file at *key*: changes of *base*, or a new file. Sends nothing."""
+        return self.new_writer(key, base, truncate=truncate, appending=appending)
+
+    def new_writer(self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False) -> Writer:
+        """As `writer`, which waits for nothing today."""
         writer = Writer(self, key, base, self.staged_file(), truncate=truncate, appending=appending)
         self._writers[writer] = None
         return writer
@@ -297,12 +302,14 @@ class Content:
     @contextlib.asynccontextmanager
     async def only_one(self, key: str) -> AsyncIterator[str]:
         """Requests that change one key never overlap: each waits here for the one before. Yields *key*."""
-        lock = self._busy.setdefault(key, trio.Lock())
+        lock = self._busy.get(key)
+        if lock is None:
+            lock = self._busy[key] = Lock()
         try:
             async with lock:
                 yield key
         finally:
-            if not lock.statistics().tasks_waiting and not lock.locked() and self._busy.get(key) is lock:
+            if not lock.locked() and self._busy.get(key) is lock:
                 del self._busy[key]
 
     async def settle(self, key: str) -> None:

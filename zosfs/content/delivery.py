@@ -35,6 +35,7 @@ REWRITABLE = 5 << 30
 PATIENT_EXTENSIONS = 200
 """How often another writer may win before an appending one gives up."""
 _PERMISSIONS = ("mode", "uid", "gid")
+_LOCKS = "x-amz-object-lock-"
 _TIMES = {"mtime", "atime", "ctime"}
 _GONE = ("NoSuchKey", "InvalidRange")
 
@@ -418,6 +419,16 @@ async def put_tags(store: Store, key: str, headers: ObjectHeaders) -> None:
     if headers.tags:
         await store.put_tags(key, headers.tags)
     await put_locks(store, key, headers)
+
+
+def alike(began: ObjectHeaders, headers: ObjectHeaders) -> bool:
+    """Whether an upload begun with *began* makes an object of *headers*, but for what `put_tags` puts on it afterwards."""
+
+    def made(one: ObjectHeaders) -> ObjectHeaders:
+        extra = {name: value for name, value in one.extra.items() if not name.startswith(_LOCKS)}
+        return dataclasses.replace(one, tags=None, extra=extra)
+
+    return made(began) == made(headers)
 
 
 async def put_locks(store: Store, key: str, headers: ObjectHeaders) -> None:

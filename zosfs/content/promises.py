@@ -1,7 +1,6 @@
 """The journal as tasks see it: what is promised, by id, and changes that are on the disk when the call returns.
 
-Owns: the journal, its thread, and the staged files of records whose writer is gone. Changes that arrive together share one
-transaction, so that many closes cost one fsync. Must not know: the store, names.
+Owns: the journal and the staged files of records whose writer is gone. Must not know: the store, names.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from zosfs.content.commits import Commits
 from zosfs.content.delivery import UploadRecord
 from zosfs.content.journal import (
     CONFLICT,
@@ -18,7 +18,6 @@ from zosfs.content.journal import (
     Journal,
     Move,
     Record,
-    Statement,
     Upload,
     put_deletion,
     put_move,
@@ -30,16 +29,6 @@ from zosfs.content.journal import (
     remove_upload,
 )
 from zosfs.content.staging import DiskBudget, StagedFile
-from zosfs.threads import ThreadPool
-
-
-class _Batch:
-    """Changes that go to the disk together."""
-
-    def __init__(self) -> None:
-        self.statements: list[Statement] = []
-        self.done = False
-        self.failure: OSError | None = None
 
 
 class Promises:
@@ -49,9 +38,7 @@ class Promises:
         self._journal = Journal(directory)
         self._staged = staged
         self._budget = budget
-        self._thread = ThreadPool("journal", 1)
-        self._writing = trio.Lock()
-        self._batch = _Batch()
+        self._commits = Commits(self._journal.apply)
         self._left: dict[str, int] = {}  # staged files that only records need -> their bytes in the budget
         self._users: dict[str, set[str]] = {}  # staged file -> ids of the records that need it
         self._by_key: dict[str, set[str]] = {}
@@ -64,8 +51,8 @@ class Promises:
         OSError(EBUSY) when another mount uses it. Staged files that were never promised are removed: whoever wrote
         them got no answer.
         """
-        await self._thread.run(self._journal.open)
-        for record in await self._thread.run(self._journal.records):
+        await self._commits.alone(self._journal.open)
+        for record in await self._commits.alone(self._journal.records):
             self._add(record)
         for stray in self._staged.iterdir():
             if stray.name not in self._users:
@@ -73,8 +60,8 @@ class Promises:
             else:
                 self._left[stray.name] = stray.stat().st_blocks * 512
                 self._budget.take(self._left[stray.name])
-        uploads = [upload for upload in await self._thread.run(self._journal.uploads) if upload.record not in self.records]
-        deletions = await self._thread.run(self._journal.deletions)
+        uploads = [upload for upload in await self._commits.alone(self._journal.uploads) if upload.record not in self.records]
+        deletions = await self._commits.alone(self._journal.deletions)
         self.owed = {deletion.key for deletion in deletions}
         return uploads, deletions
 
@@ -95,20 +82,6 @@ class Promises:
                 if not ids:
                     del index[name]
 
-    async def _apply(self, *statements: Statement) -> None:
-        batch = self._batch
-        batch.statements += statements
-        async with self._writing:
-            if not batch.done:
-                self._batch = _Batch()
-                try:
-                    await self._thread.run(self._journal.apply, batch.statements)
-                except OSError as exc:
-                    batch.failure = exc
-                batch.done = True
-        if batch.failure is not None:
-            raise OSError(batch.failure.errno, batch.failure.strerror) from batch.failure
-
     # -- records ----------------------------------------------------------------------------------------------------
 
     async def put(self, record: Record, staged: StagedFile | None = None, *, instead: Record | None = None) -> None:
@@ -117,7 +90,7 @@ class Promises:
             await staged.sync()
         if instead is not None and instead.id == record.id:
             instead = None
-        await self._apply(put_record(record), *([remove_record(instead.id)] if instead is not None else []))
+        await self._commits.commit(put_record(record), *([remove_record(instead.id)] if instead is not None else []))
         self._add(record)
         if instead is not None:
             self._remove(instead)
@@ -139,7 +112,7 @@ class Promises:
         if deleting is not None:
             self.owed.add(deleting.key)
             statements.append(put_deletion(deleting))
-        await self._apply(*statements)
+        await self._commits.commit(*statements)
         for record in known:
             self._unlink(record)
 
@@ -159,7 +132,7 @@ class Promises:
             self._remove(record)
             record.key = new_key
             self._add(record)
-        await self._apply(*(remove_record(record.id) for record in replaced), *(put_record(record) for record in moved))
+        await self._commits.commit(*(remove_record(record.id) for record in replaced), *(put_record(record) for record in moved))
         for record in replaced:
             self._unlink(record)
 
@@ -186,48 +159,48 @@ class Promises:
 
     async def note_upload(self, key: str, upload: UploadRecord, record: Record | None = None) -> None:
         """An upload is under way: the next run continues it for *record*, or aborts it."""
-        await self._apply(put_upload(Upload(key, record.id if record is not None else "", upload)))
+        await self._commits.commit(put_upload(Upload(key, record.id if record is not None else "", upload)))
 
     async def upload_ended(self, upload_id: str) -> None:
         """The upload was completed or aborted."""
-        await self._apply(remove_upload(upload_id))
+        await self._commits.commit(remove_upload(upload_id))
 
     async def open_uploads(self) -> list[Upload]:
         """The uploads that are noted as under way."""
-        return await self._thread.run(self._journal.uploads)
+        return await self._commits.alone(self._journal.uploads)
 
     async def settled(self) -> None:
         """Wait until the changes made so far are on the disk."""
-        await self._apply()
+        await self._commits.commit()
 
     async def owe(self, deletions: Sequence[Deletion]) -> None:
         """These objects are to be deleted: by now, or by the next run."""
         self.owed.update(deletion.key for deletion in deletions)
-        await self._apply(*(put_deletion(deletion) for deletion in deletions))
+        await self._commits.commit(*(put_deletion(deletion) for deletion in deletions))
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go from *key* is gone, or another one is about to be there."""
         if key in self.owed:
             self.owed.discard(key)
-            await self._apply(remove_deletion(key))
+            await self._commits.commit(remove_deletion(key))
 
     # -- moves ------------------------------------------------------------------------------------------------------
 
     async def note_move(self, move: Move) -> None:
         """A directory's objects begin to move, or turn back: the next run brings them to where they go now."""
-        await self._apply(put_move(move))
+        await self._commits.commit(put_move(move))
 
     async def move_done(self, move: Move) -> None:
         """They are there."""
-        await self._apply(remove_move(move.old))
+        await self._commits.commit(remove_move(move.old))
 
     async def open_moves(self) -> list[Move]:
         """The moves that an earlier run began and did not end."""
-        return await self._thread.run(self._journal.moves)
+        return await self._commits.alone(self._journal.moves)
 
     async def aclose(self) -> None:
         """Close the journal; what is undelivered stays in it."""
         with trio.CancelScope(shield=True):
-            await self._thread.run(self._journal.close)
-        self._thread.close()
+            await self._commits.alone(self._journal.close)
+        self._commits.close()
 

@@ -77,8 +77,7 @@ class DiskBudget:
 
     async def reserve(self, n: int) -> None:
         """Count *n* bytes more; waits while the budget is used up, and raises OSError(ENOSPC) when waiting does not help."""
-        if self._room(n):
-            self.used += n
+        if self.take_now(n):
             return
         self._counters.add("disk_waits")
         await self.make_room(n)
@@ -90,6 +89,13 @@ class DiskBudget:
             self.used += n
             return
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def take_now(self, n: int) -> bool:
+        """As `reserve`, without waiting; False, and nothing is counted, when there is no room."""
+        if not self._room(n):
+            return False
+        self.used += n
+        return True
 
     async def wait_for_room(self, n: int) -> bool:
         """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
@@ -170,6 +176,31 @@ class StagedFile:
         """Put *data* at *offset* as dirty bytes."""
         await self._put(offset, data, clean=False)
 
+    def write_now(self, offset: int, data: Buffer) -> bool:
+        """As `write`, into memory. False, and nothing happened, where that has to wait or the bytes need the disk."""
+        end = offset + len(data)
+        if self._memory is None or end > SMALL or offset < self._held or self._sending or self._busy:
+            return False
+        grown, new = max(0, end - len(self._memory)), len(data)
+        if self._budget.in_memory + grown > SMALL_TOGETHER:
+            return False
+        if self.present:
+            new -= sum(b - a for a, b in self.present.within(offset, end))
+        if not self._budget.take_now(new):
+            return False
+        self._counted += new
+        self._fill(offset, data, grown)
+        self.dirty.add(offset, end)
+        return True
+
+    def _fill(self, offset: int, data: Buffer, grown: int) -> None:
+        assert self._memory is not None
+        if grown > 0:
+            self._memory.extend(bytes(grown))
+            self._budget.in_memory += grown
+        self._memory[offset : offset + len(data)] = data
+        self.present.add(offset, offset + len(data))
+
     async def keep(self, offset: int, data: Buffer) -> None:
         """Put fetched base bytes at *offset*, where nothing newer lies."""
         await self._put(offset, data, clean=True)
@@ -201,11 +232,7 @@ class StagedFile:
         if self._memory is not None:
             grown = end - len(self._memory)
             if end <= SMALL and (grown <= 0 or self._budget.in_memory + grown <= SMALL_TOGETHER):
-                if grown > 0:
-                    self._memory.extend(bytes(grown))
-                    self._budget.in_memory += grown
-                self._memory[offset:end] = data
-                self.present.add(offset, end)
+                self._fill(offset, data, grown)
                 return
             self._spill()
         while True:

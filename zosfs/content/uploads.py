@@ -13,7 +13,17 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
-from zosfs.content.delivery import OnPart, UploadRecord, abort, check_unchanged, correct_headers, delivered_info, put_tags, with_times_of
+from zosfs.content.delivery import (
+    OnPart,
+    UploadRecord,
+    abort,
+    alike,
+    check_unchanged,
+    correct_headers,
+    delivered_info,
+    put_tags,
+    with_times_of,
+)  # fmt: skip
 from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import Record
 from zosfs.content.plan import Base
@@ -128,7 +138,7 @@ class Uploads:
         info = delivered_info(key, size, written if written.etag else dataclasses.replace(written, etag=etag), began)
         if not exact_times:
             headers = with_times_of(headers, began)
-        if dataclasses.replace(began, tags=None) != dataclasses.replace(headers, tags=None):
+        if not alike(began, headers):
             return await correct_headers(store, info, headers)
         await put_tags(store, key, headers)
         return info

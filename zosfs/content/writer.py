@@ -34,6 +34,7 @@ from zosfs.content.replay import leans_on_base
 from zosfs.content.staging import StagedFile
 from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
+from zosfs.locks import Lock
 from zosfs.store.api import Body, Buffer, ObjectHeaders, ObjectInfo
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Writer:
         self._changed = base is None or truncate
         self._generation = 0
         self._version = 0  # of the base
-        self._delivering = trio.Lock()
-        self._appending = trio.Lock()
+        self._delivering = Lock()
+        self._appending = Lock()
         self._reader: Reader | None = None
         # writes in flight, and the exchange of the staged file that they must not miss
         self._active = 0
@@ -157,6 +158,20 @@ class Writer:
             self._timed = True
             self._content.nursery.start_soon(self._deliver_when_due)
         return len(data)
+
+    def write_now(self, offset: int, data: Buffer) -> bool:
+        """As `write`, of a small file with which nothing else is done. False, and nothing happened, where that has to wait."""
+        if self.record is not None or self._untold is not None or self._exchanged is not None or self._uploads.streaming:
+            return False
+        if not self.staged.write_now(offset, data):
+            return False
+        self._retract(offset)
+        self.size = max(self.size, offset + len(data))
+        self._changed = True
+        self.exact_times = False
+        self._generation += 1
+        self.delivered = None
+        return True
 
     async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
@@ -412,7 +427,7 @@ class Writer:
         before = self.record
         name = self.staged.path.name
         fresh = before is None or before.state == CONFLICT or before.file != name
-        record = self.snapshot(uuid.uuid4().hex if fresh or before is None else before.id)
+        record = self.snapshot(os.urandom(16).hex() if fresh or before is None else before.id)
         record.state, record.cause = state, cause
         self.record = record
         try:

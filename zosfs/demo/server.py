@@ -19,12 +19,18 @@ import time
 from pathlib import Path
 
 READY_WITHIN = 60.0
+TRIES = 3
 _GRPC = 10_000  # SeaweedFS listens for its own on each port plus this
+_PORTS = range(10_000, 22_000)  # with that, still below those that the kernel gives to outgoing connections
 _PARENT_DEATH_SIGNAL = 1
 
 
 class ServerFailed(Exception):
     """The embedded server is missing or does not start; the text is one line with the way out."""
+
+
+class _Ended(ServerFailed):
+    """It ended before it answered."""
 
 
 def find_weed() -> Path:
@@ -40,7 +46,7 @@ def free_ports(count: int) -> list[int]:
     """*count* ports of loopback that are free now, each with the one 10,000 above it."""
     ports: list[int] = []
     while len(ports) < count:
-        port = random.randrange(20_000, 50_000)
+        port = random.choice(_PORTS)
         if port not in ports and all(_is_free(number) for number in (port, port + _GRPC)):
             ports.append(port)
     return ports
@@ -72,8 +78,21 @@ class Weed:
         self.url = ""
 
     def __enter__(self) -> Weed:
-        """Start it and wait until it answers; ServerFailed when it does not within a minute."""
+        """Start it and wait until it answers; ServerFailed when it does not within a minute.
+
+        One that ends at once is started again on other ports: somebody may have taken one after it was found free.
+        """
         weed = find_weed()
+        for left in reversed(range(TRIES)):
+            try:
+                self._start(weed)
+                return self
+            except _Ended:
+                if not left:
+                    raise
+        raise AssertionError
+
+    def _start(self, weed: Path) -> None:
         data = self._home / "data"
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self._home / "s3.json"
@@ -103,13 +122,12 @@ class Weed:
         except BaseException:
             self._stop()
             raise
-        return self
 
     def _wait(self, port: int) -> None:
         deadline = time.monotonic() + READY_WITHIN
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise ServerFailed(f"SeaweedFS ended with {self._process.returncode}; its last words: {self._last_words()}")
+                raise _Ended(f"SeaweedFS ended with {self._process.returncode}; its last words: {self._last_words()}")
             try:
                 with socket.create_connection(("127.0.0.1", port), 1) as probe:
                     probe.settimeout(5)

@@ -66,15 +66,17 @@ class Contents:
         One bucket was asked when it was mounted; those of an account are asked at their first change. Waits no longer than
         PROBE_PATIENCE, and asks a server that was too slow again only after PROBE_PAUSE.
         """
-        if volume is None or volume.store.probed:
+        if volume is None or volume.store.probed or self.asked(volume):
             return
         bucket = volume.store.bucket
-        if trio.current_time() - self._probed_at.get(bucket, float("-inf")) < PROBE_PAUSE:
-            return
         with trio.move_on_after(PROBE_PATIENCE):
             await volume.store.probe(volume.prefix)
         if not volume.store.probed:
             self._probed_at[bucket] = trio.current_time()
+
+    def asked(self, volume: Volume) -> bool:
+        """Whether its server was asked a short while ago, and was too slow to tell."""
+        return trio.current_time() - self._probed_at.get(volume.store.bucket, float("-inf")) < PROBE_PAUSE
 
     def all(self) -> list[Content]:
         """Every Content made so far."""

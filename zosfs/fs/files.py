@@ -13,6 +13,7 @@ import errno
 import itertools
 import logging
 import os
+import shlex
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,7 @@ import cachetools
 import pyfuse3
 import trio
 
+from zosfs.admin.thawing import ARCHIVED, ARCHIVES, UNREADABLE, restore_state
 from zosfs.config import Options
 from zosfs.content.content import Content, Pending
 from zosfs.content.reader import Reader
@@ -30,7 +32,9 @@ from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.later import Later
 from zosfs.fs.removals import Removals
+from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
@@ -39,15 +43,13 @@ from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (1, 5, 15, 60)
-
 
 class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
         "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
-        "version", "writer",
+        "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -57,12 +59,13 @@ class OpenFile:
         self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
         self.writer: Writer | None = None
         self.described: Described | None = None
-        self.lock = trio.Lock()
+        self.lock = Lock()
         self.version = 0  # bumped when this mount replaces the object under its readers
         self.attributes_changed = False  # of an object whose bytes are delivered
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
+        self.waits = False  # for its delivery, behind others
 
     @property
     def dirty(self) -> bool:
@@ -100,6 +103,7 @@ class Files:
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
+        self._later = Later(nursery, self._deliver_promised, self.let_go)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self._live: dict[int, OpenFile] = {}  # by inode number
@@ -143,6 +147,8 @@ class Files:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
                     await self._know(file, appending=append and not flags & os.O_TRUNC)
+                    if not flags & os.O_TRUNC:
+                        await self._refuse_archived(file)
                     if flags & os.O_TRUNC:
                         await self._truncate(file, 0)
                         file.untouched = True
@@ -150,8 +156,7 @@ class Files:
                         await self._writer(file, appending=True)
             elif not file.dirty:
                 await self._revalidate(inode)
-            if inode.info is not None and inode.info.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
-                self._refuse_archived(inode)
+                await self._refuse_archived(file)
         except BaseException:
             self.let_go(file)
             raise
@@ -176,14 +181,17 @@ class Files:
         content: Content | None = inode.volume.content if inode.volume else None
         return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
 
-    def _refuse_archived(self, inode: Inode) -> None:
-        info = inode.info
-        assert info is not None
-        restored = 'ongoing-request="false"' in info.headers.get("x-amz-restore", "")
-        if info.metadata is not None and not restored:
-            log.warning("%s is archived (%s): thaw it with: zosfs restore zos://%s/%s", info.key, info.storage_class,
-                        inode.store.bucket, info.key)  # fmt: skip
-            raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key)
+    async def _refuse_archived(self, file: OpenFile) -> None:
+        """Old bytes are wanted of *file*: InvalidObjectState (EREMOTEIO) where they lie in an archive and are not thawed now."""
+        info = file.inode.info
+        if file.writer is not None or info is None or info.storage_class not in ARCHIVES:
+            return
+        state = restore_state(await file.inode.store.head(info.key))  # whatever was remembered: thawing changes no ETag
+        if state not in UNREADABLE:
+            return
+        command = f"zosfs restore {shlex.quote(f'zos://{file.inode.store.bucket}/{info.key}')}"
+        message = command if state == ARCHIVED else f"it is being thawed; {command} waits for it"
+        raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key, message=message)
 
     async def create(self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int) -> tuple[Inode, Handle]:
         """Make and open a new file; nothing is sent before it is closed."""
@@ -191,11 +199,28 @@ class Files:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         await self.contents.learn(parent.volume)
         await self.free_name(parent, name)
+        return self._make(parent, name, attributes, flags, pid, await self.contents.of(parent.volume))
+
+    def create_now(
+        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int
+    ) -> tuple[Inode, Handle] | None:
+        """As `create`, of a name that is free, where nothing has to be waited for; None where something has."""
+        volume = parent.volume
+        if self.options.ro or volume is None or volume.content is None or not (volume.store.probed or self.contents.asked(volume)):
+            return None
+        if self.by_key and (parent.store.bucket, self._tree.key_of(parent, name)) in self.by_key:
+            return None
+        return self._make(parent, name, attributes, flags, pid, volume.content)
+
+    def _make(
+        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int, content: Content
+    ) -> tuple[Inode, Handle]:
         inode = self._tree.add(parent, name, attributes, pending=True)
-        file = await self.hold(inode)
+        file = self._live[inode.number] = inode.file = OpenFile(inode, content)
+        inode.pins += 1
+        file.users = 1
         file.described = fresh(name, False, self.options)
-        writer = await file.content.writer(inode.key, None, appending=bool(flags & os.O_APPEND))
-        self._adopt(file, writer)
+        self._adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
         return inode, self._handle(file, flags, pid)
 
@@ -235,6 +260,8 @@ class Files:
         info = inode.info
         if info is not None and not (file.attributes_changed and file.described is not None):
             file.described = of_object(info, self.options)
+            if info.storage_class in ARCHIVES:
+                file.described.storage_class = self.options.storage_class  # what is written now is meant to be read
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
             file.described.grants = await self.acls.of(inode.store, info)
@@ -384,10 +411,22 @@ class Files:
         if writer is None:
             async with file.lock:
                 writer = await self._writer(file, appending=handle.append)
-        if handle.append:
-            written = await writer.write(offset, data, append=True)
-        else:
-            written = await writer.write(offset, data)
+        written = await writer.write(offset, data, append=handle.append)
+        self._written(file, writer, written)
+        return written
+
+    def write_now(self, number: int, offset: int, data: Buffer) -> int | None:
+        """As `write`, where nothing has to be waited for; None where something has."""
+        handle = self._handles.get(number)
+        if handle is None or handle.append:
+            return None
+        writer = handle.file.writer
+        if writer is None or not writer.write_now(offset, data):
+            return None
+        self._written(handle.file, writer, len(data))
+        return len(data)
+
+    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
         file.untouched = False
         inode = file.inode
         attributes = inode.attributes
@@ -398,7 +437,6 @@ class Files:
             attributes.mode = without_setid(attributes.mode)
         self._tree.changed(inode)
         self._counters["written_bytes"] += written
-        return written
 
     async def truncate(self, inode: Inode, size: int) -> None:
         """Set the size; of a file that nobody has open for writing it is delivered at once."""
@@ -406,6 +444,8 @@ class Files:
         try:
             async with file.lock:
                 await self._know(file)
+                if size:
+                    await self._refuse_archived(file)
                 await self._truncate(file, size)
             if not any(handle.writable for handle in file.handles):
                 await self.deliver(file)
@@ -432,12 +472,14 @@ class Files:
         """close(2) of one descriptor: returns when the store (or, with writeback, the journal) has the bytes."""
         handle = self.handle(number)
         file = handle.file
-        if file.untouched and handle.writable and file.dirty and self._open_elsewhere(handle):
+        if not handle.writable:
+            return  # who only read has no part in what others wrote, nor in why it is not delivered
+        if file.untouched and file.dirty and self._open_elsewhere(handle):
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
             return
         await self.deliver(file, close=True)
-        if handle.writable and file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
+        if file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
             raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
 
     def _open_elsewhere(self, handle: Handle) -> bool:
@@ -474,8 +516,7 @@ class Files:
                 if close and self.options.writeback >= 0:
                     if not writer.promised:
                         await writer.promise()
-                        file.users += 1
-                        self._nursery.start_soon(self._deliver_later, file, self.options.writeback)
+                        self._later.add(file, self.options.writeback)
                 else:
                     await writer.deliver(only_promised=only_promised)
                     if writer.dirty:
@@ -516,34 +557,15 @@ class Files:
                 await self.deliver(file, close=True)
             except OSError as exc:
                 log.warning("%s is not delivered yet (%s); its bytes are kept and tried again", inode.key, exc)
-                file.users += 1
-                self._nursery.start_soon(self._deliver_later, file)
+                self._later.again(file)
         elif file.dirty:
             # a conflict: the journal keeps these bytes, the name shows what the other writer left
             async with file.lock:
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
 
-    async def _deliver_later(self, file: OpenFile, first: float = RETRY_SECONDS[0]) -> None:
-        """Deliver in the background, again and again while that may help; holds *file* while it tries."""
-        writeback = self.options.writeback >= 0
-        try:
-            for pause in itertools.chain((first,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-                await trio.sleep(pause)
-                if not file.dirty or file.inode.unlinked:
-                    return
-                try:
-                    await self.deliver(file, only_promised=writeback)
-                    if not file.dirty:
-                        return
-                except StoreError as exc:
-                    if not exc.retry and not exc.ambiguous:
-                        log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
-                        return
-                except OSError as exc:
-                    log.warning("%s is still not delivered: %s", file.inode.key, exc)
-        finally:
-            self.let_go(file)
+    async def _deliver_promised(self, file: OpenFile) -> None:
+        await self.deliver(file, only_promised=self.options.writeback >= 0)
 
     async def _drop_writer(self, file: OpenFile) -> None:
         writer, file.writer = file.writer, None
@@ -613,7 +635,8 @@ class Files:
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)
-        self._nursery.start_soon(self._deliver_later, file)
+        self._later.again(file)
+        self.let_go(file)
 
     # -- removal ----------------------------------------------------------------------------------------------------
 
@@ -658,7 +681,15 @@ class Files:
         content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
         await content.discard(inode.key)
-        await self.removals.delete(inode)
+        try:
+            await self.removals.delete(inode)
+        except OSError as exc:
+            await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
+            writer: Writer | None = inode.file.writer if inode.file is not None else None
+            if writer is not None and writer.dirty:
+                writer.unlinked = False
+                await content.failed(writer, exc)
+            raise
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key

@@ -22,7 +22,7 @@ from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
-from zosfs.fs.files import Files, new_attributes, without_setid
+from zosfs.fs.files import Files, Handle, new_attributes, without_setid
 from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
 from zosfs.fs.rename import Renames
@@ -292,7 +292,25 @@ class Operations(pyfuse3.Operations):
         handle = await self.files.open(found, flags, ctx.pid)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.files.keep_cache(found))
 
-    @handler()
+    def _create_known(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes] | None:
+        parent = self.tree.find(parent_inode)
+        if parent is None or len(name) > NAME_MAX or self.tree.peek(parent, name) is not None:
+            return None
+        self.tree.check_name(parent, name)
+        made = self.files.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
+        if made is None:
+            return None
+        self.counters["negative_hits"] += 1
+        return self._created(parent, *made)
+
+    def _created(self, parent: Inode, inode: Inode, handle: Handle) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        self.directories.unowe(parent)
+        self.tree.remember(inode)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(inode, self.ttl)
+
+    @handler(known=_create_known)
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -302,19 +320,21 @@ class Operations(pyfuse3.Operations):
         if existing is not None:
             if flags & os.O_EXCL:
                 raise _fail(errno.EEXIST)
-            inode, handle = existing, await self.files.open(existing, flags, ctx.pid)
-        else:
-            inode, handle = await self.files.create(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
-            self.directories.unowe(parent)
-        self.tree.remember(inode)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(inode, self.ttl)
+            handle = await self.files.open(existing, flags, ctx.pid)
+            self.tree.remember(existing)
+            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
+        attributes = new_attributes(stat.S_IFREG, mode, ctx)
+        return self._created(parent, *await self.files.create(parent, name, attributes, flags, ctx.pid))
 
     @handler(bounded=False)
     async def read(self, fh: int, off: int, size: int) -> bytes:
         data = await self.files.read(fh, off, size)
         return data  # type: ignore[return-value]  # pyfuse3 takes any contiguous buffer and copies it before the loop goes on
 
-    @handler(bounded=False)
+    def _write_known(self, fh: int, off: int, buf: bytes) -> int | None:
+        return self.files.write_now(fh, off, buf)
+
+    @handler(bounded=False, known=_write_known)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self.files.write(fh, off, buf)
 

@@ -19,6 +19,7 @@ import pyfuse3
 
 from zosfs.admin import settings
 from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_names
+from zosfs.admin.refusal import Refusal
 from zosfs.counters import Counters
 from zosfs.fs.change import Changes
 from zosfs.fs.files import Files
@@ -36,15 +37,16 @@ NEVER = ("security.", "system.")
 """Name spaces that a bucket does not keep. ENOTSUP says so for the whole filesystem: `ls -l`, which would ask for two of them a file
 (coreutils: errno_unsupported), then does not ask again; ENODATA would be about one file."""
 
+METADATA = 2048
+"""Bytes that the metadata of an object may have in S3; Ceph takes more."""
+FOREIGN = 8192
+"""Bytes that the attributes outside `user.zos.` may have as one header: Ceph's own limit, half of the request head that it reads."""
+
 Status = Callable[[], Mapping[str, Any]]
 
 
 def _no_data() -> OSError:
     return OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-
-
-def _refused(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Xattrs:
     async def get(self, inode: Inode, name: str) -> bytes:
         """The value of *name*; ENODATA where there is none, ENOTSUP for name spaces that a bucket does not keep."""
         if name.startswith(NEVER):
-            raise _refused(errno.ENOTSUP)
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         if name.startswith(ZOS):
             row, rest = find(name.removeprefix(ZOS))
             return await row.get(self, inode, rest)
@@ -95,11 +97,14 @@ class Xattrs:
     async def set(self, inode: Inode, name: str, value: bytes) -> None:
         """Set *name*; EPERM for what is read-only, ENOTSUP for name spaces that a bucket does not keep."""
         if name.startswith(NEVER):
-            raise _refused(errno.ENOTSUP)
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         if name.startswith(ZOS):
-            row, rest = find(name.removeprefix(ZOS))
+            try:
+                row, rest = find(name.removeprefix(ZOS))
+            except OSError:
+                raise Refusal(f"there is no attribute {name}", errno.ENOTSUP) from None
             if row.set is None:
-                raise _refused(errno.EPERM)
+                raise Refusal(f"{name} is read only", errno.EPERM)
             await row.set(self, inode, rest, value)
             return
         described = await self.described(inode)
@@ -107,7 +112,10 @@ class Xattrs:
         if values.get(name) == value:
             return
         values[name] = value
-        await self.set_metadata(inode, "xattr", encode_xattrs(values))
+        text = encode_xattrs(values)
+        if len(text) > FOREIGN:
+            raise Refusal(f"{name}: all attributes of a file have {len(text)} bytes as stored; {FOREIGN} are allowed", errno.E2BIG)
+        await self.set_metadata(inode, "xattr", text)
 
     async def remove(self, inode: Inode, name: str) -> None:
         """Remove *name*; ENODATA where there is none."""
@@ -116,7 +124,7 @@ class Xattrs:
         if name.startswith(ZOS):
             row, rest = find(name.removeprefix(ZOS))
             if row.remove is None:
-                raise _refused(errno.EPERM)
+                raise Refusal(f"{name} cannot be removed", errno.EPERM)
             await row.remove(self, inode, rest)
             return
         described = await self.described(inode)
@@ -185,6 +193,13 @@ def find(rest: str) -> tuple[Row, str]:
     raise _no_data()
 
 
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Refusal("the value is not UTF-8") from None
+
+
 def _of_store(row: XattrRow) -> Row:
     """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first."""
 
@@ -193,10 +208,7 @@ def _of_store(row: XattrRow) -> Row:
 
     async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
         assert row.set is not None
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            raise _refused(errno.EINVAL) from None
+        text = _text(value)
         await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
         await xattrs.tree.refresh(inode, force=True)
         await xattrs.files.relearn(inode)
@@ -220,11 +232,7 @@ async def _setting(xattrs: Xattrs, inode: Inode, name: str) -> bytes:
 
 async def _set_setting(xattrs: Xattrs, inode: Inode, name: str, value: bytes) -> None:
     _only_top(inode)
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise _refused(errno.EINVAL) from None
-    await settings.set(inode.store, _known_setting(name), text)
+    await settings.set(inode.store, _known_setting(name), _text(value))
 
 
 async def _remove_setting(xattrs: Xattrs, inode: Inode, name: str) -> None:
@@ -262,9 +270,9 @@ async def _content_type(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
 
 
 async def _set_content_type(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
-    text = value.decode("ascii", "strict") if value.isascii() else ""
-    if "/" not in text or any(ord(c) < 32 for c in text):
-        raise _refused(errno.EINVAL)
+    text = value.decode("ascii", "replace")
+    if "/" not in text or not value.isascii() or not text.isprintable():
+        raise Refusal(f"content-type: {text[:60]!r} is not of the form text/plain")
 
     def change(described: Described) -> None:
         described.content_type = text
@@ -280,24 +288,25 @@ async def _meta(xattrs: Xattrs, inode: Inode, key: str) -> bytes:
 
 
 async def _set_meta(xattrs: Xattrs, inode: Inode, key: str, value: bytes) -> None:
-    if key in POSIX_KEYS:
-        raise _refused(errno.EPERM)
+    _no_posix(key)
     if not set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-."):
-        raise _refused(errno.EINVAL)  # the server folds case and turns _ into -: another name would come back
-    try:
-        text = value.decode("ascii")
-    except UnicodeDecodeError:
-        raise _refused(errno.EINVAL) from None
-    if not text.isprintable() or text != text.strip():
-        raise _refused(errno.EINVAL)
-    if len(text) + len(key) > 2048:
-        raise _refused(errno.E2BIG)
+        # the server folds case and turns _ into -: another name would come back
+        raise Refusal(f"meta.{key}: names have lower-case letters, digits, - and . only")
+    text = value.decode("ascii", "replace")
+    if not value.isascii() or not text.isprintable() or text != text.strip():
+        raise Refusal(f"meta.{key}: a header carries printable ASCII only, without blanks around it")
+    if len(text) + len(key) > METADATA:
+        raise Refusal(f"meta.{key}: name and value have {len(text) + len(key)} bytes; {METADATA} are allowed", errno.E2BIG)
     await xattrs.set_metadata(inode, key, text)
 
 
-async def _remove_meta(xattrs: Xattrs, inode: Inode, key: str) -> None:
+def _no_posix(key: str) -> None:
     if key in POSIX_KEYS:
-        raise _refused(errno.EPERM)
+        raise Refusal(f"meta.{key} is changed by chmod, chown, touch or setfattr of other names", errno.EPERM)
+
+
+async def _remove_meta(xattrs: Xattrs, inode: Inode, key: str) -> None:
+    _no_posix(key)
     if key not in (await xattrs.described(inode)).metadata:
         raise _no_data()
     await xattrs.set_metadata(inode, key, None)
@@ -316,7 +325,7 @@ async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         await xattrs.tree.refresh(inode, force=True)
         return
     if len(value) > 255 or b"/" in value or b"\0" in value:
-        raise _refused(errno.EINVAL)
+        raise Refusal("refresh: the value is a name in the directory, or empty")
     xattrs.tree.invalidate(inode)
     if value:
         pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.number), pyfuse3.FileNameT(value), ignore_enoent=True)
@@ -344,7 +353,7 @@ async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
     """Fetch ``START-END`` (bytes, half-open) into the chunk cache; undelivered files are on the disk as they are."""
     found = re.fullmatch(rb"(\d{1,19})-(\d{1,19})", value)
     if found is None or inode.is_dir:
-        raise _refused(errno.EINVAL)
+        raise Refusal("warm: the value is START-END in bytes, and the file no directory")
     if inode.file is not None and inode.file.dirty:
         return
     await (await xattrs.files.content_of(inode)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
@@ -353,7 +362,7 @@ async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
 async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
     """Drop clean cached bytes of a file, or of all below a directory. What is not delivered is no part of the chunk cache."""
     if inode.volume is None:
-        raise _refused(errno.EINVAL)
+        raise Refusal("evict: a bucket, a directory or a file of one")
     chunks = (await xattrs.files.content_of(inode)).chunks
     if inode.is_dir:
         chunks.drop_below(inode.key)

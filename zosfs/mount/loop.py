@@ -14,12 +14,13 @@ import logging
 import signal
 import threading
 import types
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pyfuse3
 import trio
+
+from zosfs.locks import Lock
 
 log = logging.getLogger(__name__)
 
@@ -37,33 +38,39 @@ class _PollFd(ctypes.Structure):
     _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
 
-class _Baton:
-    """A mutual exclusion like trio.Lock, without a checkpoint when it is free."""
+class _Baton(Lock):
+    """Which task reads the next request. Who has read one and answers it at once goes on reading: nobody else is woken for that.
 
-    __slots__ = ("_held", "_waiting")
+    A task that waits for something, or ends, passes it on: `after_task_step` sees to it, whatever the task does.
+    """
 
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting: deque[trio.lowlevel.Task] = deque()
-
-    async def __aenter__(self) -> None:
-        if not self._held:
-            self._held = True
-            return
-        task = trio.lowlevel.current_task()
-        self._waiting.append(task)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+    __slots__ = ()
 
     async def __aexit__(self, *_: object) -> None:
-        if self._waiting:
+        self._held = False
+
+    def pass_on(self) -> None:
+        """A step of some task is over: if nobody reads, let the first one that wants to."""
+        if not self._held and self._waiting:
+            self._held = True
             trio.lowlevel.reschedule(self._waiting.popleft())
-        else:
-            self._held = False
+
+
+class _AfterSteps(trio.abc.Instrument):
+    """Has all batons passed on that lie about when a task has made a step."""
+
+    def __init__(self) -> None:
+        self._batons: list[_Baton] = []
+
+    def new(self) -> _Baton:
+        """One more baton."""
+        self._batons.append(_Baton())
+        return self._batons[-1]
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """See `trio.abc.Instrument`."""
+        for baton in self._batons:
+            baton.pass_on()
 
 
 def install() -> bool:
@@ -88,6 +95,8 @@ def install() -> bool:
             if poll(reference, 1, 0) == 1:
                 return
 
+    steps = _AfterSteps()
+    trio.lowlevel.add_instrument(steps)
     lowlevel: Any = types.SimpleNamespace(
         wait_readable=wait_readable,
         current_task=trio.lowlevel.current_task,
@@ -95,7 +104,7 @@ def install() -> bool:
         notify_closing=trio.lowlevel.notify_closing,
     )
     vars(pyfuse3)["trio"] = types.SimpleNamespace(
-        lowlevel=lowlevel, Lock=_Baton, open_nursery=trio.open_nursery,
+        lowlevel=lowlevel, Lock=steps.new, open_nursery=trio.open_nursery,
         ClosedResourceError=trio.ClosedResourceError, from_thread=trio.from_thread,
     )  # fmt: skip
     return True

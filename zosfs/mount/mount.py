@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,12 +32,14 @@ from zosfs.mount.life import Life
 from zosfs.mount.log import Log
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
+from zosfs.mount.scratch import scratch, sweep
 from zosfs.mount.session import Session
 from zosfs.source import Source
 from zosfs.store.api import Account, Store
 from zosfs.store.connect import check, connect
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Defaults
+from zosfs.tree.hints import name_appeared_beside
 from zosfs.tree.inodes import Volume
 from zosfs.tree.tree import Tree
 
@@ -67,12 +67,11 @@ async def run(
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
     _private(cache_dir)
-    if options.at:
-        # another's journal is no business of a view of the past
-        cache_dir = Path(tempfile.mkdtemp(prefix="at-", dir=cache_dir))
+    sweep(cache_dir)
     async with AsyncExitStack() as stack:
         if options.at:
-            stack.callback(shutil.rmtree, cache_dir, ignore_errors=True)
+            # another's journal is no business of a view of the past
+            cache_dir = stack.enter_context(scratch(cache_dir))
         account = await _reach(options, source, counters, stack)
         await _past(options, source, account)
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -176,7 +175,10 @@ def _tree(
             shown = cast(Store, VersionStore(store))
         volume = Volume(shown, source.prefix, source.bucket, defaults)
     everything = account if source.account else None
-    return Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything), volume
+    tree = Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything)
+    if volume is not None and isinstance(volume.store, VersionStore):
+        volume.store.on_older = lambda key: name_appeared_beside(tree, key)
+    return tree, volume
 
 
 async def _past(options: Options, source: Source, account: Account) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
-from zosfs.errors import StoreError, code_of_status
+from zosfs.errors import StoreError, code_of, code_of_status
 from zosfs.store.api import BucketUsage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure
 from zosfs.store.wire import Answer
 
@@ -87,9 +87,7 @@ def failure(answer: Answer, operation: str, key: str) -> StoreError:
         if answer.status == 400 and operation in ("put", "append", "create_upload", "copy"):
             # Ceph answers so, without a document, when the headers exceed its 16 KiB
             code = "MetadataTooLarge"
-    if code == "AccessDenied" and "object lock" in message.lower():
-        code = "ObjectLocked"
-    return StoreError(code, status=answer.status, message=message, operation=operation, key=key, headers=answer.headers)
+    return StoreError(code_of(code, message), status=answer.status, message=message, operation=operation, key=key, headers=answer.headers)
 
 
 _ERROR = re.compile(rb"\s*(<\?xml[^>]*\?>\s*)?<Error[\s>]")
@@ -196,10 +194,8 @@ def delete_failures(root: ET.Element) -> dict[str, StoreFailure]:
     failures = {}
     for error in root.iter("Error"):
         code, message = error.findtext("Code", ""), error.findtext("Message", "")
-        if "object lock" in message.lower():
-            code = "ObjectLocked"
         if code not in ("NoSuchKey", "NoSuchVersion"):
-            failures[error.findtext("Key", "")] = StoreFailure(code, message)
+            failures[error.findtext("Key", "")] = StoreFailure(code_of(code, message), message)
     return failures
 
 

@@ -17,7 +17,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
-from zosfs.errors import StoreError, code_of_status
+from zosfs.errors import StoreError, code_of, code_of_status
 from zosfs.store.credentials import Provider
 from zosfs.store.exchange import Endpoint
 from zosfs.store.retries import Schedule
@@ -56,7 +56,6 @@ _FAILURES = (
     ("ConfigParseError", "BadCredentials"),
     ("ConfigNotFound", "BadCredentials"),
     ("SSLError", "TlsFailed"),
-    ("ProxyConnectionError", "ProxyUnreachable"),
     ("ConnectTimeoutError", "ConnectTimeout"),
     ("ReadTimeoutError", "ReadTimeout"),
     ("EndpointConnectionError", "EndpointUnreachable"),
@@ -82,8 +81,7 @@ def store_error(exc: Exception, operation: str, key: str = "") -> StoreError:
         code, message = str(error.get("Code") or ""), str(error.get("Message") or "")
         if not code or code.isdigit():
             code = code_of_status(status)
-        if code == "AccessDenied" and "object lock" in message.lower():
-            code = "ObjectLocked"
+        code = code_of(code, message)
         headers = {name.lower(): value for name, value in meta.get("HTTPHeaders", {}).items()}
         return StoreError(code, status=status, message=message, operation=operation, key=key, headers=headers)
     names = {cls.__name__ for cls in type(exc).__mro__}

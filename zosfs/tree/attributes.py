@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import mimetypes
 import os
@@ -144,7 +145,14 @@ def content_type_for(name: bytes, is_dir: bool) -> str:
     """The Content-Type of a new object by its file name."""
     if is_dir:
         return DIRECTORY_TYPE
-    guessed, encoding = mimetypes.guess_type(os.fsdecode(name), strict=False)
+    stem = name.lstrip(b".")
+    dot = stem.find(b".")
+    return _type_of(stem[dot:]) if dot >= 0 else UNKNOWN_TYPE
+
+
+@functools.lru_cache(1024)
+def _type_of(suffix: bytes) -> str:
+    guessed, encoding = mimetypes.guess_type(os.fsdecode(b"name" + suffix), strict=False)
     if encoding == "gzip":
         return "application/gzip"
     return guessed if guessed and not encoding else UNKNOWN_TYPE

@@ -1,4 +1,4 @@
-"""What somebody else says was changed in the bucket: the names concerned are asked for afresh, and nothing else.
+"""Hints at what changed in the bucket without the tree's doing: the names concerned are asked for afresh, and nothing else.
 
 Owns: which names a changed key touches. A hint may be late, come twice or be wrong: it never tells what is there, only what to look at.
 Must not know: who brings the hints, nor the kernel.
@@ -45,3 +45,19 @@ def changed_elsewhere(tree: Tree, key: str, etag: str, *, removed: bool) -> list
             return [(inode, name)]
         inode = child
     return []
+
+
+def name_appeared_beside(tree: Tree, key: str) -> None:
+    """Names of which this mount knows nothing may have appeared in the directory that *key* lies in: it is listed again next time."""
+    inode = tree.root
+    if inode.volume is None or not key.startswith(inode.volume.prefix):
+        return
+    directory = inode.directory
+    for part in key.removeprefix(inode.volume.prefix).split("/")[:-1]:
+        child = directory.children.get(part_to_name(part)) if directory is not None else None
+        if child is None:
+            return
+        directory = child.directory
+    if directory is not None:
+        directory.negative.clear()
+        directory.doubt()
