@@ -107,6 +107,18 @@ def test_a_directory_without_a_marker_that_was_just_listed_is_asked_for_once() -
     run(test)
 
 
+def test_only_what_may_be_a_link_is_asked_for_its_type() -> None:
+    async def test() -> None:
+        store = Names()
+        for size in (0, 1, 4095, 4096, 4097, 1 << 40):
+            store.set(f"f{size}", size=size)
+        async with tree_over(store) as tree:
+            await read(tree, tree.root)
+            assert sorted(key for verb, key in store.asked if verb == "head") == ["f0", "f1", "f4095"]
+
+    run(test)
+
+
 def test_a_stat_does_not_wait_for_a_whole_directory() -> None:
     async def test() -> None:
         store = Names()
@@ -521,6 +533,31 @@ def test_directories_that_are_not_kept_leave_nothing_in_memory(monkeypatch: pyte
                 await read(tree, await find(tree, f"d{d:02}"))
             assert len(tree) <= 700
             assert len(await read(tree, await find(tree, "d00"))) == 50
+
+    run(test)
+
+
+def test_forgotten_names_are_given_back_when_their_listing_is_stale() -> None:
+    async def test() -> None:
+        store = Names(*[f"d{d}/f{n:03}" for d in range(3) for n in range(100)])
+        async with tree_over(store, posix=False) as tree:
+            held = await find(tree, "d1/f007")
+            tree.remember(held)
+            for d in range(3):
+                directory = await find(tree, f"d{d}")
+                await read(tree, directory)
+                for child in list(tree.known_children(directory)):
+                    tree.remember(child)
+            assert len(tree) == 1 + 3 + 300
+            await trio.sleep(1000)
+            assert len(tree) == 1 + 3 + 300, "the kernel refers to them"
+            for d in range(3):
+                for child in list(tree.known_children(await find(tree, f"d{d}"))):
+                    tree.forget(child.number, 1)
+            await trio.sleep(1000)
+            assert len(tree) == 1 + 1 + 1, "the root, the file that is held, and its directory"
+            assert await find(tree, "d1/f007") is held
+            assert len(await read(tree, await find(tree, "d2"))) == 100
 
     run(test)
 

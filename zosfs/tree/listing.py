@@ -31,6 +31,9 @@ PAGE = 1000
 KEPT_ENTRIES = 1_000_000
 """Names kept in memory over all directories; the least recently listed directories that nobody uses are dropped beyond."""
 
+STALE = 10.0
+"""Seconds between two looks for listings that are not worth their memory any more, at least."""
+
 SYMLINK_MAX = 4096
 """A target of a symbolic link is shorter than this (PATH_MAX counts its NUL), a FIFO is an empty object: smaller ones need a HEAD."""
 
@@ -162,6 +165,20 @@ class Loader:
     def discard(self, inode: Inode) -> None:
         """The directory is gone."""
         self._kept.pop(inode.number, None)
+
+    async def give_back(self) -> None:
+        """Let go of names that nobody refers to when their listing has been stale for a while; never returns."""
+        ttl = self._tree.options.metadata_ttl
+        while True:
+            await trio.sleep(max(ttl, STALE))
+            for number in list(self._kept):
+                inode = self._kept.get(number)
+                if inode is None or inode.directory is None or inode.directory.loading is not None:
+                    continue
+                if inode.directory.complete_until + ttl < trio.current_time():
+                    self.discard(inode)
+                    self._tree.forget_names(inode)
+                    await trio.lowlevel.checkpoint()
 
     def current(self, directory: Inode, name: bytes, inode: Inode) -> Inode | None:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""

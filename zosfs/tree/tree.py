@@ -100,6 +100,7 @@ class Tree:
         self.root.known = True
         self.root.marker = True
         self.root.directory = Directory()
+        nursery.start_soon(self._loader.give_back)
 
     def _now(self) -> float:
         """About now, by TICK: one float for all that was learnt together, instead of one for each of a million names."""
