@@ -92,7 +92,8 @@ def test_find_tells_large_files_from_links_without_asking(mount: Mounting, bucke
 
 def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     # the border of a page is in the midst of names that Ceph lists in another order than SeaweedFS
-    put_many(s3, bucket, [f"t/{a}/b{b:02}/c/f{n}" for a, many in (("0", 20), ("a", 40), ("a-b", 15)) for b in range(many) for n in range(15)])
+    tops = {"0": 20, "a": 40, "a-b": 15}
+    put_many(s3, bucket, [f"t/{top}/b{b:02}/c/f{n}" for top, many in tops.items() for b in range(many) for n in range(15)])
     living = mount(posix=False)
     with living.requests() as spent:
         assert run("find", living.path, "-type", "f").count("\n") == 5 * 15 * 15
