@@ -195,6 +195,20 @@ def test_walks_in_buckets_of_the_same_directories_show_each_its_own() -> None:
     run(test)
 
 
+def test_a_directory_that_was_forgotten_while_it_is_open_is_listed_by_itself() -> None:
+    async def test() -> None:
+        store = Names(*forest(5, 3))
+        async with tree_over(store, posix=False) as tree:
+            await read(tree, tree.root)
+            open_ones = sorted((child for child in tree.known_children(tree.root)), key=lambda child: child.name)
+            await trio.sleep(1000)
+            await read(tree, tree.root)
+            for directory in open_ones:
+                assert await read(tree, directory) == [b"f000", b"f001", b"f002"]
+
+    run(test)
+
+
 def test_a_failed_listing_of_what_the_walk_will_come_to_is_no_error_until_it_is_there() -> None:
     async def test() -> None:
         store = Names(*forest(200, 20))

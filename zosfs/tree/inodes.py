@@ -154,6 +154,12 @@ class Inode:
         """Whether it is the top of a volume, which has no object of its own to keep attributes in."""
         return self.parent is None or self.parent.volume is not self.volume
 
+    @property
+    def hangs(self) -> bool:
+        """Whether its directory knows it by its name: it is neither removed nor forgotten."""
+        above = self.parent
+        return above is not None and above.directory is not None and above.directory.children.get(self.name) is self
+
     def path(self) -> bytes:
         """The path from the mount point, without a leading slash."""
         names: list[bytes] = []

@@ -81,6 +81,8 @@ class Walks:
         parent = inode.parent
         if inode.top or parent is None or self._tree.options.metadata_ttl <= 0:
             return False  # what is listed with others would not be believed when its turn comes
+        if not inode.hangs:
+            return False  # what lies below its key would be placed in whatever has its name now
         now = trio.current_time()
         beside = any(above is parent and other is not inode and now - at < LATE for at, above, other in self._recent)
         self._recent.append((now, parent, inode))
@@ -106,7 +108,7 @@ class Walks:
         while not directory.complete():
             run = self._running.get(inode)
             if run is None:
-                if not await self._fill(inode):
+                if not (inode.hangs and await self._fill(inode)):
                     return False
                 break
             await run.ended.wait()
@@ -242,7 +244,7 @@ class Walks:
         stopped_at, complete = page.next_marker, set()
         for directory in [one for one in run.partial if not (stopped_at and stopped_at.startswith(one.key))]:
             seen = run.partial.pop(directory)
-            if not directory.unlinked and loader.finish(directory, seen, run.at, run.sequence):
+            if directory.hangs and loader.finish(directory, seen, run.at, run.sequence):
                 complete.add(directory)
                 if directory.marker is None and directory.key != run.begin:
                     directory.marker = False  # its own object would have come first
