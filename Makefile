@@ -14,7 +14,6 @@ RUN_PACKAGES := fuse3 attr libfuse3-dev pkg-config gcc libc6-dev python3-venv py
 # a real Ceph RADOS gateway, the programs that the tests run on the mount, s3fs to trade files with, and a systemd to boot
 TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps \
 	systemd systemd-sysv systemd-container dbus util-linux e2fsprogs
-BENCH_PACKAGES := s3fs
 
 DIR ?= $(HOME)/zosfs-demo
 PYTEST_ARGS ?=
@@ -50,10 +49,6 @@ $(STAMPS)/apt-test: $(STAMPS)/apt-run
 	@.ci/packages $(TEST_PACKAGES)
 	@touch $@
 
-$(STAMPS)/apt-bench: $(STAMPS)/apt-run
-	@.ci/packages $(BENCH_PACKAGES)
-	@touch $@
-
 $(STAMPS)/demo: $(STAMPS)/apt-run pyproject.toml constraints.txt
 	$(PIP) -e ".[demo]"
 	@touch $@
@@ -62,6 +57,6 @@ $(STAMPS)/dev: $(STAMPS)/apt-test pyproject.toml constraints.txt
 	$(PIP) -e ".[dev]"
 	@touch $@ $(STAMPS)/demo
 
-$(STAMPS)/bench: $(STAMPS)/apt-bench $(STAMPS)/demo pyproject.toml constraints.txt
+$(STAMPS)/bench: $(STAMPS)/apt-test $(STAMPS)/demo pyproject.toml constraints.txt
 	$(PIP) -e ".[demo,bench]"
 	@touch $@

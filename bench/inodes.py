@@ -15,6 +15,7 @@ from typing import cast
 import pyfuse3
 import trio
 
+from bench.results import Run, dump
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.entries import entry
@@ -88,8 +89,8 @@ async def walk(tree: Tree, top: Inode) -> int:
     return count
 
 
-async def measure(directories: int, files: int, posix: bool) -> None:
-    """Print the memory before and after."""
+async def measure(directories: int, files: int, posix: bool) -> dict[str, int]:
+    """Names, and the bytes by which the memory grew for them; prints both."""
     async with trio.open_nursery() as nursery:
         store = cast(Store, MadeUp(directories, files))
         options = Options(posix=posix)
@@ -103,6 +104,7 @@ async def measure(directories: int, files: int, posix: bool) -> None:
         seconds = time.perf_counter() - began
         print(f"{count:,} names: {grown / (1 << 20):,.0f} MiB, {grown / count:,.0f} bytes each, {seconds / count * 1e6:.0f} us each")
         nursery.cancel_scope.cancel()
+    return {"names": count, "bytes": grown}
 
 
 def main() -> None:
@@ -111,9 +113,15 @@ def main() -> None:
     parser.add_argument("--directories", type=int, default=1000)
     parser.add_argument("--files", type=int, default=1000, help="in each directory")
     parser.add_argument("--posix", action="store_true")
+    parser.add_argument("--output", type=Path, help="directory to keep the numbers in, for the page")
     given = parser.parse_args()
     assert pyfuse3 is not None  # its memory counts as the daemon's, before
-    trio.run(measure, given.directories, given.files, given.posix)
+    got = trio.run(measure, given.directories, given.files, given.posix)
+    if given.output:
+        run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        facts = {"run": run, "inodes": {"stored attributes" if given.posix else "`noposix`": got}}
+        given.output.mkdir(parents=True, exist_ok=True)
+        (given.output / f"inodes-{run.replace(':', '')}.json").write_text(dump(Run(facts, [])))
 
 
 if __name__ == "__main__":

@@ -1,131 +1,47 @@
-"""The workloads: what is prepared behind the mount's back, what is timed on it, and when it counts as delivered.
+"""The timed programs: each does its work on a mounted directory and nothing else. `python -m bench.work NAME DIRECTORY SCALE`.
 
-A workload writes only below `scratch/`, which is emptied before each run; everything else in the bucket is prepared once.
+They run in a process of their own, so that one that hangs can be ended, and what the measuring itself does is not in their way.
+Prints when the work began and ended, in seconds of the monotonic clock, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 MIB = 1 << 20
-_NOISE = random.Random(0).randbytes(MIB)
-_DELIVERED_WITHIN = 600.0
-
-
-class Bucket:
-    """The bucket seen directly, through boto3: for preparing and for checking what has been delivered."""
-
-    def __init__(self, s3: Any, name: str) -> None:
-        self.s3, self.name = s3, name
-
-    def put(self, key: str, body: bytes) -> None:
-        """Make one object."""
-        self.s3.put_object(Bucket=self.name, Key=key, Body=body)
-
-    def put_all(self, keys: Iterable[str], body: bytes) -> None:
-        """Make many objects of the same content, several at a time."""
-        with ThreadPoolExecutor(8) as pool:
-            for _ in pool.map(lambda key: self.put(key, body), keys):
-                pass
-
-    def put_large(self, key: str, mebibytes: int) -> None:
-        """Make one object of noise by a multipart upload."""
-        upload = self.s3.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
-        parts = []
-        for number, start in enumerate(range(0, mebibytes, 64), 1):
-            body = _NOISE * min(64, mebibytes - start)
-            answer = self.s3.upload_part(Bucket=self.name, Key=key, UploadId=upload, PartNumber=number, Body=body)
-            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-        self.s3.complete_multipart_upload(Bucket=self.name, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
-
-    def copy(self, source: str, key: str) -> None:
-        """Copy on the server."""
-        self.s3.copy_object(Bucket=self.name, Key=key, CopySource={"Bucket": self.name, "Key": source})
-
-    def keys(self, prefix: str) -> dict[str, int]:
-        """Keys below *prefix* with their sizes."""
-        found = {}
-        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            found.update({item["Key"]: item["Size"] for item in page.get("Contents", [])})
-        return found
-
-    def clear(self, prefix: str) -> None:
-        """Delete all below *prefix*."""
-        keys = list(self.keys(prefix))
-        for at in range(0, len(keys), 1000):
-            objects = [{"Key": key} for key in keys[at : at + 1000]]
-            self.s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        """Poll until the bucket is as it should be."""
-        deadline = time.monotonic() + _DELIVERED_WITHIN
-        while not condition():
-            if time.monotonic() > deadline:
-                raise RuntimeError("the work was never delivered")
-            time.sleep(0.02)
-
-    def size(self, key: str) -> int:
-        """The object's size, -1 when it is missing."""
-        try:
-            return int(self.s3.head_object(Bucket=self.name, Key=key)["ContentLength"])
-        except self.s3.exceptions.ClientError:
-            return -1
-
-    def etag(self, key: str) -> str:
-        """The object's ETag, "" when it is missing."""
-        try:
-            return str(self.s3.head_object(Bucket=self.name, Key=key)["ETag"])
-        except self.s3.exceptions.ClientError:
-            return ""
+NOISE = random.Random(0).randbytes(MIB)
+"""What large files repeat and small ones begin with."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much work: sizes in MiB, counts of files."""
+    """How much work: *large* in MiB, the others are counts of files, directories (of 20 files) or reads."""
 
-    large: int = 512
+    large: int = 1024
     many: int = 5000
-    tree: int = 1000  # directories of 20 files
+    tree: int = 1000
     some: int = 500
     reads: int = 500
+    created: int = 2000
 
-    @classmethod
-    def small(cls) -> Scale:
-        """A tenth, for trying the runner out."""
-        return cls(large=64, many=500, tree=50, some=50, reads=100)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """*prepare* is not timed and works on the bucket; *work* is timed on the mount; *delivered* is waited for within the time."""
-
-    name: str
-    what: str
-    work: Callable[[Path, Scale], None]
-    prepare: Callable[[Bucket, Scale], None] = lambda bucket, scale: None
-    delivered: Callable[[Bucket, Scale], bool] = lambda bucket, scale: True
+    @property
+    def quarter(self) -> int:
+        """MiB of each file that is read beside three others."""
+        return max(self.large // 4, 5)
 
 
-def set_up(bucket: Bucket, scale: Scale) -> None:
-    """What all workloads read, unless an earlier run left it there."""
-    if bucket.size("ready") == scale.large:
-        return
-    bucket.put_large("large", scale.large)
-    for n in range(4):
-        bucket.put_large(f"quarter{n}", max(scale.large // 4, 5))
-    bucket.put_all((f"many/file{n:05}" for n in range(scale.many)), b"x" * 100)
-    bucket.put_all((f"some/file{n:05}" for n in range(scale.some)), _NOISE[:4096])
-    bucket.put_all((f"tree/a{d % 10}/dir{d:04}/file{n:02}" for d in range(scale.tree) for n in range(20)), b"x")
-    bucket.put("ready", bytes(scale.large))
+SMALL = Scale(large=64, many=500, tree=50, some=50, reads=50, created=50)
+"""For trying things out."""
 
 
 def _read(path: Path) -> int:
@@ -144,12 +60,12 @@ def _sequential_read(root: Path, scale: Scale) -> None:
 def _parallel_reads(root: Path, scale: Scale) -> None:
     with ThreadPoolExecutor(4) as pool:
         sizes = list(pool.map(lambda n: _read(root / f"quarter{n}"), range(4)))
-    assert sizes == [max(scale.large // 4, 5) * MIB] * 4
+    assert sizes == [scale.quarter * MIB] * 4
 
 
 def _first_byte(root: Path, scale: Scale) -> None:
     fd = os.open(root / "large", os.O_RDONLY)
-    assert os.pread(fd, 4096, 0) == _NOISE[:4096]
+    assert os.pread(fd, 4096, 0) == NOISE[:4096]
     os.close(fd)
 
 
@@ -159,14 +75,14 @@ def _random_reads(root: Path, scale: Scale) -> None:
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     for _ in range(scale.reads):
         at = rng.randrange(scale.large * MIB // 4096) * 4096
-        assert os.pread(fd, 4096, at) == _NOISE[at % MIB : at % MIB + 4096]
+        assert os.pread(fd, 4096, at) == NOISE[at % MIB : at % MIB + 4096]
     os.close(fd)
 
 
 def _sequential_write(root: Path, scale: Scale) -> None:
     with (root / "scratch" / "written").open("wb", buffering=0) as f:
         for _ in range(scale.large):
-            f.write(_NOISE)
+            f.write(NOISE)
 
 
 def _list_long(root: Path, scale: Scale) -> None:
@@ -180,8 +96,8 @@ def _find(root: Path, scale: Scale) -> None:
 
 
 def _create_small(root: Path, scale: Scale) -> None:
-    for n in range(scale.some):
-        (root / "scratch" / f"new{n:05}").write_bytes(_NOISE[:4096])
+    for n in range(scale.created):
+        (root / "scratch" / f"new{n:05}").write_bytes(NOISE[:4096])
 
 
 def _read_small(root: Path, scale: Scale) -> None:
@@ -209,48 +125,21 @@ def _rename(root: Path, scale: Scale) -> None:
     os.rename(root / "scratch" / "tree", root / "scratch" / "renamed")
 
 
-def _scratch(bucket: Bucket, scale: Scale) -> None:
-    # s3fs and rclone want the directory to exist
-    bucket.put("scratch/.keep", b"")
+PROGRAMS: Mapping[str, Callable[[Path, Scale], None]] = {
+    "first-byte": _first_byte, "seq-read": _sequential_read, "par-read": _parallel_reads, "rand-read": _random_reads,
+    "reread": _sequential_read, "seq-write": _sequential_write, "ls": _list_long, "find": _find, "create": _create_small,
+    "read-small": _read_small, "append": _append, "edit": _edit, "rm": _remove, "rename": _rename,
+}  # fmt: skip
+"""By the workload's name."""
 
 
-def _scratch_log(bucket: Bucket, scale: Scale) -> None:
-    bucket.put("scratch/log", _NOISE * 32)
+def main() -> None:
+    """Run one from the command line."""
+    name, root, scale = sys.argv[1], Path(sys.argv[2]), Scale(**json.loads(sys.argv[3]))
+    start = time.monotonic()
+    PROGRAMS[name](root, scale)
+    print(json.dumps([start, time.monotonic()]))
 
 
-def _scratch_large(bucket: Bucket, scale: Scale) -> None:
-    bucket.copy("large", "scratch/large")
-    _edit_base[bucket.name] = bucket.etag("scratch/large")
-
-
-def _scratch_tree(bucket: Bucket, scale: Scale) -> None:
-    bucket.put_all((f"scratch/tree/d{n % 5}/file{n:05}" for n in range(scale.some)), b"x" * 1000)
-
-
-_edit_base: dict[str, str] = {}
-
-
-def _only(bucket: Bucket, prefix: str, count: int) -> bool:
-    return sum(1 for key in bucket.keys(prefix) if not key.endswith(("/", ".keep"))) == count
-
-
-WORKLOADS = (
-    Workload("first-byte", "first 4 KiB of a large file", _first_byte),
-    Workload("seq-read", "read a large file from the beginning to the end", _sequential_read),
-    Workload("par-read", "read 4 files at once", _parallel_reads),
-    Workload("rand-read", "4 KiB reads at random places", _random_reads),
-    Workload("seq-write", "write a large file, until it is in the store", _sequential_write, _scratch,
-             lambda b, s: b.size("scratch/written") == s.large * MIB),
-    Workload("ls", "ls -l of a directory", _list_long),
-    Workload("find", "find over a tree", _find),
-    Workload("create", "create small files", _create_small, _scratch, lambda b, s: _only(b, "scratch/new", s.some)),
-    Workload("read-small", "read small files in listing order", _read_small),
-    Workload("append", "20 times: open a file of 32 MiB, append 100 bytes, close", _append, _scratch_log,
-             lambda b, s: b.size("scratch/log") == 32 * MIB + 2000),
-    Workload("edit", "overwrite 1 MiB inside a large file", _edit, _scratch_large,
-             lambda b, s: b.etag("scratch/large") != _edit_base[b.name] and b.size("scratch/large") == s.large * MIB),
-    Workload("rm", "rm -r of a tree", _remove, _scratch_tree, lambda b, s: _only(b, "scratch/tree/", 0)),
-    Workload("rename", "rename a directory", _rename, _scratch_tree,
-             lambda b, s: _only(b, "scratch/tree/", 0) and _only(b, "scratch/renamed/", s.some)),
-)  # fmt: skip
-"""In the order in which they run."""
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,7 @@ ROWS: Mapping[str, Sequence[Row]] = {
          ("fs/test_posix.py::test_extended_attributes", "fs/test_s3fs_trade.py::test_zosfs_reads_what_s3fs_wrote")),
         ("PutObject", "`create`, `write`, `close`; options `acl`, `storage_class`, `sse`, `tags`; Content-Type by the name",
          ("fs/test_budget.py::test_a_small_new_file_is_one_put", "fs/test_features.py::test_defaults_of_new_objects",
-          "fs/test_features.py::test_encryption_asked_for_by_option", "store/test_verbs.py::test_conditions")),
+          "fs/test_features.py::test_encryption_asked_for_by_option", "fs/test_features.py::test_encryption_is_asked_of_the_server", "store/test_verbs.py::test_conditions")),
         ("PutObject with Append, AppendPosition", "writing with O_APPEND: only new bytes travel",
          ("fs/test_budget.py::test_appending_sends_only_the_new_bytes", "store/test_verbs.py::test_append",
           "content/test_on_ceph.py::test_two_writers_keep_all_their_lines")),

@@ -1,13 +1,11 @@
 """A TCP proxy that misbehaves on command: slow, far away, silent, gone, cut in mid-answer, or answering by itself.
 
 Owns: its listening port and connections, in one asyncio thread. What it does is read from plain attributes at every piece
-that passes, so a test changes them at any moment. Also a program, for the benchmarks' wide-area mode:
-``python -m tests.proxy TO --latency 0.01 --rate 50e6``.
+that passes, so a test changes them at any moment. The benchmarks have a cheaper one of their own that only delays (`bench/proxy.py`).
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import re
 import threading
@@ -187,23 +185,3 @@ class Proxy:
                 free_at = max(free_at, now) + len(piece) / self.rate
             sink.write(piece)
             await sink.drain()
-
-
-def main() -> None:
-    """Run a proxy until stdin ends; its URL is the first line on stdout."""
-    parser = argparse.ArgumentParser(description="A slow and distant way to a server.")
-    parser.add_argument("to")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds, each way")
-    parser.add_argument("--rate", type=float, default=0.0, help="bytes a second and connection")
-    parser.add_argument("--port", type=int, default=0)
-    arguments = parser.parse_args()
-    with Proxy(arguments.to, latency=arguments.latency, rate=arguments.rate, port=arguments.port) as proxy:
-        print(proxy.url, flush=True)
-        try:
-            input()
-        except (EOFError, KeyboardInterrupt):
-            pass
-
-
-if __name__ == "__main__":
-    main()

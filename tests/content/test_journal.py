@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import shutil
 import sqlite3
 import stat
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +21,7 @@ from hypothesis import strategies as st
 from zosfs.content.delivery import UploadRecord
 from zosfs.content.journal import (
     CONFLICT,
+    SCHEMA,
     Deletion,
     Journal,
     Record,
@@ -24,6 +31,7 @@ from zosfs.content.journal import (
     put_upload,
     remove_record,
 )
+from zosfs.content.redo_log import frame
 from zosfs.content.replay import Step, decide, leans_on_base, needs_sum
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo
 
@@ -109,6 +117,150 @@ def test_a_newer_format_and_what_is_no_database_are_refused(tmp_path: Path) -> N
     again = Journal(tmp_path / "damaged")
     with pytest.raises(OSError, match="cannot be read"):  # and not: in use by another mount
         again.open()
+
+
+def test_a_journal_without_a_log_is_read(tmp_path: Path) -> None:
+    """What the first format left: no table `log`, no ``journal.log``, every field of a record in its JSON."""
+    old = Journal(tmp_path / "old")
+    body = json.dumps(
+        {"size": 3, "kept": 0, "dirty": [[0, 3]], "appending": False, "file": "f", "suspects": [], "expected": "", "base": None,
+         "headers": {"metadata": {"mode": "33188"}, "content_type": "a/b", "acl": "", "storage_class": "", "tags": None, "extra": {}}}
+    )  # fmt: skip
+    digest = hashlib.sha256()
+    for piece in (b"key", body.encode(), b"abc"):
+        digest.update(len(piece).to_bytes(8, "big") + piece)
+    db = sqlite3.connect(old.directory / "journal.db")
+    db.executescript(SCHEMA.partition("CREATE TABLE IF NOT EXISTS log")[0])
+    db.execute("INSERT INTO record VALUES ('id', ?, 'promised', '', 1.5, ?, ?, ?)", (b"key", body, b"abc", digest.hexdigest()))
+    db.execute("PRAGMA user_version=1")
+    db.commit()
+    db.close()
+    expected = Record("id", "key", 3, 0, [[0, 3]], None, ObjectHeaders({"mode": "33188"}, "a/b"), file="f", image=b"abc", changed=1.5)
+    looker = Journal(old.directory)
+    looker.look()
+    assert looker.records() == [expected]
+    looker.close()
+    old.open()
+    assert old.records() == [expected]
+    old.apply([remove_record("id")])
+    old.close()
+    looker.look()
+    assert looker.records() == []
+    looker.close()
+
+
+def state(journal: Journal) -> dict[str, tuple[str, bytes | None]]:
+    return {found.id: (found.cause, found.image) for found in journal.records()}
+
+
+images = st.builds(lambda n: b"i" * n, st.integers(0, 9000))
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.lists(st.tuples(st.sampled_from("abcdef"), st.text(max_size=5), images), min_size=1, max_size=3)),
+        st.tuples(st.just("remove"), st.sampled_from("abcdef")),
+        st.tuples(st.sampled_from(["settle", "reopen", "kill"]), st.none()),
+    ),
+    max_size=10,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps, st.binary(max_size=100), st.integers(0, 9000))
+def test_a_cut_of_the_power_at_any_moment_leaves_what_was_answered(
+    tmp_path_factory: pytest.TempPathFactory, done: list[tuple[str, Any]], garbage: bytes, torn: int
+) -> None:
+    """The model is a dict. A journal that was killed is read from a copy of its files with a torn frame behind the last one."""
+    directory = tmp_path_factory.mktemp("journal")
+    journal = Journal(directory)
+    journal.open()
+    model: dict[str, tuple[str, bytes | None]] = {}
+    for number, (what, argument) in enumerate(done):
+        if what == "put":
+            journal.apply([put_record(record(name, cause=cause, image=image)) for name, cause, image in argument])
+            model.update({name: (cause, image) for name, cause, image in argument})
+        elif what == "remove":
+            journal.apply([remove_record(argument)])
+            model.pop(argument, None)
+        elif what == "settle":
+            journal.settle()
+        else:
+            if what == "kill":
+                new = tmp_path_factory.mktemp(f"copy{number}")
+                for name in ("journal.db", "journal.db-wal", "journal.log"):
+                    if (directory / name).exists():
+                        shutil.copy(directory / name, new / name)
+                with (new / "journal.log").open("r+b") as f:
+                    f.seek(journal._log.end)
+                    begun = frame(journal._log._salt, journal._log._number, put_record(record("torn", image=b"t" * 9000)))
+                    f.write(begun[:torn] + garbage)
+                directory = new
+            journal.close()
+            journal = Journal(directory)
+            journal.open()
+        looker = Journal(directory)
+        looker.look()
+        assert state(looker) == model
+        looker.close()
+    assert state(journal) == model
+    journal.close()
+
+
+def test_who_looks_while_it_is_written_sees_one_state_or_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change takes one record away and brings another, and every few changes the log goes into the database and begins anew."""
+    monkeypatch.setattr("zosfs.content.journal.LOG_MOST", 5 * 4096)
+    journal = Journal(tmp_path / "journal")
+    journal.open()
+    journal.apply([put_record(record("0"))])
+    ended = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not ended.is_set():
+            journal.apply([remove_record(str(number)), put_record(record(str(number + 1)))])
+            number += 1
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    try:
+        seen = [0]
+        deadline = time.monotonic() + 60
+        while len(set(seen)) < 60 and time.monotonic() < deadline:
+            looker = Journal(journal.directory)
+            looker.look()
+            (found,) = looker.records()
+            looker.close()
+            assert int(found.id) >= seen[-1]
+            seen.append(int(found.id))
+        assert len(set(seen)) >= 60
+    finally:
+        ended.set()
+        writer.join()
+        journal.close()
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.apply([put_record(record("a"))])
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        journal.apply([put_record(record("b"))])
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    journal.apply([put_record(record("c"))])
+    journal.close()
+    again = Journal(journal.directory)
+    again.open()
+    assert sorted(state(again)) == ["a", "c"]
+    again.close()
+
+
+def test_what_the_disk_damaged_is_said(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "abc":
+        journal.apply([put_record(record(name))])
+    with (journal.directory / "journal.log").open("r+b") as f:
+        f.seek(4096 + 100)
+        f.write(b"?")
+    assert sorted(state(journal)) == ["a", "c"]
+    assert "the disk has damaged 1 of what the journal" in caplog.text
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------------

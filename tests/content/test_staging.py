@@ -23,7 +23,7 @@ from zosfs.threads import ThreadPool
 
 def made(directory: Path, limit: int = 1 << 30) -> tuple[StagedFile, DiskBudget]:
     budget = DiskBudget(directory, limit, 0, Counters())
-    return StagedFile(directory / "staged", budget, ThreadPool("test", 2)), budget
+    return StagedFile(directory, "staged", budget, ThreadPool("test", 2)), budget
 
 
 operations = st.lists(

@@ -138,7 +138,7 @@ def test_progress_is_shown_on_a_terminal(bucket: str, s3: Any, server: Server) -
             while piece := os.read(ours, 4096):
                 shown += piece
         os.close(ours)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=180)
         assert process.returncode == 0
         assert said.decode() == f"zos://{bucket}/f\tthawed until {UNTIL}\n"
         assert b"thawing" in shown

@@ -14,6 +14,8 @@ import pytest
 from tests.admin.conftest import fresh as of_admin
 from tests.fs.conftest import client
 from tests.fs.mounting import Mount
+from tests.fs.running import refused
+from tests.servers.archive import Archive
 from zosfs.config import Options
 from zosfs.fs.headers import fresh
 
@@ -72,6 +74,26 @@ def test_encryption_asked_for_by_option() -> None:
     assert fresh(b"f", False, Options(sse="AES256")).extra == {"x-amz-server-side-encryption": "AES256"}
     assert fresh(b"f", False, Options(sse="aws:kms:k")).extra == key
     assert fresh(b"f", False, Options()).extra == {}
+
+
+def test_encryption_is_asked_of_the_server(mount: Any, bucket: str, rgw: Any, server: Any) -> None:
+    if server is not rgw:
+        pytest.skip("one server says enough")
+    standing = Archive(rgw)
+    living: Mount = mount(server=standing.server, sse="aws:kms:the-key")
+    living.forgive("its bytes are kept")
+    try:
+        handle = os.open(living.path / "f", os.O_WRONLY | os.O_CREAT)
+        os.write(handle, b"secret")
+        refused(errno.EINVAL, os.close, handle)  # this gateway has no keys, and takes none over plain HTTP
+        sent = standing.headers[standing.requests.index(("PUT", f"/{bucket}/f"))]
+        assert sent["x-amz-server-side-encryption"] == "aws:kms"
+        assert sent["x-amz-server-side-encryption-aws-kms-key-id"] == "the-key"
+        assert "x-amz-server-side-encryption" in sent["authorization"], "it is signed"
+        (living.path / "f").unlink()
+    finally:
+        living.finish()
+        standing.stop()
 
 
 def test_versions_and_kinds_of_objects(rgw: Any, tmp_path: Path) -> None:

@@ -115,13 +115,6 @@ def test_endpoint_unreachable(point: Path, tmp_path: Path, rgw: Any) -> None:
     fails("any", point, options(tmp_path, rgw, url="http://zosfs.invalid"), says="zosfs.invalid")
 
 
-def test_endpoint_silent(point: Path, tmp_path: Path, rgw: Any) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(64)
-        fails("any", point, options(tmp_path, rgw, url=f"http://127.0.0.1:{silent.getsockname()[1]}"), says="")
-
-
 def test_clock_skew(point: Path, tmp_path: Path, rgw: Any) -> None:
     with Proxy(rgw.url) as proxy:
         proxy.intercept = lambda method, target: answer(403, "RequestTimeTooSkewed", "Forbidden")

@@ -35,6 +35,7 @@ class Archive:
         self._left: dict[str, int] = {}
         self._held: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []  # of each request, by lower-case name
         self.asked: list[bytes] = []
         standing = self
 
@@ -90,7 +91,9 @@ class Archive:
         target = urllib.parse.urlsplit(handler.path)
         path = urllib.parse.unquote(target.path)
         names = {name for name, _ in urllib.parse.parse_qsl(target.query, keep_blank_values=True)}
-        self.requests.append((handler.command, urllib.parse.unquote(handler.path)))
+        with self._lock:
+            self.requests.append((handler.command, urllib.parse.unquote(handler.path)))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
         with self._lock:
             state = self._state.get(path, "")
             source = urllib.parse.unquote("/" + handler.headers.get("x-amz-copy-source", "").lstrip("/").partition("?")[0])

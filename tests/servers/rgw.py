@@ -25,6 +25,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.servers.server import Server, free_ports
 
 ACCESS, SECRET = "zosak", "zossk"
+SECOND_CLASS = "STANDARD_IA"
+"""A storage class besides STANDARD, so that objects can be moved."""
 STORE_BYTES = 24 << 30
 TRIES = 3
 STEP_WITHIN = 150.0
@@ -55,7 +57,7 @@ osd_objectstore = bluestore
 bluestore_block_create = true
 bluestore_block_size = {size}
 bluestore_fsck_on_mount = false
-osd_memory_target = 1073741824
+osd_memory_target = {memory}
 keyring = {d}/keyring
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
@@ -73,9 +75,9 @@ rgw_s3_auth_use_sts = {sts}
 
 
 class Rgw:
-    """Starts on construction (about 15 s), ends with `stop`."""
+    """Starts on construction (about 15 s), ends with `stop`. *memory* is what the OSD may take for its cache, in bytes."""
 
-    def __init__(self, directory: Path, *, sts: bool = False) -> None:
+    def __init__(self, directory: Path, *, sts: bool = False, memory: int = 1 << 30) -> None:
         self.directory = directory
         self._gateway: subprocess.Popen[bytes] | None = None
         shutil.rmtree(directory, ignore_errors=True)
@@ -89,7 +91,9 @@ class Rgw:
         (directory / "both.pem").write_text((directory / "ca.pem").read_text() + (directory / "key.pem").read_text())
         conf = directory / "ceph.conf"
         conf.write_text(
-            CONF.format(fsid=uuid.uuid4(), mon=mon, d=directory, size=STORE_BYTES, port=port, tls=tls, sts=str(sts).lower())
+            CONF.format(
+                fsid=uuid.uuid4(), mon=mon, d=directory, size=STORE_BYTES, port=port, tls=tls, sts=str(sts).lower(), memory=memory
+            )
         )
         self.server = Server(
             f"http://127.0.0.1:{port}", ACCESS, SECRET, "rgw", f"https://127.0.0.1:{tls}", str(directory / "ca.pem"), str(conf)
@@ -124,12 +128,15 @@ class Rgw:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._run("ceph-osd", "-i", "0")
         self._run("ceph-mgr", "-i", "x")
+        self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
+        place = ("placement", "add", "--placement-id", "default-placement", "--storage-class", SECOND_CLASS)
+        self.admin("zonegroup", *place, "--rgw-zonegroup", "default")
+        self.admin("zone", *place, "--rgw-zone", "default", "--data-pool", "default.rgw.buckets.data")
         with open(d / "log" / "up.log", "ab") as log:  # in front: a gateway that finds its ports taken is seen to end
             self._gateway = gateway = subprocess.Popen(
                 ["radosgw", "-f", "-n", "client.rgw"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "CEPH_CONF": str(d / "ceph.conf")},
             )  # fmt: skip
-        self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
         wait_for_http(self.server.url, alive=lambda: gateway.poll() is None)
         self._first_requests()
 

@@ -9,11 +9,13 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 TARGET = """[Unit]
 Requires=basic.target
 Wants=remote-fs.target network-online.target dbus.service
@@ -77,6 +79,8 @@ class Container:
         command = ["unshare", "-m", "--propagation", "private", "sh", "-ec", _SETUP, str(scratch), "--boot", "--register=no"]
         command += ["--keep-unit", f"--machine={self.name}", "--link-journal=no", "--bind=/dev/fuse", "--console=pipe"]
         command += ["--bind=/dev/autofs"] if os.path.exists("/dev/autofs") else []
+        # the container has a /tmp of its own
+        command += [f"--bind-ro={path}" for path in {str(ROOT), sys.prefix} if path.startswith("/tmp/")]
         command += ["systemd.unit=zosfs-test.target"]
         inside = "; ".join(f"echo $$ > {group / self.name / 'cgroup.procs'}" for group in self._groups)
         with open(self._console, "wb") as console:
@@ -96,10 +100,18 @@ class Container:
         raise AssertionError(f"not booted ({state}):\n{self.console()}")
 
     def _find_leader(self) -> int:
+        """The container's first process; 0 while there are only those that prepare it."""
         assert self._process is not None
         path = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        children = path.read_text().split()
-        return int(children[0]) if children else 0
+        for child in path.read_text().split():
+            try:
+                status = Path(f"/proc/{child}/status").read_text()
+            except OSError:
+                continue  # it ended meanwhile
+            inside = status.partition("NSpid:")[2].partition("\n")[0].split()
+            if len(inside) > 1 and inside[-1] == "1":
+                return int(child)
+        return 0
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run *command* inside, with an empty environment."""

@@ -51,7 +51,11 @@ class Commits:
         self._ended = -1
 
     async def commit(self, *statements: bytes) -> None:
-        """Have *statements* applied, all or none of them; raises what *apply* raised. Not cancelled: what was handed over happens."""
+        """Have *statements* applied, all or none of them; raises what *apply* raised. Not cancelled: what was handed over happens.
+
+        Who is cancelled already hands nothing over: it would come behind the end of the journal.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         batch = self._gathering
         if batch is None:
             batch = self._gathering = _Batch()

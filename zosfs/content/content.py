@@ -274,7 +274,7 @@ class Content:
 
     def staged_file(self, name: str = "") -> StagedFile:
         """A staged file, empty until it is written or loaded; *name* is that of an earlier run's."""
-        return StagedFile(self._staged / (name or os.urandom(16).hex()), self._disk, self.threads)
+        return StagedFile(self._staged, name or os.urandom(16).hex(), self._disk, self.threads)
 
     async def writer(
         self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False

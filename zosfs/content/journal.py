@@ -345,10 +345,11 @@ class Journal:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > FORMAT:
             raise OSError(errno.EINVAL, f"the journal {self.directory} was written by a newer zosfs (format {version})")
-        db.executescript(SCHEMA)
-        if not _salt(db):
+        if version < FORMAT:
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
             db.execute("INSERT INTO log VALUES (?)", (os.urandom(16),))
-        db.execute(f"PRAGMA user_version={FORMAT}")
+            db.execute(f"PRAGMA user_version={FORMAT}")
+            db.execute("COMMIT")
         self._log.open(_salt(db))
         self._logging = True
         self.settle()

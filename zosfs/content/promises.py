@@ -140,7 +140,7 @@ class Promises:
 
     def leave(self, staged: StagedFile) -> None:
         """A writer is done with a staged file: it stays as long as a record needs it."""
-        name = staged.path.name
+        name = staged.name
         needed = name in self._users
         if needed:
             self._left[name] = staged.counted

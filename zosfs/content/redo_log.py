@@ -24,7 +24,7 @@ from zosfs.content.staging import sync_directory
 BLOCK = 4096
 """Bytes that a disk writes at once, or at least without harm to those beside them."""
 GROW = 4 << 20
-"""The file grows by so many zeros at a time: writing over what is there costs no metadata, which is half of an fdatasync."""
+"""The file grows by up to so many zeros at a time: writing over what is there costs no metadata, which is half of an fdatasync."""
 MAGIC = b"zosF"
 
 _FACTS = struct.Struct("<4sIQ")
@@ -129,7 +129,7 @@ class RedoLog:
 
     def _grow(self, end: int) -> None:
         with contextlib.suppress(OSError):  # the frame may fit all the same
-            os.pwrite(self._fd, bytes(max(GROW, end - self._size)), self._size)
+            os.pwrite(self._fd, bytes(max(min(GROW, max(GROW // 4, self._size)), end - self._size)), self._size)
         self._size = os.fstat(self._fd).st_size
 
     def restart(self, salt: bytes) -> None:

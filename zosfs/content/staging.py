@@ -130,9 +130,10 @@ class DiskBudget:
 class StagedFile:
     """One sparse local file, or its bytes in memory while it is small."""
 
-    def __init__(self, path: Path, budget: DiskBudget, threads: ThreadPool) -> None:
-        """A new, empty file that will lie at *path* once it needs the disk."""
-        self.path = path
+    def __init__(self, directory: Path, name: str, budget: DiskBudget, threads: ThreadPool) -> None:
+        """A new, empty file that will be *name* in *directory* once it needs the disk."""
+        self._directory = directory
+        self.name = name
         self._fd = -1
         self._memory: bytearray | None = bytearray()
         self._budget = budget
@@ -145,6 +146,11 @@ class StagedFile:
         self._named = False  # the directory entry is on the disk
         self.dirty = Ranges()
         self.present = Ranges()  # dirty and clean
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once it is on the disk."""
+        return self._directory / self.name
 
     @property
     def counted(self) -> int:
@@ -345,7 +351,7 @@ class StagedFile:
 
     async def copy_to(self, path: Path) -> StagedFile:
         """An independent file at *path* with the same bytes; none of them may be lent. Shares blocks where the disk can."""
-        twin = StagedFile(path, self._budget, self._threads)
+        twin = StagedFile(path.parent, path.name, self._budget, self._threads)
         twin.dirty = self.dirty.copy()
         if self._memory is not None:
             image = bytes(self._memory)
@@ -404,7 +410,7 @@ class StagedFile:
     async def sync(self) -> None:
         """The bytes and the name are on the disk when this returns; nothing to do for a file in memory."""
         if self._memory is None:
-            await self._threads.run(_sync, self._fd, None if self._named else self.path.parent)
+            await self._threads.run(_sync, self._fd, None if self._named else self._directory)
             self._named = True
 
     def close(self, *, remove: bool) -> None:

@@ -361,7 +361,7 @@ class Writer:
         return (
             record is not None
             and record.image is None
-            and record.file == self.staged.path.name
+            and record.file == self.staged.name
             and start < record.size
         )
 
@@ -425,7 +425,7 @@ class Writer:
     async def _journal(self, state: str, cause: str) -> None:
         await self.staged.quiet()
         before = self.record
-        name = self.staged.path.name
+        name = self.staged.name
         fresh = before is None or before.state == CONFLICT or before.file != name
         record = self.snapshot(os.urandom(16).hex() if fresh or before is None else before.id)
         record.state, record.cause = state, cause
@@ -441,7 +441,7 @@ class Writer:
         return Record(
             record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
             self.appending and not self._retracted,
-            self.staged.path.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
+            self.staged.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def restore(self, record: Record) -> None:

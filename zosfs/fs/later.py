@@ -37,7 +37,7 @@ class Later:
         self._let_go = let_go
         self._line: deque[tuple[float, OpenFile]] = deque()  # all with the same delay: the first is due first
         self._running = False
-        self._slots = trio.CapacityLimiter(AT_ONCE)
+        self._slots = trio.Semaphore(AT_ONCE)
 
     def add(self, file: OpenFile, delay: float) -> None:
         """Deliver *file* after *delay* seconds, the same for all; nothing to do for one that waits already."""
@@ -60,7 +60,7 @@ class Later:
             while self._line:
                 due, file = self._line[0]
                 await trio.sleep_until(due)
-                await self._slots.acquire_on_behalf_of(file)
+                await self._slots.acquire()
                 self._line.popleft()
                 file.waits = False
                 self._nursery.start_soon(self._first, file)
@@ -75,7 +75,7 @@ class Later:
             try:
                 done = await self._try(file)
             finally:
-                self._slots.release_on_behalf_of(file)
+                self._slots.release()
             if not done:
                 self.again(file)
         finally:

@@ -15,6 +15,9 @@ from zosfs.tree.facts import Facts
 from zosfs.tree.inodes import Inode
 from zosfs.tree.names import name_to_part
 
+RECOUNTED = 64
+"""After so many new names a directory's share of the names that are kept is measured anew: that costs more than the name."""
+
 
 class OwnChanges(Facts):
     """Facts that change by our own hand."""
@@ -37,7 +40,7 @@ class OwnChanges(Facts):
         if inode.directory is not None:
             inode.directory.complete_until = inode.fresh_until
         directory.children[name] = inode
-        if directory.complete():
+        if directory.complete() and (len(directory.children) % RECOUNTED == 0 or not self._loader.keeps(parent)):
             self._loader.keep(parent)
         self._touch(parent, attributes.mtime_ns)
         return inode

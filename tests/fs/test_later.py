@@ -1,0 +1,123 @@
+"""Deliveries to come: one entry a file, so many at once, again where that may help, and nobody is held for ever."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+import trio.testing
+
+from zosfs.errors import StoreError
+from zosfs.fs.later import AT_ONCE, Later
+
+
+def file(name: str) -> Any:
+    return SimpleNamespace(waits=False, users=0, dirty=True, inode=SimpleNamespace(key=name, unlinked=False), tries=0)
+
+
+def let_go(each: Any) -> None:
+    each.users -= 1
+    assert each.users >= 0
+
+
+def run(main: Callable[[], Any]) -> None:
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_each_is_delivered_after_its_delay_and_only_so_many_at_once() -> None:
+    async def main() -> None:
+        at_once = most = 0
+        times: list[float] = []
+
+        async def deliver(each: Any) -> None:
+            nonlocal at_once, most
+            times.append(trio.current_time())
+            at_once += 1
+            most = max(most, at_once)
+            await trio.sleep(0.1)
+            at_once -= 1
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            began = trio.current_time()
+            files = [file(str(number)) for number in range(5 * AT_ONCE)]
+            for each in files:
+                later.add(each, 5.0)
+                later.add(each, 5.0)
+                assert each.users == 1, "one entry a file"
+        assert len(times) == len(files)
+        assert min(times) == began + 5
+        assert most == AT_ONCE
+        assert not any(each.users or each.dirty or each.waits for each in files)
+
+    run(main)
+
+
+def test_one_that_is_written_again_while_it_goes_up_waits_anew() -> None:
+    async def main() -> None:
+        tries = 0
+        one = file("k")
+
+        async def deliver(each: Any) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                later.add(each, 5.0)
+            each.dirty = tries == 1
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            later.add(one, 5.0)
+        assert tries == 2
+        assert one.users == 0
+
+    run(main)
+
+
+def test_what_fails_is_tried_again_and_what_is_refused_is_not() -> None:
+    async def main() -> None:
+        busy, refused, gone = file("busy"), file("refused"), file("gone")
+        times: list[float] = []
+
+        async def deliver(each: Any) -> None:
+            each.tries += 1
+            if each is refused:
+                raise StoreError("AccessDenied", status=403, operation="write", key="refused")
+            assert each is busy
+            times.append(trio.current_time())
+            if each.tries < 4:
+                raise OSError(errno.EIO, "not yet")
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            began = trio.current_time()
+            for each in (busy, refused, gone):
+                later.add(each, 2.0)
+            gone.inode.unlinked = True
+        assert [round(at - began, 3) for at in times] == [2, 3, 8, 23]
+        assert (refused.tries, gone.tries) == (1, 0)
+        assert (busy.users, refused.users, gone.users) == (0, 0, 0)
+
+    run(main)
+
+
+def test_the_end_of_the_mount_lets_go_of_all() -> None:
+    async def main() -> None:
+        async def deliver(each: Any) -> None:
+            raise AssertionError
+
+        files = [file(str(number)) for number in range(5)]
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            for each in files:
+                later.add(each, 3600.0)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert not any(each.users for each in files)
+
+    run(main)
