@@ -119,13 +119,19 @@ def _sqlite() -> tuple[int, list[Read]]:
     return size, [(0, 4 * KIB), *((dice.randrange(1, size // (4 * KIB)) * 4 * KIB, 4 * KIB) for _ in range(200))]
 
 
+def _index() -> tuple[int, list[Read]]:
+    dice = random.Random(1)
+    size = 32 * MIB
+    return size, [(0, 4 * KIB), *((dice.randrange(1, size // (4 * KIB)) * 4 * KIB, 4 * KIB) for _ in range(400))]
+
+
 def _model() -> tuple[int, list[Read]]:
     size = 256 * MIB
     return size, [(0, 64 * KIB), *run_of(64 * KIB, size)]
 
 
 TRACES: dict[str, Callable[[], tuple[int, list[Read]]]] = {
-    "parquet": _parquet, "zip": _zip, "video": _video, "tail": _tail, "sqlite": _sqlite, "model": _model,
+    "parquet": _parquet, "zip": _zip, "video": _video, "tail": _tail, "sqlite": _sqlite, "index": _index, "model": _model,
 }  # fmt: skip
 """Each gives the file's size and the reads."""
 

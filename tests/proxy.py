@@ -32,7 +32,9 @@ class Proxy:
 
     *latency* is seconds added each way, *rate* bytes a second and connection in each direction (0: no limit). *gone* refuses
     and resets, *stalled* takes bytes and delivers none, *cut_after* resets each connection after that many bytes of answers.
-    *intercept* gets method and target of each request and returns the bytes to answer with instead of asking the server, or None;
+    *hold* gets the target of a request and returns how many bytes of its answer are let through, or None for all: the rest waits until
+    *hold* says otherwise. *intercept* gets method and target of each request and returns the bytes to answer with instead of asking the
+    server, or None;
     or what shall become of this one: "reset" (before the server sees it), "lost" (the server acts, and its answer is dropped with the
     connection), "truncated" (half of the answer's first piece arrives), "slow" (its pieces come one by one), "stalled" (the answer
     comes `STALL` seconds late).
@@ -45,11 +47,14 @@ class Proxy:
         self.gone = False
         self.stalled = False
         self.cut_after: int | None = None
+        self.hold: Callable[[str], int | None] = lambda target: None
         self.intercept: Callable[[str, str], bytes | str | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self.heads: list[str] = []  # of the same requests: the first line and the headers, in lower case
         self._listen_port = port
+        self.held = 0  # answers held now
         self._connections = 0
+        self._answering: dict[asyncio.StreamWriter, str] = {}  # to whom -> the target of the last request
         self.most = 0  # connections at the same time
         self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
@@ -63,6 +68,11 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(60)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open now."""
+        return self._connections
 
     def reset_all(self) -> None:
         """Reset the connections that are open now."""
@@ -108,6 +118,7 @@ class Proxy:
             pass
         finally:
             self._connections -= 1
+            self._answering.pop(client_out, None)
             for writer in (client_out, server_out):
                 if writer is not None:
                     self._writers.discard(writer)
@@ -125,6 +136,7 @@ class Proxy:
                 if back is not None and (request := _REQUEST.match(piece)):
                     method, target = request.group(1).decode(), request.group(2).decode("latin-1")
                     self.requests.append((method, target))
+                    self._answering[back] = target
                     self.heads.append(piece.partition(b"\r\n\r\n")[0].decode("latin-1").lower())
                     said = self.intercept(method, target) if self.intercept else None
                     if said == "reset":
@@ -149,7 +161,7 @@ class Proxy:
     async def _send(
         self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, fates: list[str], *, answers: bool
     ) -> None:
-        carried, free_at = 0, 0.0
+        carried, free_at, of_this = 0, 0.0, 0
         while True:
             due, piece = await pieces.get()
             if not piece:
@@ -175,6 +187,21 @@ class Proxy:
                     await asyncio.sleep(0.02)
                 carried += len(piece)
                 continue
+            of_this = 0 if piece.startswith(b"HTTP/1.1 ") else of_this
+            while answers and piece:
+                held = self.hold(self._answering.get(sink, ""))
+                if held is None or of_this + len(piece) <= held:
+                    break
+                if held > of_this:
+                    sink.write(piece[: held - of_this])
+                    piece = piece[held - of_this :]
+                    of_this = held
+                self.held += 1
+                try:
+                    await asyncio.sleep(0.02)
+                finally:
+                    self.held -= 1
+            of_this += len(piece)
             if answers and self.cut_after is not None and carried + len(piece) > self.cut_after:
                 sink.write(piece[: max(0, self.cut_after - carried)])
                 await sink.drain()

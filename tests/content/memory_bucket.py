@@ -15,6 +15,7 @@ import trio
 from zosfs.content.etags import body_bytes, chain_etag, multipart_etag
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, PartInfo, Written
+from zosfs.store.arrival import Arrival
 
 LOST = "lost"  # the request is applied, its answer does not arrive
 CUT = "cut"  # the request does not arrive
@@ -98,7 +99,7 @@ class MemoryBucket:
         return self.info(key)
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         await self._enter("get_range")
         info = self.info(key)

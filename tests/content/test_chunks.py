@@ -55,6 +55,20 @@ async def put(cache: ChunkCache, info: ObjectInfo, start: int, data: bytes) -> N
     await cache.settle()
 
 
+def test_what_was_taken_last_is_there_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST", 60.0)
+    data = noise(3 * MIB)
+
+    async def first(cache: ChunkCache) -> None:
+        assert cache.write(version(), 0, memoryview(data))
+
+    async def second(cache: ChunkCache) -> None:
+        assert await cache.read(version(), 0, len(data)) == data
+
+    run(tmp_path / "chunks", first)
+    run(tmp_path / "chunks", second)
+
+
 def test_what_was_written_comes_back_after_a_restart(tmp_path: Path) -> None:
     data = noise(3 * MIB)
 

@@ -138,6 +138,9 @@ def test_a_cancelled_caller_waits_for_what_is_at_the_disk() -> None:
                 assert ended == []
                 disk.gate.release()
         assert ended == [[[b"a"]]]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await commits.commit(b"not begun")
         disk.gate.release()
         await commits.commit(b"b")
         assert disk.batches == [[b"a"], [b"b"]]

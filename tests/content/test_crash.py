@@ -145,7 +145,7 @@ def test_killed_at_any_moment(rgw: Any, tmp_path: Path, mode: str, rounds: int) 
         except BaseException as exc:
             exc.add_note(f"ZOSFS_TEST_SEED={seed}, round {at}, {mode}")
             raise
-    assert changes > 3 * rounds
+    assert changes >= 3 * rounds
     trio.run(_delete, rgw.url, bucket, passwd)
 
 

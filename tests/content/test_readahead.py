@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zosfs.content.ranges import Ranges
-from zosfs.content.readahead import FIRST, GRANULE, LARGEST, WHOLE, Found, History, Way
+from zosfs.content.readahead import FIRST, GRANULE, LARGEST, SHARE, WHOLE, Found, History, Way
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -114,6 +114,44 @@ def test_random_small_reads_cost_what_they_ask() -> None:
     for _ in range(500):
         fetcher.read(rng.randrange(1, (8 << 30) // 4096 - 64) * 4096, 4096)
     assert fetcher.fetched == 500 * 4096
+
+
+def test_dense_random_reads_have_the_rest_of_a_small_file_fetched() -> None:
+    dice = random.Random(3)
+    fetcher = Fetcher(32 * MIB)
+    for _ in range(400):
+        fetcher.read(dice.randrange(1, 32 * MIB // 4096) * 4096, 4096)
+    assert fetcher.waits <= 40
+    assert fetcher.requests <= 100
+    assert fetcher.fetched == 32 * MIB
+
+
+def test_what_was_refused_of_the_rest_is_advised_again() -> None:
+    dice = random.Random(3)
+    history = History(32 * MIB, MOST)
+    advice = history.observe(MIB, 4096, Found.ABSENT)
+    while not advice.ahead:
+        advice = history.observe(dice.randrange(1, 32 * MIB // 4096) * 4096, 4096, Found.ABSENT)
+    assert advice.ahead == tuple((at, at + LARGEST) for at in range(0, 32 * MIB, LARGEST))
+    assert advice.stream is not None
+    for span in reversed(advice.ahead[1:]):
+        advice.stream.refuse(span)
+    assert history.observe(20 * MIB + 12288, 4096, Found.READY).ahead == (), "who need not wait has nothing fetched"
+    assert history.observe(20 * MIB + 81920, 4096, Found.ABSENT).ahead == advice.ahead[1:]
+    assert history.observe(28 * MIB + 12288, 4096, Found.ABSENT).ahead == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 100 * MIB), st.lists(st.integers(0, 1 << 30), min_size=1, max_size=200), st.integers(0, 64))
+def test_random_reads_never_cost_more_than_some_granules_each(size: int, places: list[int], alike: int) -> None:
+    fetcher = Fetcher(size)
+    touched: set[int] = set()
+    for number, place in enumerate(places):
+        at = (place * 7919 + alike * number * number * 31) % max(1, size // 4096) * 4096
+        touched.add(at // GRANULE)
+        fetcher.read(at, min(4096, size - at))
+    streams = len(fetcher.history.streams) * FIRST
+    assert fetcher.fetched <= max(WHOLE, SHARE * GRANULE * len(touched)) + GRANULE * len(touched) + streams + 2 * GRANULE
 
 
 def test_two_neighbours_are_worth_little() -> None:

@@ -211,6 +211,82 @@ def test_a_failure_reaches_those_who_wait_and_the_next_read_asks_anew() -> None:
     run(body)
 
 
+def test_a_read_waits_for_its_own_bytes_not_for_the_whole_range() -> None:
+    async def body(room: Room) -> None:
+        data = noise(MIB)
+        room.objects.put("k", data)
+        room.objects.gate, room.objects.early = trio.Event(), 300 * KIB
+        reader, other = room.open(), room.open()
+        assert await reader.read(0, 128 * KIB) == data[: 128 * KIB]
+        assert await other.read(200 * KIB, 100 * KIB) == data[200 * KIB : 300 * KIB]
+        assert room.objects.requests == [("k", 0, MIB)]
+        beyond: list[bytes] = []
+
+        async def take() -> None:
+            beyond.append(bytes(await other.read(250 * KIB, 100 * KIB)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not beyond
+            room.objects.gate.set()
+        assert beyond == [data[250 * KIB : 350 * KIB]]
+        reader.close()
+        other.close()
+        assert room.budget.used == 0
+
+    run(body)
+
+
+def test_bytes_that_came_are_served_although_the_rest_never_comes() -> None:
+    async def body(room: Room) -> None:
+        data = noise(MIB)
+        room.objects.put("k", data)
+        room.objects.gate, room.objects.early = trio.Event(), 64 * KIB
+        room.objects.faults.append(StoreError("InternalError", status=500))
+        reader = room.open()
+        first = await reader.read(0, 64 * KIB)
+        room.objects.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert first == data[: 64 * KIB]
+        assert await reader.read(0, MIB) == data
+        reader.close()
+        assert room.budget.used == 0
+
+    run(body)
+
+
+def test_early_bytes_of_another_version_are_not_served() -> None:
+    async def body(room: Room) -> None:
+        room.objects.honours_if_match = False
+        room.objects.put("k", b"a" * MIB)
+        reader = room.open()
+        room.objects.put("k", b"b" * MIB)
+        room.objects.early = 512 * KIB
+        with pytest.raises(StoreError) as failure:
+            await reader.read(0, 4 * KIB)
+        assert failure.value.errno == errno.ESTALE
+        reader.close()
+        assert room.budget.used == 0
+
+    run(body)
+
+
+def test_a_closed_handle_takes_its_running_request_with_it_whatever_came_of_it() -> None:
+    async def body(room: Room) -> None:
+        room.objects.put("k", noise(MIB))
+        room.objects.gate, room.objects.early = trio.Event(), 64 * KIB
+        reader = room.open()
+        await reader.read(0, 4 * KIB)
+        assert room.objects.running == 1
+        reader.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert room.objects.running == 0
+        assert room.budget.used == 0
+
+    run(body)
+
+
 def test_close_cancels_what_only_it_wanted() -> None:
     async def body(room: Room) -> None:
         room.objects.put("k", noise(64 * MIB))

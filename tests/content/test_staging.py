@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.content.room import run
+from tests.content.room import run, until
 from zosfs.content import staging
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import DiskBudget, StagedFile
@@ -151,3 +154,101 @@ def test_a_full_disk_is_enospc_and_nothing_is_counted(tmp_path: Path, monkeypatc
         assert file.dirty.to_list() == [[0, 100_000]]
 
     run(main)
+
+
+class Watched(DiskBudget):
+    """A budget that is never overrun."""
+
+    def take(self, n: int) -> None:
+        super().take(n)
+        assert self.used <= self._limit, "more is used than may be"
+
+
+def test_a_write_counts_what_it_replaces_anew_after_it_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "SMALL", 0)
+
+    async def main() -> None:
+        budget = Watched(tmp_path, 100, 0, Counters())
+        staged = StagedFile(tmp_path / "one", budget, ThreadPool("disk", 2))
+        await staged.keep(0, b"c" * 60)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(staged.write, 40, b"1" * 80)
+            nursery.start_soon(staged.write, 150, b"2" * 40)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert staged.shed(Ranges()) == 60
+            await until(lambda: budget.used)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert staged.present.total <= budget.used <= 100
+            nursery.cancel_scope.cancel()
+        assert budget.used == staged.present.total
+
+    run(main)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["write", "fetch"]), st.integers(0, 180), st.integers(1, 60)),
+        st.tuples(st.sampled_from(["shed", "punch"]), st.integers(0, 180), st.integers(1, 60)),
+        st.tuples(st.sampled_from(["lend", "give back", "hold", "let go", "cut"]), st.integers(0, 180), st.integers(1, 60)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps, st.booleans())
+def test_the_disk_budget_is_kept_to_the_byte(history: list[tuple[str, int, int]], in_memory: bool) -> None:
+    async def main(directory: Path) -> None:
+        budget = Watched(directory, 100, 0, Counters())
+        threads = ThreadPool("disk", 2)
+        staged = StagedFile(directory / "one", budget, threads)
+        lent: list[tuple[int, int]] = []
+
+        async def put(verb: str, offset: int, length: int) -> None:
+            with contextlib.suppress(OSError):
+                await (staged.write if verb == "write" else staged.keep)(offset, bytes([65]) * length)
+
+        async with trio.open_nursery() as nursery:
+            for verb, at, length in history:
+                match verb:
+                    case "write" | "fetch":
+                        nursery.start_soon(put, verb, at, length)
+                    case "shed":
+                        staged.shed(Ranges([(at, at + length)]))
+                    case "punch":
+                        staged.punch(at, at + length)
+                        staged.dirty.remove(at, at + length)
+                    case "lend":
+                        lent.append((at, at + length))
+                        staged.lend(at, at + length)
+                    case "give back" if lent:
+                        staged.give_back(*lent.pop())
+                    case "hold":
+                        staged.hold(at)
+                    case "let go":
+                        staged.release()
+                    case "cut":
+                        staged.dirty.truncate(at)
+                        if not (lent or staged._held or staged._busy):
+                            await staged.truncate(at)
+                await trio.testing.wait_all_tasks_blocked(0.001)
+                assert budget.used <= 100
+            staged.release()
+            for span in lent:
+                staged.give_back(*span)
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            nursery.cancel_scope.cancel()
+        assert budget.used == staged.counted == staged.present.total
+        staged.close(remove=True)
+        assert budget.used == 0
+        threads.close()
+
+    directory = Path(tempfile.mkdtemp(prefix="zosfs-staged-"))
+    before = staging.SMALL, staging.INLINE
+    if not in_memory:
+        staging.SMALL, staging.INLINE = 0, 8
+    try:
+        run(lambda: main(directory))
+    finally:
+        staging.SMALL, staging.INLINE = before
+        shutil.rmtree(directory)

@@ -13,6 +13,7 @@ BOUNDS = {  # requests, bytes fetched for each used, reads that waited
     "video": (40, 2.1, 22),
     "tail": (1, 5.4, 1),
     "sqlite": (201, 1.4, 201),
+    "index": (80, 21.0, 42),
     "model": (48, 1.0, 22),
 }
 

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, standing_clock, until
 from zosfs.content import staging
+from zosfs.content import writer as writer_module
 from zosfs.content.content import Content
+from zosfs.content.journal import Record
 from zosfs.content.promises import Promises
 from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
 
 
 def letters(size: int, first: int = 97) -> bytes:
@@ -264,7 +266,7 @@ def test_bytes_that_others_appended_in_front_are_seen(tmp_path: Path) -> None:
 def test_gathered_appends_are_delivered_when_due(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()
-        async with room(bucket, tmp_path, append_interval=1.0) as content:
+        async with room(bucket, tmp_path, append_interval=20.0) as content:
             writer = await new(content, "k", appending=True)
 
             async def due() -> None:
@@ -486,14 +488,52 @@ def test_a_promised_file_that_took_the_name_of_an_object_replaces_it(tmp_path: P
             writer = await new(content, "new")
             await writer.write(0, b"new")
             await writer.promise()
-            await content.rename("new", "there")
-            await writer.renamed("there")
-            writer.replaces(there)
-            await trio.testing.wait_all_tasks_blocked()
-            await content.promises.settled()
+            assert await writer.rename_undelivered("there", lambda: there)
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things["there"].data == b"new"
         assert "new" not in bucket.things
+
+    run(main)
+
+
+def test_a_file_that_is_removed_with_the_name_it_took_is_gone_for_good(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        there = bucket.set("there", b"old")
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "new")
+            await writer.write(0, b"new")
+            await writer.promise()
+            assert await writer.rename_undelivered("there", lambda: there)
+            await content.discard("there")
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things == {}, "the object that was replaced is removed with what replaced it"
+
+    run(main)
+
+
+def test_a_read_beside_the_end_of_a_delivery_sees_the_file_and_no_stranger(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(200))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", base)
+            await writer.write(50, b"N" * 60)
+            complete, read = bucket.complete_upload, []
+
+            async def slow_answer(*words: Any) -> Written:
+                done = await complete(*words)
+                content.nursery.start_soon(reads)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                return done
+
+            async def reads() -> None:
+                read.append(bytes(await writer.read(0, 200)))
+
+            bucket.complete_upload = slow_answer  # type: ignore[method-assign]
+            await writer.deliver()
+            await until(lambda: read)
+            assert read == [letters(50) + b"N" * 60 + letters(200)[110:]]
 
     run(main)
 
@@ -612,6 +652,150 @@ def test_a_promised_upload_is_continued_by_the_next_run(tmp_path: Path) -> None:
     run(main)
 
 
+# -- killed between the store's answer and the journal's note of it ----------------------------------------------------------
+
+
+def dies_before_the_note(content: Content) -> trio.Event:
+    """The journal hangs when it is to forget a record: nothing that it is told from then on is on the disk. Set when it does."""
+    commit, forget, hangs = content.promises._commits.commit, content.promises.forget, trio.Event()
+
+    async def commit_or_hang(*statements: bytes) -> None:
+        if hangs.is_set():
+            await trio.sleep_forever()
+        await commit(*statements)
+
+    async def hang_or_forget(*records: Record | None, **more: Any) -> None:
+        if any(records):
+            hangs.set()
+        await forget(*records, **more)
+
+    content.promises._commits.commit = commit_or_hang  # type: ignore[method-assign]
+    content.promises.forget = hang_or_forget  # type: ignore[method-assign]
+    return hangs
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("base", [False, True])
+def test_a_write_that_lands_before_the_note_of_a_delivery_makes_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool, base: bool
+) -> None:
+    if not copied:
+        monkeypatch.setattr(writer_module, "COPY_MOST", 10)
+
+    async def main() -> None:
+        bucket = Bucket()
+        there = bucket.set("k", letters(20, 65)) if base else None
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", there)
+            await writer.write(0, letters(20))
+            await writer.promise()
+            hangs = dies_before_the_note(content)
+            bucket.between["put"] = lambda: content.nursery.start_soon(writer.write, 3, b"LATER")
+            content.nursery.start_soon(writer.deliver)
+            await hangs.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert bucket.things["k"].data == letters(20)
+        await crash_and_replay(bucket, tmp_path)
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == [], "what was delivered was taken for another's"
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [8, 20, 60])
+@pytest.mark.parametrize("change", ["overwrite", "grow", "cut"])
+@pytest.mark.parametrize("state", ["promised", "failed"])
+def test_what_is_newer_than_its_record_is_delivered_before_the_note(tmp_path: Path, size: int, change: str, state: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        expected = bytearray(letters(size))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            await writer.write(0, expected)
+            if state == "promised":
+                await writer.promise()
+            else:
+                bucket.faults = {verb: [CUT] for verb in ("put", "complete_upload")}
+                with pytest.raises(StoreError) as caught:
+                    await writer.deliver()
+                await content.failed(writer, caught.value)
+                bucket.faults.clear()
+            if change == "overwrite":
+                await writer.write(2, b"NEW")
+                expected[2:5] = b"NEW"
+            elif change == "grow":
+                await writer.write(size, b"NEW")
+                expected += b"NEW"
+            else:
+                await writer.truncate(5)
+                del expected[5:]
+            hangs = dies_before_the_note(content)
+            content.nursery.start_soon(writer.deliver)
+            await hangs.wait()
+        assert bucket.things["k"].data == expected
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == expected
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == [], "what was delivered was taken for another's"
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [20, 60])
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("change", ["overwritten", "grown", "cut"])
+def test_what_is_changed_while_the_next_run_looks_at_it_is_not_lost(tmp_path: Path, size: int, applied: bool, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        state = bytearray(letters(size))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k")
+            await writer.write(0, state)
+            await writer.promise()
+            if applied:
+                hangs = dies_before_the_note(content)
+                content.nursery.start_soon(writer.deliver)
+                await hangs.wait()
+        looked, go_on, changed = trio.Event(), trio.Event(), trio.Event()
+        head = bucket.head
+
+        async def slow_head(key: str, **more: Any) -> ObjectInfo:
+            looked.set()
+            await go_on.wait()
+            return await head(key, **more)
+
+        bucket.head = slow_head  # type: ignore[method-assign]
+        async with room(bucket, tmp_path) as content:
+            await looked.wait()
+
+            async def take_and_change() -> None:
+                writer = await content.take("k") or await new(content, "k", bucket.info("k"))
+                if change == "overwritten":
+                    await writer.write(2, b"NEW")
+                    state[2:5] = b"NEW"
+                elif change == "grown":
+                    await writer.write(size, b"NEW")
+                    state.extend(b"NEW")
+                else:
+                    await writer.truncate(5)
+                    del state[5:]
+                writer.on_delivered = lambda info: None
+                await writer.deliver()
+                changed.set()
+
+            content.nursery.start_soon(take_and_change)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            go_on.set()
+            await changed.wait()
+            assert bucket.things["k"].data == state
+        async with room(bucket, tmp_path) as content:
+            assert content.records() == []
+
+    run(main)
+
+
 # -- disk space -------------------------------------------------------------------------------------------------------------
 
 
@@ -619,8 +803,8 @@ def test_a_full_cache_slows_writers_and_then_refuses(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()
         async with room(bucket, tmp_path, cache_size=100) as content:
-            first = await new(content, "first")
-            await first.write(1, b"x" * 80)  # not from the beginning: it cannot go up before it is whole
+            first = await new(content, "first", appending=True)
+            await first.write(1, b"x" * 80, append=True)  # it goes up as one append, and not before it is asked to
             second = await new(content, "second")
             with pytest.raises(OSError, match="No space") as caught:
                 await second.write(0, b"y" * 80)
@@ -654,6 +838,71 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
             more = await new(content, "more")
             await more.write(0, b"m" * size)
             assert bytes(await delivered.read(0, size)) == b"d" * size
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("kind", ["long file", "another's delivery", "another's edit"])
+def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PATIENCE", 3)
+
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("edited", letters(200))
+        for verb in ("put", "upload_part", "upload_part_copy"):
+            at_once = getattr(bucket, verb)
+
+            async def slowly(*words: Any, at_once: Any = at_once, **more: Any) -> Any:
+                await trio.sleep(10)
+                return await at_once(*words, **more)
+
+            setattr(bucket, verb, slowly)
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            if kind == "another's delivery":
+                other = await new(content, "other")
+                await other.write(0, letters(20))
+                content.nursery.start_soon(other.deliver)
+            elif kind == "another's edit":
+                other = await new(content, "edited", base)
+                await other.write(95, letters(20))
+                content.nursery.start_soon(other.deliver)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            writer = await new(content, "k")
+            if kind == "long file":
+                data = letters(160)
+                for at in range(0, 160, 20):
+                    await writer.write(at, data[at : at + 20])
+            else:
+                data = letters(23)
+                await writer.write(0, data)
+                more = await new(content, "more")
+                await more.write(1, letters(70))
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_a_server_that_is_away_refuses_writers_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PATIENCE", 3)
+
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            for key in ("long", "promised"):
+                writer = await new(content, key)
+                bucket.faults = {verb: [CUT] * 1000 for verb in ("put", "upload_part", "create_upload", "head")}
+
+                async def write_on(writer: Writer = writer, promised: bool = key == "promised") -> None:
+                    for at in range(0, 400, 20):
+                        await writer.write(at, letters(20))
+                        if promised:
+                            await writer.promise()
+
+                with pytest.raises(OSError, match="No space"):
+                    await write_on()
 
     run(main)
 
@@ -745,6 +994,221 @@ def test_bytes_that_are_only_in_the_unfinished_upload(tmp_path: Path, change: st
     run(main)
 
 
+EDITS = [(at * 37 % 380, 17) for at in range(24)]
+
+
+async def edit_beyond_the_cache(content: Content, bucket: Bucket, size: int) -> tuple[Writer, bytearray]:
+    """Changes here and there of more bytes than the disk takes; *size* is that of the base, 0 for a new file."""
+    base = bucket.set("k", letters(size)) if size else None
+    writer = await new(content, "k", base)
+    data = bytearray(letters(size))
+    for number, (at, length) in enumerate(EDITS):
+        piece = bytes([65 + number]) * length
+        if not writer._uploads.gone.overlaps(at, at + length):
+            await writer.write(at, piece)
+            data.extend(bytes(max(0, at + length - len(data))))
+            data[at : at + length] = piece
+    assert writer.partly_gone
+    assert content.status()["staged_bytes"] <= 100
+    return writer, data
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [0, 213, 400])
+@pytest.mark.parametrize("fault", ["nothing", "part lost", "part cut", "complete lost", "complete cut"])
+def test_scattered_changes_larger_than_the_cache(tmp_path: Path, size: int, fault: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await edit_beyond_the_cache(content, bucket, size)
+            if size:
+                assert bucket.things["k"].data == letters(size), "nothing is visible before it is whole"
+            else:
+                assert "k" not in bucket.things
+            await until(lambda: not writer.arriving)
+            if fault != "nothing":
+                verb = "complete_upload" if fault.startswith("complete") else "upload_part"
+                bucket.faults = {verb: [LOST if fault.endswith("lost") else CUT]}
+                if fault.endswith("cut"):
+                    with pytest.raises(StoreError):
+                        await writer.deliver()
+                    assert writer.dirty
+                    assert bucket.things["k"].data == letters(size) if size else "k" not in bucket.things
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            assert bucket.uploads == {}
+            assert bytes(await writer.read(0, 1000)) == data
+            await writer.write(3, b"AND ON")
+            data[3:9] = b"AND ON"
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            await writer.aclose()
+            assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [0, 400])
+@pytest.mark.parametrize("change", ["read", "write", "cut", "emptied", "grown", "grown far", "promise", "rename", "conflict"])
+def test_changes_that_are_only_in_an_unfinished_upload(tmp_path: Path, size: int, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await edit_beyond_the_cache(content, bucket, size)
+            gone = next(iter(writer._uploads.gone))[0]
+            match change:
+                case "read":
+                    assert bytes(await writer.read(gone, 5)) == data[gone : gone + 5]
+                    assert bucket.things["k"].data == data, "reading them back makes the object, as fsync does"
+                case "write":
+                    await writer.write(gone + 1, b"NEW")
+                    data[gone + 1 : gone + 4] = b"NEW"
+                case "cut":
+                    await writer.truncate(gone + 3)
+                    del data[gone + 3 :]
+                case "emptied":
+                    await writer.truncate(0)
+                    data.clear()
+                case "grown" | "grown far":
+                    await writer.truncate(len(data) + (2 if change == "grown" else 900))
+                    data.extend(bytes(2 if change == "grown" else 900))
+                case "promise":
+                    await writer.promise()
+                case "rename":
+                    assert not await writer.rename_undelivered("other")
+                case "conflict":
+                    bucket.set("k", b"theirs")
+                    with pytest.raises(StoreError) as caught:
+                        await writer.deliver()
+                    assert caught.value.errno == errno.ESTALE
+                    return
+            assert bytes(await writer.read(0, 2000)) == data
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            await writer.aclose()
+            assert bucket.uploads == {}
+            assert content.status()["staged_bytes"] == 0
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_old_bytes_that_a_delivery_needs_have_room_where_the_file_itself_fills_the_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(400))
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer = await new(content, "k", base)
+            await writer.fetch(0, 95)
+            await writer.write(203, b"NEW")
+            assert content.status()["staged_bytes"] == 98
+            await writer.deliver()
+            assert bucket.things["k"].data == letters(400)[:203] + b"NEW" + letters(400)[206:]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+def test_a_crash_leaves_nothing_of_changes_that_were_not_acknowledged(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            await edit_beyond_the_cache(content, bucket, 400)
+            assert bucket.uploads
+        await crash_and_replay(bucket, tmp_path)
+        assert bucket.things["k"].data == letters(400)
+        assert bucket.uploads == {}
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_write_beside_a_part_that_goes_up_early_stays(tmp_path: Path, truncated: bool) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            base = bucket.set("k", letters(400))
+            writer = await new(content, "k", base)
+            data = bytearray(letters(400))
+            for at in range(0, 100, 10):
+                await writer.write(2 * at, b"first time")
+                data[2 * at : 2 * at + 10] = b"first time"
+            begun: list[bool] = []
+            late: list[bool] = []
+
+            async def change() -> None:
+                if truncated:
+                    await writer.truncate(7)
+                else:
+                    await writer.write(0, b"NEWER")
+                late.append(True)
+
+            upload_part = bucket.upload_part
+
+            async def meanwhile(*words: Any) -> PartInfo:
+                if not begun:
+                    begun.append(True)
+                    content.nursery.start_soon(change)
+                    for _ in range(20):
+                        await trio.lowlevel.checkpoint()
+                return await upload_part(*words)
+
+            bucket.upload_part = meanwhile  # type: ignore[method-assign]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.write, 300, b"one more of these")
+                await until(lambda: late)
+            if truncated:
+                expected = (bytes(data[:7]), bytes(data[:7]) + bytes(293) + b"one more of these")
+            else:
+                data[0:5] = b"NEWER"
+                data[300:317] = b"one more of these"
+                expected = (bytes(data), bytes(data))
+            await writer.deliver()
+            assert bucket.things["k"].data in expected
+            assert bytes(await writer.read(0, 1000)) == bucket.things["k"].data
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("size", [7, 35, 60, 95, 130])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut(tmp_path: Path, size: int, gone: bool) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100 if gone else 1 << 30, upload_concurrency=1) as content:
+            slow, upload_part = trio.CapacityLimiter(1), bucket.upload_part
+            may_go = trio.Event()
+
+            async def slow_part(*words: Any) -> PartInfo:
+                if len(bucket.uploads.get("upload0", ())) >= 3:
+                    await may_go.wait()
+                async with slow:
+                    await trio.sleep(0.2)
+                    return await upload_part(*words)
+
+            bucket.upload_part = slow_part  # type: ignore[method-assign]
+            writer = await new(content, "k")
+            length = 110 if gone else 150
+            for at in range(0, length, 10):
+                await writer.write(at, letters(150)[at : at + 10])
+            if gone:
+                assert writer.partly_gone
+            await until(lambda: len(bucket.uploads["upload0"]) >= 3)
+            content.nursery.start_soon(writer.truncate, size)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            may_go.set()
+            await until(lambda: writer.size == size and not writer.arriving)
+            await writer.deliver()
+            expected = letters(150)[: min(size, length)].ljust(size, b"\0")
+            assert bucket.things["k"].data == expected
+            assert bytes(await writer.read(0, 1000)) == expected
+
+    run(main)
+
+
 # -- everything at once -----------------------------------------------------------------------------------------------------
 
 operations = st.lists(
@@ -763,6 +1227,18 @@ faults = st.dictionaries(
     st.sampled_from(["put", "upload_part", "complete_upload", "create_upload", "get_range", "append", "head"]),
     st.lists(st.sampled_from([LOST, CUT, None]), max_size=3),
 )
+
+
+def mortal(content: Content, bucket: Bucket) -> None:
+    """Changes of the journal count among the requests after which all ends."""
+    commit = content.promises._commits.commit
+
+    async def commit_while_alive(*statements: bytes) -> None:
+        if bucket.lives >= 0:
+            await bucket._enter("journal")
+        await commit(*statements)
+
+    content.promises._commits.commit = commit_while_alive  # type: ignore[method-assign]
 
 
 async def give_up_when_dead(bucket: Bucket, scope: trio.CancelScope) -> None:
@@ -786,6 +1262,7 @@ def test_any_history_keeps_what_was_acknowledged(
             async with room(bucket, directory) as content:
                 found = bucket.things["k"].data if "k" in bucket.things else None
                 assert found in acknowledged, "an acknowledged state is lost"
+                assert content.records() == [], "nobody else was there to be in conflict with"
                 now, acknowledged = bytearray(found or b""), [found]
                 base = bucket.info("k") if found is not None else None
                 writer: Writer = await new(content, "k", base, appending=appending)
@@ -823,6 +1300,7 @@ def test_any_history_keeps_what_was_acknowledged(
                             break
                         case ("die", requests):
                             bucket.lives, bucket.dead = requests, trio.Event()
+                            mortal(content, bucket)
                             async with trio.open_nursery() as nursery:
                                 nursery.start_soon(give_up_when_dead, bucket, nursery.cancel_scope)
                                 try:
@@ -854,7 +1332,74 @@ def test_any_history_keeps_what_was_acknowledged(
         staging.SMALL = before
         shutil.rmtree(directory)
 
+early = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 300), st.integers(1, 40)),
+        st.tuples(st.just("write on"), st.integers(20, 60), st.just(0)),
+        st.tuples(st.just("truncate"), st.integers(0, 380), st.just(0)),
+        st.tuples(st.just("read"), st.integers(0, 300), st.integers(1, 60)),
+        st.tuples(st.just("deliver"), st.just(0), st.just(0)),
+    ),
+    min_size=4, max_size=24,
+)  # fmt: skip
 
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(st.none(), st.integers(0, 300)), early, faults)
+def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
+    old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]]
+) -> None:
+    """What is refused did not happen; what is visible is a state that the file had; the disk takes no byte more than it may."""
+
+    async def main(directory: Path) -> None:
+        bucket = Bucket()
+        base = bucket.set("k", letters(old)) if old is not None else None
+        async with room(bucket, directory, cache_size=100) as content:
+            writer = await new(content, "k", base)
+            now = bytearray(letters(old or 0))
+            had = [bytes(now)]
+            bucket.faults = {verb: list(what) for verb, what in trouble.items()}
+            for number, (verb, at, length) in enumerate(history):
+                try:
+                    match verb:
+                        case "write" | "write on":
+                            start, piece = (at, bytes([65 + number]) * length) if verb == "write" else (len(now), bytes([65 + number]) * at)
+                            await writer.write(start, piece)
+                            now.extend(bytes(max(0, start - len(now))))
+                            now[start : start + len(piece)] = piece
+                        case "truncate":
+                            await writer.truncate(at)
+                            now = now[:at] + bytes(max(0, at - len(now)))
+                        case "read":
+                            assert bytes(await writer.read(at, length)) == now[at : at + length]
+                        case "deliver":
+                            await writer.deliver()
+                except OSError as exc:
+                    assert exc.errno != errno.ESTALE  # noqa: PT017 - nobody else was there
+                had.append(bytes(now))
+                assert writer.size == len(now)
+                assert content.status()["staged_bytes"] <= 100
+                assert "k" not in bucket.things or bucket.things["k"].data in had
+            bucket.faults.clear()
+            await writer.deliver()
+            assert bytes(await writer.read(0, 1000)) == now
+            if "k" in bucket.things:
+                assert bucket.things["k"].data == now
+            else:
+                assert not now
+                assert base is None
+            await writer.aclose()
+            assert content.status()["staged_bytes"] == 0
+            assert bucket.uploads == {}
+
+    directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
+    before = staging.SMALL, staging.INLINE, staging.PATIENCE
+    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 8, 1
+    try:
+        run(lambda: main(directory))
+    finally:
+        staging.SMALL, staging.INLINE, staging.PATIENCE = before
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("change", ["nothing", "overwritten", "cut", "grown", "other"])

@@ -64,7 +64,7 @@ def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path)
     assert entries(living) == []
 
 
-def test_what_the_server_refuses_is_parked_and_the_next_close_says_so(server: Any, mount: Any, bucket: str, s3: Any) -> None:
+def test_what_the_server_refuses_is_parked_and_the_next_open_and_close_say_so(server: Any, mount: Any, bucket: str, s3: Any) -> None:
     with Proxy(server.url) as proxy:
         living: Mount = mount(url=proxy.url, writeback="0.1s")
         living.forgive("AccessDenied|refuses|denied")
@@ -78,7 +78,8 @@ def test_what_the_server_refuses_is_parked_and_the_next_close_says_so(server: An
         assert "AccessDenied" in entry["cause"]
         tried = len([method for method, _ in proxy.requests if method == "PUT"])
         assert path.read_bytes() == b"mine", "readers are not bothered"
-        fd = os.open(path, os.O_WRONLY)
+        refused(errno.EACCES, os.open, path, os.O_WRONLY)
+        fd = os.open(path, os.O_WRONLY)  # who opens it again means to see to it
         refused(errno.EACCES, os.close, fd)
         assert len([method for method, _ in proxy.requests if method == "PUT"]) == tried, "a refused file is not tried for ever"
         shown = zosfs("journal", "show", entry["id"], f"--cache-dir={living.cache_dir}")

@@ -67,6 +67,28 @@ def test_a_full_disk_does_not_stop_a_file_written_from_its_beginning(
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_changes_here_and_there_need_only_a_part_of_the_disk(mount: Mounting, bucket: str, s3: Any) -> None:
+    old = [noise(MIB, n % 7) for n in range(60)]
+    s3.put_object(Bucket=bucket, Key="f", Body=b"".join(old))
+    living = mount(cache_size="16M", part_size="5M", multipart_threshold="8M", memory="64M")
+    expected = list(old)
+    with (living.path / "f").open("r+b", buffering=0) as f:
+        for n in (1, 3, 4, 12, 13, 17, 22, 24, 28, 31, 33, 37, 41, 44, 48, 52, 55, 59, 62):
+            expected += [bytes(MIB)] * (n + 1 - len(expected))
+            expected[n] = noise(MIB, 9 + n)
+            assert os.pwrite(f.fileno(), expected[n], n * MIB) == MIB
+        assert pieces_of(s3, bucket, "f") == old, "nothing is visible before the close"
+        staged = sum(file.stat().st_blocks * 512 for file in living.cache_dir.rglob("*") if file.is_file())
+        assert staged <= 24 * MIB
+        os.fchmod(f.fileno(), 0o640)
+    assert pieces_of(s3, bucket, "f") == expected
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    living.again()
+    assert os.stat(living.path / "f").st_mode & 0o777 == 0o640
+    with (living.path / "f").open("rb") as f:
+        assert [f.read(MIB) for _ in expected] == expected
+
+
 def test_unlinked_while_it_is_written(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(cache_size="32M", part_size="5M", multipart_threshold="8M")
     with (living.path / "f").open("w+b", buffering=0) as f:

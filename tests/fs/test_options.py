@@ -136,6 +136,41 @@ def test_keep_acl(mount: Mounting, bucket: str, s3: Any, server: Any, keep_acl: 
     assert after == {**dict.fromkeys(after, edited), "there": renamed}
 
 
+def test_a_public_default_opens_nothing_that_was_private(mount: Mounting, bucket: str, s3: Any, server: Any) -> None:
+    if server.kind != "rgw":
+        pytest.skip("SeaweedFS has one ACL for all")
+
+    def grants(key: str) -> int:
+        return len(s3.get_object_acl(Bucket=bucket, Key=key)["Grants"])
+
+    private = ("written", "truncated", "chmodded", "cut", "moved", "away/moved", "large", "dir/")
+    for key in private:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else noise(6 * MIB) if key == "large" else b"x")
+    living = mount(acl="public-read", keep_acl="always", multipart_threshold="5M", part_size="5M")
+    for key in ("written", "large"):
+        with (living.path / key).open("r+b") as f:
+            f.write(b"y")
+    (living.path / "truncated").write_bytes(b"new")
+    os.truncate(living.path / "cut", 0)
+    with (living.path / "log").open("a") as f:
+        f.write("one\n")
+    assert grants("log") == 2, "what is new is public"
+    s3.put_object_acl(Bucket=bucket, Key="log", ACL="private")
+    living.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "SIGHUP" in living.log(), 30, "what is known to be forgotten")
+    with (living.path / "log").open("a") as f:
+        f.write("two\n")
+    (living.path / "chmodded").chmod(0o600)
+    (living.path / "dir").chmod(0o700)
+    os.setxattr(living.path / "chmodded", "user.zos.meta.shape", b"round")
+    os.rename(living.path / "moved", living.path / "there")
+    os.rename(living.path / "away", living.path / "new")
+    now = ("written", "truncated", "chmodded", "cut", "there", "new/moved", "large", "dir/", "log")
+    assert {key: grants(key) for key in now} == dict.fromkeys(now, 1)
+    (living.path / "chmodded").chmod(0o640)
+    assert grants("chmodded") == 1
+
+
 def test_parts_are_of_the_size_asked_for(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(url=proxy.url, part_size="5M", multipart_threshold="8M", listobjectsv2=True)
     (living.path / "small").write_bytes(noise(7 * MIB))

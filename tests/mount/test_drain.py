@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from zosfs.content.patience import Patience
 from zosfs.mount.drain import MARGIN, ONCE_MORE, LastDelivery
 
 
@@ -55,3 +56,38 @@ def test_silence_ends_it_and_the_journal_keeps_the_rest(answering: float) -> Non
     assert answering + 120 + MARGIN <= first < answering + 125 + MARGIN, "as long as it is heard it is waited for"
     assert second <= ONCE_MORE + 1, "once more, but not for long"
     assert len(mount.kept) == 2
+
+
+class Many:
+    """Files that are delivered at once; *asked* counts how often their sizes were looked at."""
+
+    def __init__(self, number: int) -> None:
+        self.asked = 0
+        self.number = number
+        self.inode = self
+        self.attributes = self
+        self.key = "f"
+
+    @property
+    def size(self) -> int:
+        self.asked += 1
+        return 3
+
+    def undelivered(self) -> list[Any]:
+        return [self] * self.number
+
+    async def deliver(self, file: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def test_what_is_left_is_told_now_and_then_at_a_cost_that_grows_with_the_files_only() -> None:
+    files: Any = Many(2000)
+    told: list[tuple[int, int]] = []
+
+    async def main() -> None:
+        last = LastDelivery(SimpleNamespace(files=files), files)  # type: ignore[arg-type]
+        await last._files(lambda left, size: told.append((left, size)), Patience())
+
+    trio.run(main, clock=trio.testing.MockClock())
+    assert told == [(2000, 6000), (0, 0)], "no time passed in between"
+    assert files.asked == 2000

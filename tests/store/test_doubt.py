@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.store.conftest import account, fresh_bucket
 from tests.store.lossy import ANSWER_LOST, REQUEST_LOST, SILENT, Fate, Lossy, error
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders
+from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.arrival import Arrival
 from zosfs.store.s3 import S3Store
 
 NONE = ObjectHeaders()
@@ -151,6 +153,50 @@ def test_a_broken_body_is_continued_where_it_broke(server: Any, pinned: bool) ->
         assert store.exchange.counters["bytes_received"] - before == len(buffer)
 
     lossy(server, test)
+
+
+def test_what_has_come_is_told_before_the_rest_has(server: Any) -> None:
+    async def test(store: S3Store, proxy: Lossy, straight: S3Store) -> None:
+        data = os.urandom(3 * MIB)
+        etag = (await straight.put("k", (data,), NONE)).etag
+        cuts = iter([MIB, MIB])
+        proxy.fate = lambda method, target: next(cuts, "pass")
+        buffer = bytearray(3 * MIB)
+        told: list[int] = []
+
+        def note(info: ObjectInfo, n: int) -> None:
+            assert (info.etag, bytes(buffer[:n])) == (etag, data[:n])
+            told.append(n)
+            arrival.want(n + 256 * 1024)
+
+        arrival = Arrival(note)
+        arrival.want(1)
+        await store.get_range("k", 0, memoryview(buffer), if_match=etag, arrival=arrival)
+        assert bytes(buffer) == data
+        assert told == sorted(told)
+        assert told[0] <= MIB
+        assert told[-1] > MIB
+
+    lossy(server, test)
+
+
+def test_nothing_is_told_of_an_answer_that_is_not_what_was_asked_for(rgw: Any) -> None:
+    async def test(store: S3Store, proxy: Lossy, straight: S3Store) -> None:
+        etag = (await straight.put("k", (b"a" * MIB,), NONE)).etag
+        body = b"b" * (MIB // 2)
+        proxy.fate = lambda method, target: (
+            b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\ncontent-range: bytes 7-%d/%d\r\n\r\n" % (len(body), MIB // 2 + 6, MIB) + body
+        )
+        told: list[int] = []
+        arrival = Arrival(lambda info, n: told.append(n))
+        arrival.want(1)
+        with pytest.raises(StoreError) as failure:
+            await store.get_range("k", 0, memoryview(bytearray(MIB // 2)), if_match=etag, arrival=arrival)
+        assert failure.value.code == "BadAnswer"
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == []
+
+    lossy(rgw, test)
 
 
 def test_a_body_is_not_continued_with_another_object(server: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -142,12 +143,19 @@ class Container:
     def close(self) -> None:
         """End it whatever state it is in, and leave nothing behind."""
         if self._process is not None and self._process.poll() is None:
-            self.run("systemctl", "--force", "--force", "--no-block", "poweroff", check=False)
+            if self._leader:
+                self.run("systemctl", "--force", "--force", "--no-block", "poweroff", check=False)
             try:
                 self._process.wait(30)
             except subprocess.TimeoutExpired:
+                leader = self._leader or self._find_leader()
+                if leader:
+                    os.kill(leader, signal.SIGKILL)  # it would outlive what started it
                 self._process.kill()
                 self._process.wait()
+                deadline = time.monotonic() + 30
+                while leader and Path(f"/proc/{leader}").exists() and time.monotonic() < deadline:
+                    time.sleep(0.05)
         for group in self._groups:
             self._remove_group(group / self.name)
         os.chmod("/dev/fuse", self._fuse_mode)  # the container's systemd-tmpfiles opens the shared node to everybody

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ import trio.testing
 
 from tests.tree.bucket import Buckets, Names, delivered, find, new_file, read, tree_over
 from zosfs.errors import StoreError
+from zosfs.store.api import ListPage
 from zosfs.tree import listing as listing_module
 from zosfs.tree.inodes import Inode
 
@@ -42,6 +44,79 @@ def test_names_of_a_listed_directory_cost_nothing() -> None:
                 assert await tree.lookup(directory, f"missing{n}".encode()) is None
             assert store.requests == spent
             assert spent == {"list": 2}
+
+    run(test)
+
+
+def test_the_first_file_of_a_directory_is_asked_for_beside_its_listing() -> None:
+    async def test() -> None:
+        store = Names(*[f"d/f{n:03}" for n in range(200)])
+        store.set("d/large.bin", size=10**9, mode="33060")
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            store.requests.clear()
+            store.before = lambda: 1.0
+            since = trio.current_time()
+            found = await tree.lookup(directory, b"large.bin")
+            assert found is not None
+            assert trio.current_time() - since == 1.0, "one round trip, and the kinds of the small ones are nobody's business"
+            assert found.known
+            assert found.attributes.mode == 0o100444
+            assert store.asked.count(("head", "d/large.bin")) == 1
+            store.before = lambda: 0.0
+            await trio.sleep(1)
+            assert store.requests == {"list": 1, "head": 201}
+            assert await tree.lookup(directory, b"missing.bin") is None
+            assert store.requests == {"list": 1, "head": 201}
+
+    run(test)
+
+
+def test_a_small_first_file_is_asked_for_once() -> None:
+    async def test() -> None:
+        store = Names("d/a.txt", "d/b.txt")
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            store.requests.clear()
+            found = await tree.lookup(directory, b"a.txt")
+            assert found is not None
+            await tree.refresh(found)
+            await trio.sleep(1)
+            assert store.requests == {"list": 1, "head": 2}
+
+    run(test)
+
+
+def test_what_was_told_beside_a_listing_is_not_believed_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        store = Names("d/x")
+        store.set("d/a.txt", b"old", mode="33060")
+        list_page = store.list_page
+
+        async def slowly(*args: Any, **more: Any) -> ListPage:
+            await trio.sleep(1)
+            store.set("d/a.txt", b"newer", mode="33188")
+            return await list_page(*args, **more)
+
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            monkeypatch.setattr(store, "list_page", slowly)
+            found = await tree.lookup(directory, b"a.txt")
+            assert found is not None
+            assert store.asked.count(("head", "d/a.txt")) == 1
+            await tree.refresh(found)
+            assert (found.attributes.mode, found.attributes.size) == (0o100644, 5)
+
+    run(test)
+
+
+def test_a_failing_look_beside_a_listing_is_nobodys_failure() -> None:
+    async def test() -> None:
+        store = Names("d/x")
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            assert await tree.lookup(directory, b"none.txt") is None
+            assert not directory.directory.looking  # type: ignore[union-attr]  # a directory has one
 
     run(test)
 

@@ -18,6 +18,7 @@ import cachetools
 from zosfs.admin.versions import info_of_row, is_deletion, nanoseconds, page_of, rows_by_key
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, BucketUsage, ListPage, ObjectInfo, Store
+from zosfs.store.arrival import Arrival
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +70,11 @@ class MomentStore:
         return await self._store.head(key, version_id=version_id or await self._version(key))
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """See Store.get_range."""
         version = version_id or await self._version(key)
-        return await self._store.get_range(key, start, into, if_match=if_match, version_id=version)
+        return await self._store.get_range(key, start, into, if_match=if_match, version_id=version, arrival=arrival)
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Any:
         """See Store.get_tags."""

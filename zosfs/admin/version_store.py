@@ -14,6 +14,7 @@ import cachetools
 from zosfs.admin.versions import Row, info_of_row, is_deletion, page_of, rows_by_key
 from zosfs.errors import StoreError
 from zosfs.store.api import BucketUsage, ListPage, ObjectInfo, Store, StoreFailure
+from zosfs.store.arrival import Arrival
 
 VERSION = "Version"
 """The object type of an older version."""
@@ -98,11 +99,11 @@ class VersionStore:
         return _as_version(found, key) if key in self._shown else found
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """See Store.get_range."""
         name, version = self._of(key, version_id)
-        return await self._store.get_range(name, start, into, if_match=if_match, version_id=version)
+        return await self._store.get_range(name, start, into, if_match=if_match, version_id=version, arrival=arrival)
 
     async def copy(self, source_key: str, key: str, *, source_version_id: str = "", **more: Any) -> Any:
         """See Store.copy."""

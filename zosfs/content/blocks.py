@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right, insort
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -19,6 +20,7 @@ from zosfs.content.readahead import LARGEST, Found
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectInfo, Store
+from zosfs.store.arrival import Arrival
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,12 @@ class Wanter(Protocol):
 
 
 class Block:
-    """Bytes ``[start, end)``: coming until *done*, then here in *view* or failed. Disjoint from every other block."""
+    """Bytes ``[start, end)``, of which *good* are here, from *start* on, in *view*; all of them, or a failure, when *done*. Disjoint
+    from every other block."""
 
-    __slots__ = ("_slab", "ahead", "cost", "done", "end", "failure", "scope", "start", "touched", "view", "waiters", "wanted")
+    __slots__ = (
+        "_slab", "ahead", "arrival", "cost", "done", "end", "failure", "good", "scope", "start", "touched", "view", "waiters", "wanted",
+    )  # fmt: skip
 
     def __init__(self, start: int, end: int, ahead: bool) -> None:
         self.start = start
@@ -43,17 +48,19 @@ class Block:
         self.ahead = ahead
         self.touched = False
         self.done = False
+        self.good = 0
         self.failure: StoreError | None = None
-        self.waiters: list[trio.Event] = []
+        self.arrival: Arrival | None = None
+        self.waiters: list[tuple[int, trio.Event]] = []  # how many bytes from the beginning on are waited for
         self.wanted: set[Wanter] = set()
         self.scope = trio.CancelScope()
         self.view = memoryview(b"")
         self._slab: Slab | None = None
 
     def take(self, slab: Slab) -> None:
-        """Let the bytes live in *slab*."""
+        """All bytes are here, and live in *slab*."""
         self._slab = slab
-        self.view = slab.view
+        self.good = self.end - self.start
 
     def drop(self) -> Slab | None:
         """Forget the bytes; the buffer that they were in, if any."""
@@ -126,7 +133,7 @@ class Version:
         for block in self.within(start, end):
             if block.start > at:
                 return Found.ABSENT
-            coming = coming or not block.done
+            coming = coming or block.good < min(end, block.end) - block.start
             at = block.end
         if at < end:
             return Found.ABSENT
@@ -146,16 +153,18 @@ class Version:
         self._nursery.start_soon(self._fetch, block)
         return block
 
-    async def wait(self, block: Block) -> memoryview:
-        """The bytes of *block* when they are here. Raises why they will not come."""
-        if not block.done:
-            event = trio.Event()
-            block.waiters.append(event)
+    async def wait(self, block: Block, upto: int) -> memoryview:
+        """The bytes of *block* as soon as the first *upto* are here, whatever becomes of the rest. Raises why they will not come."""
+        if block.good < upto and not block.done:
+            waiter = (upto, trio.Event())
+            block.waiters.append(waiter)
             try:
-                await event.wait()
+                if block.arrival is not None:
+                    block.arrival.want(min(upto for upto, _ in block.waiters))
+                await waiter[1].wait()
             finally:
-                block.waiters.remove(event)
-        if block.failure is not None:
+                block.waiters.remove(waiter)
+        if block.good < upto and block.failure is not None:
             failure = block.failure
             raise StoreError(
                 failure.code, status=failure.status, message=failure.message, operation=failure.operation, key=failure.key,
@@ -164,14 +173,29 @@ class Version:
         block.touched = True
         return block.view
 
+    def _arrived(self, block: Block, answer: ObjectInfo, n: int) -> None:
+        """The first *n* bytes of *block* are here, of what *answer* says."""
+        self._check(answer)
+        block.good = max(block.good, n)
+        for upto, event in block.waiters:
+            if upto <= block.good:
+                event.set()
+        waiting = [upto for upto, _ in block.waiters if upto > block.good]
+        if waiting and block.arrival is not None:
+            block.arrival.want(min(waiting))
+
     async def _fetch(self, block: Block) -> None:
         slab = self._budget.slab(block.end - block.start)
+        block.view = slab.view
+        block.arrival = Arrival(partial(self._arrived, block))
+        if block.waiters:
+            block.arrival.want(min(upto for upto, _ in block.waiters))
         good = False
         try:
             with block.scope:
                 try:
                     answer = await self._store.get_range(
-                        self.info.key, block.start, slab.view, if_match=self._etag, version_id=self._version_id
+                        self.info.key, block.start, slab.view, if_match=self._etag, version_id=self._version_id, arrival=block.arrival
                     )
                     self._check(answer)
                     good = True
@@ -184,6 +208,7 @@ class Version:
             if block.ahead:
                 self.running_ahead -= 1
             block.done = True
+            block.arrival = None  # which knows the block
             if good:
                 self._fetched(self.info, block.start, slab.view)
             if good and self._blocks.get(block.start) is block:
@@ -192,9 +217,11 @@ class Version:
                 if block.failure is None:
                     block.failure = StoreError("Cancelled", operation="get", key=self.info.key)
                 self._remove(block)
+                if not block.waiters:  # some of them may wait for bytes that came
+                    block.view = memoryview(b"")
                 self._budget.give_back(slab)
                 self._budget.release(block.cost)
-            for event in block.waiters:
+            for _, event in block.waiters:
                 event.set()
             if not block.wanted and not block.waiters:
                 self.drop(block)

@@ -10,8 +10,6 @@ who reads.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import hashlib
 import logging
 import os
@@ -27,6 +25,7 @@ from typing import Any
 import diskcache
 import trio
 
+from zosfs.content.chunk_files import OPEN_FILES, ChunkFile, ChunkFiles, punch, read_all, write_all
 from zosfs.content.disk import JsonDisk
 from zosfs.content.memory import Slab
 from zosfs.content.ranges import Ranges
@@ -42,41 +41,29 @@ SEGMENT = 64 << 20
 QUEUED = 64 << 20
 """Fetched bytes that may wait to be written; what comes in beyond is not kept."""
 BATCH = 16 << 20
-SECTOR = 4096
-DIRECT_FROM = 256 << 10
-"""Bytes from which a write past the page cache is worth a descriptor of its own."""
 FRAGMENTS = 4096
 """Separate spans of one file at most: beyond, the index costs more than the bytes are worth."""
-OPEN_FILES = 128
 COMMIT_EVERY = 10.0
+LAST = 5.0
+"""Seconds at the end in which what was fetched last may still be written: a disk that needs longer holds up no unmounting."""
 INLINE = 1 << 20
 """Reads up to this are tried from the page cache on the trio thread."""
-AHEAD = 4 << 20
-"""Bytes asked of the disk beyond a read that had to wait for it."""
 RING = 8
 
-_PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
-
-
-class _Entry:
+class _Entry(ChunkFile):
     """One version: its file and what of it is there."""
 
-    __slots__ = ("changed", "dead", "etag", "fd", "key", "name", "pins", "present", "punching", "saved", "size")
+    __slots__ = ("changed", "etag", "key", "present", "punching", "saved", "size")
 
     def __init__(self, name: str, key: str, etag: str, size: int) -> None:
-        self.name = name
+        super().__init__(name)
         self.key = key
         self.etag = etag
         self.size = size
         self.present = Ranges()
-        self.fd = -1
-        self.pins = 0  # threads that use the descriptor
         self.punching = 0  # spans being given back to the disk: nothing may be written meanwhile
         self.changed = False
         self.saved = False  # the index has a record
-        self.dead = False
 
 
 class ChunkCache:
@@ -104,7 +91,7 @@ class ChunkCache:
         self._by_key: dict[str, set[str]] = {}
         self._names: dict[tuple[str, str, int], str] = {}
         self._segments: OrderedDict[tuple[str, int], int] = OrderedDict()  # bytes there, the one used last at the end
-        self._open: OrderedDict[str, _Entry] = OrderedDict()
+        self._files = ChunkFiles(directory)
         self._queue: deque[tuple[ObjectInfo, int, memoryview]] = deque()
         self._queued = 0
         self._wake = trio.Event()
@@ -118,7 +105,6 @@ class ChunkCache:
         self._threads = ThreadPool("chunks", 4)
         self._committed = 0.0
         self._unchecked = 1 << 62
-        self._nowait = hasattr(os, "RWF_NOWAIT")
         self._boot = ""
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -200,13 +186,15 @@ class ChunkCache:
         if _name(record["key"], record["etag"], record["size"]) != name:
             raise ValueError("a record under a wrong name")
         try:
-            length = os.stat(self._path(name)).st_size
+            length = os.stat(self._files.path(name)).st_size
         except FileNotFoundError:
             return False
         return all(0 <= a < b <= min(length, record["size"]) for a, b in record["present"])
 
     async def aclose(self) -> None:
-        """Write down what is there and close. What was still queued is not kept."""
+        """Write what was taken, as far as LAST seconds suffice, write down what is there, and close."""
+        with trio.move_on_after(LAST, shield=True):
+            await self.settle()
         self.enabled = False
         self._queue.clear()
         self._scope.cancel()
@@ -218,9 +206,7 @@ class ChunkCache:
                 await self._commit(sync=False)
                 await self._index_thread.run(self._index.close)
             self._index = None
-        for entry in list(self._open.values()):
-            if not entry.pins:
-                self._close(entry)
+        self._files.close_all()
         self._threads.close()
         self._index_thread.close()
 
@@ -251,14 +237,13 @@ class ChunkCache:
             return None
         view = self._scratch(end - start)
         try:
-            fd = self._descriptor(entry)
-            got = self._read_now(fd, view, start)
+            got = self._files.read_cached(self._files.descriptor(entry), view, start) if len(view) <= INLINE else 0
             if got < len(view):
-                entry.pins += 1
+                fd = self._files.pin(entry)
                 try:
-                    got = await self._threads.run(_read_all, fd, view, start)
+                    got = await self._threads.run(read_all, fd, view, start)
                 finally:
-                    self._unpin(entry)
+                    self._files.unpin(entry)
         except OSError as exc:
             log.warning("chunk cache: %s: %s", entry.key, exc)
             got = -1
@@ -269,17 +254,6 @@ class ChunkCache:
         if not entry.dead:
             self._touch(entry, start, end)
         return view
-
-    def _read_now(self, fd: int, view: memoryview, start: int) -> int:
-        if not self._nowait or len(view) > INLINE:
-            return 0
-        try:
-            return os.preadv(fd, [view], start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._nowait = False
-            return 0
 
     def _scratch(self, n: int) -> memoryview:
         if n <= (64 << 10) or n > INLINE:
@@ -327,7 +301,7 @@ class ChunkCache:
         self.drop(info.key)
         entry = _Entry(name, info.key, info.etag, info.size)
         try:
-            await self._threads.run(self._move, path, name, info.size)
+            await self._threads.run(self._files.adopt, path, name, info.size)
         except OSError as exc:
             log.debug("not adopted: %s", exc)
             return False
@@ -342,13 +316,6 @@ class ChunkCache:
         await self._make_room()
         self._wake.set()
         return True
-
-    def _move(self, path: Path, name: str, size: int) -> None:
-        target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.stat(path).st_size < size:
-            os.truncate(path, size)
-        os.rename(path, target)
 
     def drop(self, key: str) -> None:
         """Forget every version of *key*."""
@@ -403,15 +370,14 @@ class ChunkCache:
 
     async def _punch(self, entry: _Entry, low: int, high: int) -> None:
         try:
-            fd = self._descriptor(entry)
-            entry.pins += 1
+            fd = self._files.pin(entry)
             try:
-                failed = await self._threads.run(_libc.fallocate, fd, _PUNCH, low, high - low)
+                done = await self._threads.run(punch, fd, low, high)
             finally:
-                self._unpin(entry)
+                self._files.unpin(entry)
         except OSError:
-            failed = True
-        if failed:
+            done = False
+        if not done:
             self._drop(entry)  # a disk that cannot punch holes
 
     # -- the writing task -------------------------------------------------------------------------------------------
@@ -457,12 +423,11 @@ class ChunkCache:
                 for info, start, view in batch:
                     entry = self._find(info) or self._create(info)
                     if not entry.punching:
-                        jobs.append((entry, self._descriptor(entry), start, view))
-                        entry.pins += 1
-                await self._threads.run(_write_all, [(fd, start, view) for _, fd, start, view in jobs])
+                        jobs.append((entry, self._files.pin(entry), start, view))
+                await self._threads.run(write_all, [(fd, start, view) for _, fd, start, view in jobs])
             finally:
                 for entry, _, _, _ in jobs:
-                    self._unpin(entry)
+                    self._files.unpin(entry)
             for entry, _, start, view in jobs:
                 if not entry.dead:
                     entry.present.add(start, start + len(view))
@@ -501,7 +466,7 @@ class ChunkCache:
             entry.changed = False
             entry.saved = True
             entry.pins += 1
-            jobs.append((entry.name, self._descriptor(entry) if sync else -1, {
+            jobs.append((entry.name, self._files.descriptor(entry) if sync else -1, {
                 "key": entry.key, "etag": entry.etag, "size": entry.size, "present": entry.present.to_list(),
                 "used": time.time(), "boot": "" if sync else self._boot,
             }))  # fmt: skip
@@ -509,7 +474,7 @@ class ChunkCache:
             await self._index_thread.run(self._save, jobs, gone)
         finally:
             for entry in changed:
-                self._unpin(entry)
+                self._files.unpin(entry)
 
     def _save(self, jobs: list[tuple[str, int, dict[str, Any]]], gone: list[str]) -> None:
         for _, fd, _ in jobs:
@@ -556,9 +521,9 @@ class ChunkCache:
             self._gone.append(entry.name)
         if unlink:
             with contextlib.suppress(OSError):
-                os.unlink(self._path(entry.name))
+                os.unlink(self._files.path(entry.name))
         if not entry.pins:
-            self._close(entry)
+            self._files.close(entry)
 
     def _count(self, entry: _Entry, start: int, end: int) -> None:
         """Bring the bytes counted for the segments of ``[start, end)`` up to date; they were used now."""
@@ -578,87 +543,6 @@ class ChunkCache:
     def _parts(self, start: int, end: int) -> Iterator[int]:
         return iter(range(start // SEGMENT, (max(end, start + 1) - 1) // SEGMENT + 1))
 
-    # -- descriptors ------------------------------------------------------------------------------------------------
-
-    def _path(self, name: str) -> Path:
-        return self._directory / "files" / name[:2] / name
-
-    def _descriptor(self, entry: _Entry) -> int:
-        if entry.fd < 0:
-            path = self._path(entry.name)
-            try:
-                entry.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                entry.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._open[entry.name] = entry
-            while len(self._open) > OPEN_FILES:
-                victim = next((e for e in self._open.values() if not e.pins and e is not entry), None)
-                if victim is None:
-                    break
-                self._close(victim)
-        elif self._open:
-            self._open.move_to_end(entry.name)
-        return entry.fd
-
-    def _unpin(self, entry: _Entry) -> None:
-        entry.pins -= 1
-        if entry.dead and not entry.pins:
-            self._close(entry)
-
-    def _close(self, entry: _Entry) -> None:
-        if self._open.get(entry.name) is entry:
-            del self._open[entry.name]
-        if entry.fd >= 0:
-            os.close(entry.fd)
-            entry.fd = -1
-
 
 def _name(key: str, etag: str, size: int) -> str:
     return hashlib.sha256(f"{etag}\0{size}\0{key}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _write_all(jobs: list[tuple[int, int, memoryview]]) -> None:
-    for fd, start, view in jobs:
-        done = _write_directly(fd, start, view)
-        while done < len(view):
-            done += os.pwrite(fd, view[done:], start + done)
-
-
-def _write_directly(fd: int, start: int, view: memoryview) -> int:
-    """Write as much of *view* as can go to the disk past the page cache; returns how many bytes did.
-
-    The kernel has these pages already, as those of the mounted file: a second copy costs more CPU than all the rest of a read.
-    """
-    whole = len(view) // SECTOR * SECTOR
-    if whole < DIRECT_FROM or start % SECTOR:
-        return 0
-    try:
-        direct = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError:
-        return 0  # a file system without it (tmpfs)
-    try:
-        done = 0
-        while done < whole:
-            n = os.pwrite(direct, view[done:whole], start + done)
-            done += n
-            if n % SECTOR:
-                break
-        return done
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
-        return 0  # memory or place are not as the file system wants them
-    finally:
-        os.close(direct)
-
-
-def _read_all(fd: int, view: memoryview, start: int) -> int:
-    os.posix_fadvise(fd, start, len(view) + AHEAD, os.POSIX_FADV_WILLNEED)
-    done = 0
-    while done < len(view):
-        n = os.preadv(fd, [view[done:]], start + done)
-        if n == 0:
-            break
-        done += n
-    return done

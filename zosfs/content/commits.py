@@ -67,6 +67,7 @@ class Commits:
 
     async def alone(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``call(*args)`` in the same thread, behind what was committed before and in front of what comes after."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         batch = _Batch(lambda: call(*args))
         self._gathering = None
         self._line.append(batch)

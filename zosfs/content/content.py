@@ -23,7 +23,6 @@ from zosfs.config import Options
 from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.delivery import abort
-from zosfs.content.etags import body_md5
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
@@ -31,8 +30,8 @@ from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
+from zosfs.content.remaining import Remaining
 from zosfs.content.removal_log import RemovalLog
-from zosfs.content.replay import Step, decide, needs_sum
 from zosfs.content.staging import DiskBudget, StagedFile, private_directory
 from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
@@ -202,12 +201,16 @@ class Content:
             try:
                 info = await self._replay(writer, record)
             except OSError as exc:
+                if record.id not in self._revived:
+                    return  # whoever took it over meets the same
                 state = await self.failed(writer, exc)
+                if record.id not in self._revived:
+                    return
                 if writer.record is not None and state == FAILED:
-                    self._revived[writer.record.id] = self._revived.pop(record.id, writer)
+                    self._revived[writer.record.id] = self._revived.pop(record.id)
                     again.append(writer.record)
                 elif state == CONFLICT:
-                    self._revived.pop(record.id, None)
+                    del self._revived[record.id]
                     await writer.aclose()
                 return
         if self._revived.pop(record.id, None) is None:
@@ -219,24 +222,10 @@ class Content:
             self.on_replayed(info)
 
     async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
-        found = await look(self.store, record.key)
-        md5 = ""
-        if needs_sum(record, found):
-            body = writer.lend(0, record.size)
-            try:
-                md5 = await self.threads.run(body_md5, body)
-            finally:
-                writer.give_back(0, record.size)
-        step = decide(record, found, md5)
-        log.info("%s, left by an earlier run: %s", record.key, step.value)
-        if step is Step.CONFLICT:
-            await writer.drop_upload()
-            raise StoreError("Conflict", status=412, operation="write", key=record.key, message="changed since it was written here")
-        if step is Step.DELIVERED and found is not None:
-            return await writer.found_delivered(found)
-        if step is Step.REBASE and found is not None:
-            writer.base = found
-        return await writer.deliver()
+        info = await writer.inherited()
+        if info is None and record.id in self._revived:
+            info = await writer.deliver(only_promised=True)
+        return info
 
     def pending(self) -> list[Pending]:
         """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
@@ -328,6 +317,10 @@ class Content:
             if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
+        if freed < n and not self._hope():
+            for writer in sorted(self._writers, key=lambda writer: -writer.dirty_bytes):
+                if writer.press():
+                    break
         return freed
 
     def _hope(self) -> bool:
@@ -367,13 +360,18 @@ class Content:
         except OSError as exc:
             log.warning("the journal still lists the upload %s, which is over: %s", upload_id, exc)
 
-    async def rename(self, old_key: str, new_key: str) -> None:
-        """What is promised for *old_key* is for *new_key* from now on, in the place of what was promised for that."""
+    async def rename(self, old_key: str, new_key: str, over: Callable[[], ObjectInfo | None]) -> ObjectInfo | None:
+        """What is promised for *old_key* is for *new_key* from now on, in the place of what was promised for that.
+
+        *over* is asked, once nothing is on its way to *new_key* any more, for the object that lies there; returns it.
+        """
         await self.settle(new_key)
         for writer in self._writers:
             if writer.key == new_key:
                 writer.unlinked = True
-        await self.promises.rename(old_key, new_key)
+        replaced = over()
+        await self.promises.rename(old_key, new_key, replaced)
+        return replaced
 
     async def discard(self, key: str) -> None:
         """The file at *key* is being removed: what the journal has of it is not wanted any more (conflicts stay).
@@ -426,7 +424,10 @@ class Content:
         Stops trying when *patience* is exhausted. Raises OSError with the first cause when something stays; it is in the journal then.
         """
         patience = patience or Patience()
-        left = {writer: None for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked}
+        left = {
+            writer: writer.dirty_bytes for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked
+        }
+        remaining = Remaining(progress, left.values())
         failures: list[OSError] = []
         slots = trio.CapacityLimiter(PARALLEL)
 
@@ -441,10 +442,8 @@ class Content:
                     failures.append(exc)
                     patience.failed(exc)
                     await self.failed(writer, exc)
-                left.pop(writer)
-                progress(len(left), sum(other.dirty_bytes for other in left))
+                remaining.done(left.pop(writer))
 
-        progress(len(left), sum(writer.dirty_bytes for writer in left))
         async with trio.open_nursery() as nursery:
             for writer in list(left):
                 nursery.start_soon(one, writer)

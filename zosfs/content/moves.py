@@ -10,12 +10,13 @@ import dataclasses
 import errno
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import trio
 
 from zosfs.config import Options
+from zosfs.content.grants import acl_under_another_name
 from zosfs.content.journal import Move
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
@@ -139,10 +140,8 @@ class Moves:
         """Copy one object as it is now; returns what was copied, None when it is gone."""
         for _ in range(ROUNDS):
             try:
-                grants = await unusual_acl(self._store, info.key) if self._options.keep_acl == "always" else None
-                await self._store.copy(info.key, key, acl=self._options.acl, if_match=info.etag, size=info.size)
-                if grants is not None:
-                    await self._store.put_acl(key, grants)
+                acl = await acl_under_another_name(self._store, info.key, self._options)
+                await self._store.copy(info.key, key, acl=acl, if_match=info.etag, size=info.size)
                 return info
             except StoreError as exc:
                 if exc.errno not in (errno.ENOENT, errno.ESTALE):
@@ -194,17 +193,3 @@ def marker_headers(info: ObjectInfo, options: Options) -> ObjectHeaders:
     """The headers of a directory's marker like *info*, which a HEAD told."""
     extra = {name: info.headers[name] for name in KEPT_HEADERS if name in info.headers}
     return ObjectHeaders(dict(info.metadata or {}), info.content_type, options.acl, extra=extra)
-
-
-async def unusual_acl(store: Store, key: str) -> Mapping[str, Any] | None:
-    """The object's ACL when it grants more than full control to its owner; servers without ACLs have none."""
-    try:
-        acl = await store.get_acl(key)
-    except StoreError as exc:
-        log.debug("no ACL of %s to keep: %s", key, exc)
-        return None
-    owner = acl.get("Owner", {}).get("ID")
-    grants = acl.get("Grants", [])
-    if len(grants) == 1 and grants[0].get("Permission") == "FULL_CONTROL" and grants[0].get("Grantee", {}).get("ID") == owner:
-        return None
-    return {"Owner": acl.get("Owner", {}), "Grants": grants} if grants else None

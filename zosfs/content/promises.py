@@ -29,6 +29,7 @@ from zosfs.content.journal import (
     remove_upload,
 )
 from zosfs.content.staging import DiskBudget, StagedFile
+from zosfs.store.api import ObjectInfo
 
 
 class Promises:
@@ -121,8 +122,8 @@ class Promises:
         found = [self.records[record_id] for record_id in self._by_key.get(key, ())]
         return [record for record in found if record.state != CONFLICT]
 
-    async def rename(self, old_key: str, new_key: str) -> None:
-        """What was to go to *old_key* goes to *new_key*, in the place of what was to go there."""
+    async def rename(self, old_key: str, new_key: str, over: ObjectInfo | None = None) -> None:
+        """What was to go to *old_key* goes to *new_key*, in the place of what was to go there and of the object *over*."""
         moved, replaced = self.of(old_key), self.of(new_key)
         if not moved:
             return
@@ -131,6 +132,8 @@ class Promises:
         for record in moved:
             self._remove(record)
             record.key = new_key
+            if over is not None:
+                record.base = over
             self._add(record)
         await self._commits.commit(*(remove_record(record.id) for record in replaced), *(put_record(record) for record in moved))
         for record in replaced:

@@ -53,6 +53,13 @@ SPANS = 32
 HOT = 3
 """Random reads into one granule before the granule is fetched whole."""
 
+SHARE = 8
+"""Random reads that have touched one granule in so many have the rest of the file fetched, too: never more bytes than so many granules
+for each that was read, and no more waiting."""
+
+TOUCHED = 16
+"""Granules touched before that, however small the file."""
+
 Span = tuple[int, int]
 
 
@@ -119,6 +126,8 @@ class History:
     _streams: list[Stream] = field(default_factory=list)  # proved by two reads in a row, the one used last at the end
     _singles: deque[Stream] = field(default_factory=lambda: deque(maxlen=STREAMS))  # reads that may become a stream
     _granules: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    _touched: set[int] = field(default_factory=set)  # granules with random reads, of a file that may be fetched whole
+    _rest: Stream | None = None  # the whole file, when it is being fetched because of them
     _count: int = 0
     _proved: int = 0  # the largest window that was worth it
 
@@ -133,12 +142,12 @@ class History:
         end = offset + size
         stream = self._match(offset, end)
         if stream is None:
-            return Advice(self._alone(offset, end), forget=self._retire())
+            return self._random(offset, end, found)
         stream.last = self._count
         stream.reads += 1
         self._advance(stream, offset, end)
         if stream.reads < 2:
-            return Advice(self._alone(offset, end), forget=self._retire())
+            return self._random(offset, end, found)
         forget = self._retire()
         demand = self._stream_demand(stream, offset, end, found)
         self._grow(stream, offset, end, found)
@@ -217,6 +226,22 @@ class History:
             stream.place = offset + stream.stride
 
     # -- what it is worth -------------------------------------------------------------------------------------------
+
+    def _random(self, offset: int, end: int, found: Found) -> Advice:
+        return Advice(self._alone(offset, end), self._everything(offset, end, found), self._retire(), self._rest)
+
+    def _everything(self, offset: int, end: int, found: Found) -> tuple[Span, ...]:
+        """The whole file, once random reads are so dense in it that what they will still wait for costs more."""
+        if self.size > self.most or found is Found.READY:
+            return ()
+        if self._rest is None:
+            self._touched.update(range(offset // GRANULE, (end - 1) // GRANULE + 1))
+            if len(self._touched) < max(TOUCHED, -(-self.size // GRANULE) // SHARE):
+                return ()
+            self._touched.clear()
+            self._rest = Stream(Way.FORWARD, 0, self.size, 2, end - offset)
+        at, self._rest.fetched = self._rest.fetched, self.size
+        return tuple((start, min(start + LARGEST, self.size)) for start in range(at, self.size, LARGEST))
 
     def _alone(self, offset: int, end: int) -> Span:
         """What is fetched for a read that belongs to no stream."""

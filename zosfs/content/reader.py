@@ -135,6 +135,25 @@ class Reader:
             if self._readers.budget.wanted:
                 self._readers.budget.press()  # what we waited for is idle from now on
 
+    @property
+    def whole(self) -> bool:
+        """Whether every byte is in memory."""
+        return self._version.find(0, self.info.size) is Found.READY
+
+    def ask_ahead(self) -> bool:
+        """Begin to fetch all of the version that is not here, before anybody reads it; False where memory or connections do not allow it.
+
+        For small files: all of it is asked for at once.
+        """
+        budget = self._readers.budget
+        for start, end in self._gaps(0, self.info.size):
+            if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
+                return False
+            self._mine[self._version.begin(start, end, self, ahead=True)] = None
+        for block in self._version.within(0, self.info.size):
+            self._want(block)
+        return True
+
     # -- asking -----------------------------------------------------------------------------------------------------
 
     async def _demand(self, offset: int, end: int, wanted: Span) -> None:
@@ -194,7 +213,7 @@ class Reader:
     async def _collect(self, offset: int, end: int) -> Buffer:
         block = self._version.at(offset)
         if block is not None and block.end >= end:
-            view = await self._bytes(block)
+            view = await self._bytes(block, end - block.start)
             return view[offset - block.start : end - block.start]
         out = bytearray(end - offset)
         at = offset
@@ -203,8 +222,8 @@ class Reader:
             if block is None:
                 at = await self._one_gap(out, at, offset, end)
                 continue
-            view = await self._bytes(block)
             stop = min(end, block.end)
+            view = await self._bytes(block, stop - block.start)
             out[at - offset : stop - offset] = view[at - block.start : stop - block.start]
             at = stop
         return out
@@ -224,9 +243,9 @@ class Reader:
         await self._demand(start, stop, (start, stop))
         return start
 
-    async def _bytes(self, block: Block) -> memoryview:
+    async def _bytes(self, block: Block, upto: int) -> memoryview:
         self._want(block)
-        view = block.view if block.done else await self._version.wait(block)
+        view = block.view if block.good >= upto else await self._version.wait(block, upto)
         block.touched = True
         if block in self._read:
             self._read.move_to_end(block)
@@ -248,7 +267,7 @@ class Reader:
             self._let_all_go()
         elif self._read_bytes > KEPT:
             for block in list(self._read):
-                if not self._history.inside(block.start, block.end):
+                if block.done and not self._history.inside(block.start, block.end):
                     self._let_go(block)
                     if self._read_bytes <= KEPT:
                         return

@@ -31,7 +31,7 @@ def needs_sum(record: Record, found: ObjectInfo | None) -> bool:
         and record.state != CONFLICT
         and not _only_grown(record)
         and found.etag != (record.base.etag if record.base else "")
-        and found.etag not in (_expected(record), *record.suspects)
+        and found.etag not in (expected_etag(record), *record.suspects)
         and found.size == record.size
         and "-" not in found.etag
         and not leans_on_base(record)
@@ -47,7 +47,7 @@ def decide(record: Record, found: ObjectInfo | None, md5: str = "") -> Step:
         return Step.CONFLICT
     etag = found.etag if found else ""
     base = record.base.etag if record.base else ""
-    if found is not None and found.size == record.size and etag and etag in (_expected(record), record.expected, md5) and etag != base:
+    if found is not None and found.size == record.size and etag and etag in (expected_etag(record), record.expected, md5) and etag != base:
         return Step.DELIVERED
     if etag == base:
         return Step.CONTINUE if record.upload is not None else Step.UPLOAD
@@ -64,7 +64,7 @@ def _only_grown(record: Record) -> bool:
     return record.appending and only_grown(base, Ranges.from_list(record.dirty), record.size, record.kept) is not None
 
 
-def _expected(record: Record) -> str:
+def expected_etag(record: Record) -> str:
     """The ETag that the upload under way leaves, as far as its parts are up."""
     return multipart_etag(list(record.upload.parts.values())) if record.upload is not None else record.expected
 

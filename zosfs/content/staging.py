@@ -31,7 +31,7 @@ SMALL = 64 * 1024
 """Files up to this many bytes are staged in memory, while all of them together take no more than `SMALL_TOGETHER`."""
 SMALL_TOGETHER = 16 << 20
 PATIENCE = 30.0
-"""Seconds that a writer waits for disk space before it gets ENOSPC."""
+"""Seconds that a writer waits for disk space, with nothing on its way that will free some, before it gets ENOSPC."""
 COPY_PIECE = 64 << 20
 
 _PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
@@ -58,6 +58,7 @@ class DiskBudget:
         self._unchecked = 0
         self.used = 0
         self.in_memory = 0
+        self._setback = False  # what was sent last did not arrive
         self.evict: Callable[[int], Awaitable[int]] | None = None
         """Asked for bytes when space is short: frees what the store has, and returns how many bytes that were."""
         self.hope: Callable[[], bool] = lambda: False
@@ -80,15 +81,18 @@ class DiskBudget:
         if self.take_now(n):
             return
         self._counters.add("disk_waits")
-        await self.make_room(n)
-        with trio.move_on_after(PATIENCE):
-            while not self._room(n):
-                with trio.move_on_after(1.0):
-                    await self._freed.wait()
-                await self.make_room(n)
-            self.used += n
-            return
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        hoped = trio.current_time()
+        while True:
+            await self.make_room(n)
+            if self._room(n):
+                self.used += n
+                return
+            now = trio.current_time()
+            if self._hopeful():
+                hoped = now
+            elif now - hoped > PATIENCE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            await self._a_moment()
 
     def take_now(self, n: int) -> bool:
         """As `reserve`, without waiting; False, and nothing is counted, when there is no room."""
@@ -97,18 +101,37 @@ class DiskBudget:
         self.used += n
         return True
 
+    def fits(self, n: int) -> bool:
+        """Whether *n* bytes more are within the budget now."""
+        return self.used + n <= self._limit
+
     async def wait_for_room(self, n: int) -> bool:
         """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
-        deadline = trio.current_time() + PATIENCE
         while not await self.make_room(n):
-            if not self.hope() or trio.current_time() > deadline:
+            if not self._hopeful():
                 return False
-            with trio.move_on_after(1.0):
-                await self._freed.wait()
+            await self._a_moment()
         return True
 
-    def nudge(self) -> None:
-        """Something may be freed now: whoever waits asks again."""
+    def _hopeful(self) -> bool:
+        """Whether to wait on: a request may take as long as it takes, but after one that failed another has to succeed first."""
+        return not self._setback and self.hope()
+
+    async def _a_moment(self) -> None:
+        with trio.move_on_after(1.0):
+            await self._freed.wait()
+
+    def arrived(self) -> None:
+        """Bytes are in the store: something may be freed now, whoever waits asks again."""
+        self._setback = False
+        self._nudge()
+
+    def failed(self) -> None:
+        """Bytes did not get into the store: that more of them are on their way is no hope any more."""
+        self._setback = True
+        self._nudge()
+
+    def _nudge(self) -> None:
         self._freed.set()
         self._freed = trio.Event()
 
@@ -124,7 +147,7 @@ class DiskBudget:
         """Give *n* bytes back."""
         if n:
             self.used -= n
-            self.nudge()
+            self._nudge()
 
 
 class StagedFile:
@@ -142,6 +165,8 @@ class StagedFile:
         self._sending = Ranges()
         self._held = 0  # bytes below this are as a delivery found them
         self._busy = Ranges()  # being written by a thread
+        self._claimed: list[tuple[int, int]] = []  # where bytes are about to be put: what is there counts as theirs
+        self._starved = 0
         self._moved = trio.Event()
         self._named = False  # the directory entry is on the disk
         self.dirty = Ranges()
@@ -156,6 +181,10 @@ class StagedFile:
     def counted(self) -> int:
         """Bytes that this file has of the disk budget."""
         return self._counted
+
+    def fits(self, n: int) -> bool:
+        """Whether the disk may take *n* bytes more now."""
+        return self._budget.fits(n)
 
     @property
     def image(self) -> bytes | None:
@@ -213,12 +242,20 @@ class StagedFile:
 
     async def _put(self, offset: int, data: Buffer, *, clean: bool) -> None:
         end = offset + len(data)
-        reserved = len(data) - sum(b - a for a, b in self.present.within(offset, end))
-        await self._budget.reserve(reserved)
+        claim, reserved = (offset, end), 0
         try:
-            while self._busy.overlaps(offset, end) or (not clean and (offset < self._held or self._sending.overlaps(offset, end))):
-                await self._moved.wait()
+            while True:
+                # what is there may leave the disk during each wait
+                missing = len(data) - sum(b - a for a, b in self.present.within(offset, end))
+                if missing > reserved:
+                    await self._reserve(missing - reserved, clean)
+                    reserved = missing
+                elif self._busy.overlaps(offset, end) or (not clean and (offset < self._held or self._sending.overlaps(offset, end))):
+                    await self._moved.wait()
+                else:
+                    break
             # no await between this look at what is there and the claim of it
+            self._claimed.append(claim)
             if clean:
                 view = memoryview(data)
                 for start, stop in self.present.missing(offset, end):
@@ -231,7 +268,21 @@ class StagedFile:
             reserved = 0
             raise
         finally:
+            if claim in self._claimed:
+                self._claimed.remove(claim)
             self._recount(reserved)
+
+    async def _reserve(self, n: int, clean: bool) -> None:
+        self._starved += clean
+        try:
+            await self._budget.reserve(n)
+        finally:
+            self._starved -= clean
+
+    @property
+    def starved(self) -> bool:
+        """Whether fetched bytes wait for disk space: a delivery that needs them will free none."""
+        return self._starved > 0
 
     async def _lay(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
@@ -309,12 +360,13 @@ class StagedFile:
         self.present = moved.copy()
         self._recount(0)
 
-    def shed(self, keep: Ranges) -> int:
-        """Drop clean bytes that are not in *keep* from the disk; returns how many."""
-        if self._memory is not None or self._busy or self._sending or self._held:
+    def shed(self, keep: Ranges, *, held: bool = False) -> int:
+        """Drop clean bytes that are not in *keep* from the disk; returns how many. *held*: also of what a delivery holds, which asks."""
+        if self._memory is not None or self._busy or self._sending or (self._held and not held):
             return 0
-        clean = [span for start, end in self.present for span in self.dirty.union(keep).missing(start, end)]
-        return sum(self.punch(low, high) for low, high in clean)
+        keep = self.dirty.union(keep).union(Ranges(self._claimed))
+        clean = [span for start, end in self.present for span in keep.missing(start, end)]
+        return sum(self._punch(low, high) for low, high in clean)
 
     def punch(self, start: int, end: int) -> int:
         """Give the disk blocks of ``[start, end)`` back, dirty or not; returns how many bytes are not here any more.
@@ -323,6 +375,11 @@ class StagedFile:
         """
         if self._memory is not None or self._busy.overlaps(start, end) or self._sending.overlaps(start, end) or start < self._held:
             return 0
+        if Ranges(self._claimed).overlaps(start, end):
+            return 0
+        return self._punch(start, end)
+
+    def _punch(self, start: int, end: int) -> int:
         there = sum(high - low for low, high in self.present.within(start, end))
         if not there or _libc.fallocate(self._fd, _PUNCH, start, end - start):
             return 0
@@ -330,9 +387,13 @@ class StagedFile:
         self._recount(0)
         return there
 
-    def settled(self) -> None:
-        """Bytes of this file arrived in the store: whoever waits for space may ask again."""
-        self._budget.nudge()
+    def arrived(self) -> None:
+        """Bytes of this file are in the store: see DiskBudget.arrived."""
+        self._budget.arrived()
+
+    def failed(self) -> None:
+        """Bytes of this file did not get there: see DiskBudget.failed."""
+        self._budget.failed()
 
     def _recount(self, reserved: int) -> None:
         """Make the budget count what is here, *reserved* being counted already."""
@@ -357,13 +418,13 @@ class StagedFile:
             image = bytes(self._memory)
             twin.load(image, self.present.copy())
             return twin
-        await self._budget.reserve(self.present.total)
-        twin._memory = None
-        twin._counted = self.present.total
-        twin._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         present = self.present.copy()
+        await self._budget.reserve(present.total)
+        twin._memory = None
+        twin._counted = present.total
         self._busy.add(0, 1 << 62)
         try:
+            twin._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             await self._threads.run(_copy, self._fd, twin._fd, list(present))
         except BaseException:
             twin.close(remove=True)

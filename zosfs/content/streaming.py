@@ -12,7 +12,7 @@ import logging
 
 import trio
 
-from zosfs.content.plan import Limits, part_bounds
+from zosfs.content.plan import EQUAL, Limits, part_bounds, part_size_for
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
 from zosfs.errors import StoreError
@@ -69,6 +69,10 @@ class StreamingUpload:
             self._next += 1
             self._end = end
 
+    def none_beyond(self, size: int) -> None:
+        """What was written beyond *size* is about to be cut off: parts that end beyond are not begun by themselves."""
+        self._frontier = min(self._frontier, size)
+
     def _start(self, number: int, start: int, end: int) -> None:
         self._running += 1
         if self._idle.is_set():
@@ -88,12 +92,14 @@ class StreamingUpload:
                         self._staged.give_back(start, end)
         except StoreError as exc:
             self.failure = self.failure or exc
+            self._staged.failed()
         finally:
             self._scopes.discard(scope)
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        self._staged.settled()
+        if number in self._parts:
+            self._staged.arrived()
         if not self._finishing and not scope.cancel_called:
             self.advance(self._frontier)  # a writer that waits for space does not call
 
@@ -101,6 +107,17 @@ class StreamingUpload:
     def busy(self) -> bool:
         """Whether parts are on their way."""
         return self._running > 0
+
+    @property
+    def length(self) -> int:
+        """The size of its parts, if they all have the same; else 0, and 0 while it is not begun."""
+        length = part_size_for(1, self._limits)
+        return length if self.upload_id and self._end <= part_bounds(EQUAL, self._limits)[1] else 0
+
+    def parts_gone(self) -> dict[int, PartInfo]:
+        """The parts that are not on the disk any more."""
+        bounds = {number: part_bounds(number, self._limits) for number in self._parts}
+        return {number: part for number, part in self._parts.items() if self.gone.overlaps(*bounds[number])}
 
     def shed(self, n: int, but: Ranges) -> int:
         """Drop parts that are up from the disk until *n* bytes are freed, none that has bytes in *but*; returns how many were."""

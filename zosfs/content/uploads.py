@@ -6,10 +6,11 @@ die, the next run continues the latter, if it belongs to a record, and aborts al
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
@@ -24,6 +25,7 @@ from zosfs.content.delivery import (
     put_tags,
     with_times_of,
 )  # fmt: skip
+from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import Record
 from zosfs.content.plan import Base
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOTHING = Ranges()
+_FOREVER = 1 << 62
 
 
 class Uploads:
@@ -47,6 +50,8 @@ class Uploads:
     def __init__(self, content: Content) -> None:
         self._content = content
         self._stream: StreamingUpload | None = None
+        self._edit: EditUpload | None = None
+        self._most = _FOREVER  # no part that ends beyond is begun
         self._generation = -1
         self.unfinished: UploadRecord | None = None
         """The upload that the last delivery began; good only for the bytes it was begun with."""
@@ -57,6 +62,11 @@ class Uploads:
     def streaming(self) -> bool:
         """Whether parts go up while the file is written."""
         return self._stream is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether some of the file goes up before its time."""
+        return self._stream is not None or self._edit is not None
 
     @property
     def stream_is_good(self) -> bool:
@@ -71,8 +81,9 @@ class Uploads:
 
     @property
     def gone(self) -> Ranges:
-        """Bytes that are in parts of the stream only, not on the disk any more."""
-        return self._stream.gone if self._stream is not None else _NOTHING
+        """Bytes that are in parts of an upload only, not on the disk any more."""
+        early = self._stream or self._edit
+        return early.gone if early is not None else _NOTHING
 
     @property
     def arriving(self) -> bool:
@@ -103,11 +114,24 @@ class Uploads:
             log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
         if stream is not self._stream:
             await stream.abandon()  # a delivery came in between and went without it
+            if stream.upload_id:
+                await content.upload_ended(stream.upload_id)
 
     def advance(self, frontier: int) -> None:
         """Everything below *frontier* has been written."""
         if self._stream is not None and self.stream_is_good:
-            self._stream.advance(frontier)
+            self._stream.advance(min(frontier, self._most))
+
+    @contextlib.contextmanager
+    def none_beyond(self, size: int) -> Iterator[None]:
+        """The file is being cut to *size* bytes: within, no part is begun that ends beyond. Not to be nested."""
+        self._most = size
+        if self._stream is not None:
+            self._stream.none_beyond(size)
+        try:
+            yield
+        finally:
+            self._most = _FOREVER
 
     async def finish_stream(
         self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]],
@@ -121,7 +145,6 @@ class Uploads:
         """
         stream = self._stream
         assert stream is not None
-        store = self._content.store
         try:
             _, parts = await stream.finish(size)
             etag = multipart_etag(parts)
@@ -133,9 +156,16 @@ class Uploads:
             raise
         self._stream = None
         await self._content.upload_ended(stream.upload_id)
-        began = stream.headers
+        return await self._with_headers(stream, key, size, written, headers, exact_times=exact_times)
+
+    async def _with_headers(
+        self, upload: StreamingUpload | EditUpload, key: str, size: int, written: Written, headers: ObjectHeaders, *, exact_times: bool
+    ) -> ObjectInfo:
+        """See to the headers of what *upload*, which was begun with those of then, has made."""
+        store = self._content.store
+        began = upload.headers
         assert began is not None
-        info = delivered_info(key, size, written if written.etag else dataclasses.replace(written, etag=etag), began)
+        info = delivered_info(key, size, written, began)
         if not exact_times:
             headers = with_times_of(headers, began)
         if not alike(began, headers):
@@ -144,11 +174,12 @@ class Uploads:
         return info
 
     @staticmethod
-    async def _complete(stream: StreamingUpload, key: str, base: Base | None, parts: list[PartInfo], etag: str) -> Written:
+    async def _complete(stream: StreamingUpload | EditUpload, key: str, base: Base | None, parts: list[PartInfo], etag: str) -> Written:
         store = stream.store
         try:
             await check_unchanged(store, key, base)
-            return await stream.complete(parts)
+            written = await stream.complete(parts)
+            return written if written.etag else dataclasses.replace(written, etag=etag)
         except StoreError as exc:
             if not (exc.ambiguous or exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
                 raise
@@ -156,6 +187,75 @@ class Uploads:
             if found is None or not etag or found.etag != etag:
                 raise
             return Written(etag, found.version_id, None, found.modified_ns)  # only the answer was lost
+
+    # -- an edited file, parts of which go up before its time --------------------------------------------------------
+
+    @property
+    def editing(self) -> bool:
+        """Whether parts of an edited file are up."""
+        return self._edit is not None
+
+    @property
+    def most(self) -> int:
+        """The largest size that the file may have with the upload that is under way."""
+        return self._edit.most if self._edit is not None else _FOREVER
+
+    def cut(self, size: int) -> bool:
+        """The file is about to be cut to *size* bytes. False when that goes through a part that is nowhere else."""
+        return self._edit is None or self._edit.cut(size)
+
+    async def edit_more(
+        self, key: str, staged: StagedFile, base: Base | None, size: int, kept: int, headers: ObjectHeaders,
+        landing: Callable[[], Ranges],
+    ) -> bool:  # fmt: skip
+        """Bring up the part of *staged* with the most new bytes; False where there is none that would free disk space.
+
+        *landing* are ranges that are being written. Raises StoreError; what is up stays so.
+        """
+        content = self._content
+        edit, stream = self._edit, self._stream
+        early = edit or stream
+        length = early.length if early is not None else grid_of(size, content.limits)
+        number = fullest(staged.dirty, staged.present, length, size, landing()) if length else 0
+        if not number:
+            return False
+        if stream is not None:
+            # it is not written from its beginning any more
+            self._edit = edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
+            edit.take_over(stream.upload_id, stream.headers, stream.parts_gone())
+            self._stream = None
+        elif edit is None:
+            edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
+            await edit.begin(headers)
+            self._edit = edit
+            try:
+                await content.promises.note_upload(key, UploadRecord(edit.upload_id, "edit"))
+            except OSError as exc:
+                log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
+        return await edit.send(number, kept, landing)
+
+    async def finish_edit(
+        self, key: str, dirty: Ranges, size: int, kept: int, generation: int, base: Base | None, headers: ObjectHeaders,
+        expect: Callable[[str], Awaitable[None]], *, exact_times: bool,
+    ) -> ObjectInfo:  # fmt: skip
+        """Make the object of *size* bytes of what went up and what is missing; see `finish_stream`."""
+        edit = self._edit
+        assert edit is not None
+        parts = await edit.finish(dirty, size, kept, generation, self._content.options.upload_concurrency)
+        etag = multipart_etag(parts)
+        await expect(etag)
+        written = await self._complete(edit, key, base, parts, etag)
+        self._edit = None
+        await self._content.upload_ended(edit.upload_id)
+        return await self._with_headers(edit, key, size, written, headers, exact_times=exact_times)
+
+    async def abandon_early(self) -> None:
+        """End what goes up before its time, if something does; all its bytes are staged, or nobody wants them."""
+        await self.abandon_stream()
+        edit, self._edit = self._edit, None
+        if edit is not None:
+            await abort(self._content.store, edit.key, edit.upload_id)
+            await self._content.upload_ended(edit.upload_id)
 
     async def abandon_stream(self) -> None:
         """End the upload that streams, if there is one; all its bytes are staged."""

@@ -18,19 +18,21 @@ import errno
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from zosfs.content.append import left_by, look
+from zosfs.content.append import look
 from zosfs.content.delivery import correct_headers, deliver, put_tags
+from zosfs.content.doubts import Doubts
 from zosfs.content.etags import body_md5, chain_etag, multipart_etag
 from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
-from zosfs.content.replay import leans_on_base
+from zosfs.content.replay import Step, decide, leans_on_base, needs_sum
 from zosfs.content.staging import StagedFile
 from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
@@ -83,14 +85,14 @@ class Writer:
         # the journal
         self.record: Record | None = None
         self._promised = -1
+        self._recorded = -1  # the generation that the record is of
         # deliveries
         self._uploads = Uploads(content)
-        self._suspects: set[str] = set()  # ETags that a try without an answer may have left
-        self._doubtful = False
-        self._tried: tuple[int, int] | None = None  # bytes that such a try may have appended
-        self._untold: tuple[int, int] | None = None  # the same of an earlier run, as long as nobody asked for their sum
-        self._retracted = False  # they changed since: this is an edit of what that try may have left, no append
+        self._expected = ""  # the ETag of what is about to be made of early parts
+        self._doubts = Doubts(self._sum)
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
+        self._sending = False  # being delivered
+        self._stuck = -1  # the generation of which no part could go up early
         self._pressed = False  # going up before its time, because the disk is short
         self.exact_times = False
         """Whether somebody set the file's times since it was last written: the object must have exactly them."""
@@ -131,7 +133,7 @@ class Writer:
     @property
     def arriving(self) -> bool:
         """Whether bytes are on their way that need no disk any more once they have arrived."""
-        return self._pressed or self._uploads.arriving
+        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved)
 
     @property
     def dirty_bytes(self) -> int:
@@ -161,11 +163,11 @@ class Writer:
 
     def write_now(self, offset: int, data: Buffer) -> bool:
         """As `write`, of a small file with which nothing else is done. False, and nothing happened, where that has to wait."""
-        if self.record is not None or self._untold is not None or self._exchanged is not None or self._uploads.streaming:
+        if self.record is not None or self._doubts.open or self._exchanged is not None or self._uploads.under_way:
             return False
         if not self.staged.write_now(offset, data):
             return False
-        self._retract(offset)
+        self._doubts.changed(offset)
         self.size = max(self.size, offset + len(data))
         self._changed = True
         self.exact_times = False
@@ -176,26 +178,34 @@ class Writer:
     async def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
         self.delivered = None
-        await self._tell_suspects(offset)
-        self._landing.append((offset, end))
-        try:
+        await self._doubts.before_change(offset, self._base_etag)
+        with self._lands(offset, end):
             await self._bring_back(offset, end)
             async with self._changing():
                 await self.staged.write(offset, data)
-            self._retract(offset)
+            self._doubts.changed(offset)
             self.size = max(self.size, end)
             self._changed = True
             self.exact_times = False
             self._generation += 1
             self.delivered = None  # again: a delivery may have ended meanwhile
             self._uploads.rewritten(offset, end)
-        finally:
-            self._landing.remove((offset, end))
         if not self._kept and not self.appending:
             await self._stream_on()
 
+    @contextlib.contextmanager
+    def _lands(self, start: int, end: int) -> Iterator[None]:
+        """Within, bytes ``[start, end)`` change: they stay on the disk."""
+        self._landing.append((start, end))
+        try:
+            yield
+        finally:
+            self._landing.remove((start, end))
+
     async def _stream_on(self) -> None:
         """A new file that is written from its beginning goes up while it grows."""
+        if self._uploads.editing:
+            return
         frontier = self.staged.dirty.run_end(0)
         limits = self._content.limits
         if not self._uploads.streaming:
@@ -214,10 +224,13 @@ class Writer:
 
     async def _bring_back(self, start: int, end: int) -> None:
         """Where bytes ``[start, end)`` are in the unfinished upload only, make the object of what is written so far, as fsync does."""
-        if self._uploads.gone.overlaps(start, end):
-            await self.deliver()
-            if self._uploads.gone.overlaps(start, end):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self._uploads.gone.overlaps(start, end) or end > self._uploads.most:
+            await self._make_object()
+
+    async def _make_object(self) -> None:
+        await self.deliver()
+        if self._uploads.gone:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     async def _deliver_when_due(self) -> None:
         await trio.sleep(self._content.options.append_interval)
@@ -248,7 +261,10 @@ class Writer:
             try:
                 for start, stop in missing:
                     whole[start - offset : stop - offset] = await self._base_bytes(start, stop)
-            except StoreError:
+            except StoreError as exc:
+                if version == self._version and exc.errno in (errno.ESTALE, errno.ENOENT):
+                    async with self._delivering:
+                        pass  # it may be ours that took the base's place, and tells in a moment
                 if version == self._version:
                     raise
             if version == self._version:
@@ -263,21 +279,25 @@ class Writer:
 
     async def truncate(self, size: int) -> None:
         """Set the file's size; what grows is zeros."""
-        await self._tell_suspects(size)
+        await self._doubts.before_change(size, self._base_etag)
         if self.record is not None and size < self.size:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
-        while size < self._uploads.stream_end:
-            if self._uploads.gone.overlaps(0, size):
-                await self._bring_back(0, size)
-            else:
-                await self._uploads.abandon_stream()
-        async with self._appending, self._changing():
-            await self.staged.truncate(size)
-            self._cut(size)
+        async with self._appending:
+            with self._uploads.none_beyond(size), self._lands(size, _FOREVER):
+                while not self._uploads.cut(size) or size > self._uploads.most:
+                    await self._make_object()
+                while size < self._uploads.stream_end:
+                    if self._uploads.gone.overlaps(0, size):
+                        await self._bring_back(0, size)
+                    else:
+                        await self._uploads.abandon_stream()
+                async with self._changing():
+                    await self.staged.truncate(size)
+                    self._cut(size)
 
     def _cut(self, size: int) -> None:
-        self._retract(size)
+        self._doubts.changed(size)
         self._kept = min(self._kept, size)
         self._kept_after = min(self._kept_after, size)
         self.size = size
@@ -285,27 +305,18 @@ class Writer:
         self._generation += 1
         self.delivered = None
 
-    def _retract(self, start: int) -> None:
-        """Bytes from *start* on changed: if a try may have appended them, it is no append any more."""
-        if self._tried is not None and start < self._tried[1]:
-            self._tried = None
-            self._retracted = True
+    @property
+    def _base_etag(self) -> str:
+        return self.base.etag if self.base is not None else ""
 
-    async def _tell_suspects(self, start: int) -> None:
-        """Bytes from *start* on are about to change: note what the object is if an earlier run has appended them."""
-        if self._untold is not None and start < self._untold[1]:
-            (low, high), self._untold = self._untold, None
-            await self._suspect_append(low, high)
-
-    async def _suspect_append(self, start: int, end: int) -> None:
-        """The staged bytes ``[start, end)`` may have been appended."""
-        body = self.staged.lend(start, end)
+    async def _sum(self, start: int, end: int) -> str:
+        """The MD5 of the staged bytes ``[start, end)``."""
+        staged = self.staged
+        body = staged.lend(start, end)
         try:
-            md5 = await self._content.threads.run(body_md5, body)
+            return await self._content.threads.run(body_md5, body)
         finally:
-            self.staged.give_back(start, end)
-        self._suspects |= left_by(self.base.etag if self.base is not None else "", md5)
-        self._tried = (start, end)
+            staged.give_back(start, end)
 
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
@@ -328,7 +339,7 @@ class Writer:
         """
         if self._delivering.locked() or self._precious or self.unlinked:
             return 0
-        new = not self._kept and not self.appending and self.record is None
+        new = not self._kept and not self.appending and self.record is None and not self._uploads.editing
         if self._uploads.streaming:
             return self._uploads.shed(n, Ranges(self._landing)) if new else 0
         if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
@@ -338,6 +349,35 @@ class Writer:
         if self.base is None:
             return 0
         return self.staged.shed(Ranges([(self._kept, _FOREVER)]))
+
+    def press(self) -> bool:
+        """The disk is short, and nothing else helps: have some of what changed go up before its time. False where that cannot be."""
+        able = self._changed and not (
+            self.appending or self.unlinked or self._precious or self._pressed or self._uploads.arriving
+            or self.record is not None or self._delivering.locked() or self._stuck == self._generation
+        )  # fmt: skip
+        if able:
+            self._pressed = True
+            self._content.nursery.start_soon(self._edit_early)
+        return able
+
+    async def _edit_early(self) -> None:
+        try:
+            async with self._delivering:
+                if self.record is None and self._changed and not self._uploads.arriving:
+                    base = Base.of(self.base) if self.base is not None else None
+                    if await self._uploads.edit_more(
+                        self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
+                    ):
+                        self.staged.arrived()
+                    else:
+                        self._stuck = self._generation
+                        self.staged.failed()
+        except OSError as exc:
+            log.warning("the disk is short, and changes of %s cannot go up: %s", self.key, exc)
+            self.staged.failed()
+        finally:
+            self._pressed = False
 
     # -- the staged file and the promise of its bytes ---------------------------------------------------------------
 
@@ -372,7 +412,7 @@ class Writer:
         async with self._delivering:
             if not self._shared(start) or (not nothing_left and self.staged.present.total > COPY_MOST):
                 return
-            await self._uploads.abandon_stream()
+            await self._uploads.abandon_early()
             self._exchanged = trio.Event()
             try:
                 while self._active:
@@ -424,24 +464,29 @@ class Writer:
 
     async def _journal(self, state: str, cause: str) -> None:
         await self.staged.quiet()
-        before = self.record
-        name = self.staged.name
-        fresh = before is None or before.state == CONFLICT or before.file != name
-        record = self.snapshot(os.urandom(16).hex() if fresh or before is None else before.id)
+        record = self._snapshot()
         record.state, record.cause = state, cause
-        self.record = record
+        await self._put_record(record, self._generation)
+
+    async def _put_record(self, record: Record, generation: int) -> None:
+        """Journal *record*, which is of *generation*, in the place of the one before."""
+        before, self.record = self.record, record
         try:
             await self._content.promises.put(record, self.staged, instead=before)
         except BaseException:
             self.record = before
             raise
+        self._recorded = generation
 
-    def snapshot(self, record_id: str) -> Record:
+    def _snapshot(self) -> Record:
         """The journal's record of this writer as it is now."""
+        before, name = self.record, self.staged.name
+        fresh = before is None or before.state == CONFLICT or before.file != name
         return Record(
-            record_id, self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
-            self.appending and not self._retracted,
-            self.staged.name, self.staged.image, sorted(self._suspects), upload=self._uploads.unfinished,
+            os.urandom(16).hex() if fresh or before is None else before.id,
+            self.key, self.size, self._kept, self.staged.dirty.to_list(), self.base, self.headers(),
+            self.appending and not self._doubts.retracted,
+            name, self.staged.image, sorted(self._doubts.etags), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def restore(self, record: Record) -> None:
@@ -450,14 +495,11 @@ class Writer:
         self.staged.load(record.image, Ranges.from_list(record.dirty))
         self.staged.dirty = Ranges.from_list(record.dirty)
         self._changed = True
-        self._suspects = set(record.suspects)
-        self._doubtful = True
-        if self.appending:
-            base = Base.of(self.base) if self.base is not None else None
-            self._untold = only_grown(base, self.staged.dirty, self.size, self._kept)
+        base = Base.of(self.base) if self.base is not None else None
+        self._doubts.inherit(record, only_grown(base, self.staged.dirty, self.size, self._kept) if self.appending else None)
         self._uploads.restore(record.upload, self._generation)
         self.record = record
-        self._promised = self._generation
+        self._promised = self._recorded = self._generation
         headers = record.headers
         self.headers = lambda: headers
         self.on_delivered = lambda info: None
@@ -497,92 +539,158 @@ class Writer:
         staged = self.staged
         # nothing is awaited from here to the hold: the object is the file as it is now
         dirty, size, generation, kept = staged.dirty, self.size, self._generation, self._kept
+        newer = self._newer_record()
         staged.dirty = Ranges()
         self._changed = False
         self._kept_after = size
         staged.hold(size)
+        self._sending = True
         try:
             try:
+                if newer is not None:
+                    await self._renew(newer, generation)
                 info = await self._send_or_rebase(dirty, size, kept, generation)
-            finally:
-                staged.release()
-        except BaseException as exc:
-            # a request that got no good answer may still have been applied
-            self._doubtful = self._doubtful or not isinstance(exc, StoreError) or exc.ambiguous
-            self._changed = True
-            dirty.truncate(self._kept_after)
-            staged.dirty = dirty.union(staged.dirty)
-            raise
+            except BaseException as exc:
+                # a request that got no good answer may still have been applied
+                self._doubts.doubtful = self._doubts.doubtful or not isinstance(exc, StoreError) or exc.ambiguous
+                staged.failed()
+                self._changed = True
+                dirty.truncate(self._kept_after)
+                staged.dirty = dirty.union(staged.dirty)
+                raise
+            if info is not None and info.size != size:
+                staged.release()  # what was appended since has to move, and the record is one that recognises itself
+                await self._make_way(info.size - size, size)
+            if info is not None:
+                self._rebase(info, size)
+                self.delivered = info if generation == self._generation and info.size == size else None
+                self._doubts.settle()
+            # until the journal has noted it the next run may have to compare these bytes with the object's
+            await self._forget_record()
+        finally:
+            self._sending = False
+            staged.release()
+        staged.arrived()
         if info is not None:
-            await self._rebase(info, size)
-            self.delivered = info if generation == self._generation and info.size == size else None
-            self._suspects.clear()
-            self._doubtful = self._retracted = False
-            self._tried = self._untold = None
+            self.on_delivered(info)
+        return info
+
+    async def _forget_record(self) -> None:
         record, self.record = self.record, None
         upload, self._uploads.unfinished = self._uploads.unfinished, None
         try:
             await self._content.promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
             log.warning("the journal still lists %s, which is delivered: %s", self.key, exc)
-        if info is not None:
-            self.on_delivered(info)
+
+    def _newer_record(self) -> Record | None:
+        """What the journal's record has to become before this state is sent, or the next run would not know it for its own."""
+        if self.record is None or self.conflict or self._recorded == self._generation:
+            return None
+        return self._snapshot()
+
+    async def _renew(self, record: Record, generation: int) -> None:
+        try:
+            await self._put_record(record, generation)
+        except OSError as exc:  # a full disk, say: delivering is what makes room
+            log.warning("the journal has an older state of %s than is being delivered: %s", self.key, exc)
+
+    async def inherited(self) -> ObjectInfo | None:
+        """Compare what an earlier run promised with the object that is there now.
+
+        Returns the object when the store has these bytes already (its headers and tags are seen to); else they are to be delivered.
+        StoreError ``Conflict`` when somebody else changed it.
+        """
+        async with self._delivering, self._content.only_one(self.key):
+            record = self.record
+            if record is None or self._recorded != self._generation:
+                return None  # changed since: the next delivery finds out what it stands on
+            found = await look(self._store, self.key)
+            step = decide(record, found, await self._sum(0, record.size) if needs_sum(record, found) else "")
+            log.info("%s, left by an earlier run: %s", record.key, step.value)
+            if step is Step.CONFLICT:
+                await self.drop_upload()
+                raise StoreError("Conflict", status=412, operation="write", key=self.key, message="changed since it was written here")
+            if found is None or step not in (Step.DELIVERED, Step.REBASE):
+                return None
+            self._stand_on(found, self._kept)
+            return await self._see_to(found) if step is Step.DELIVERED else None
+
+    async def _see_to(self, found: ObjectInfo) -> ObjectInfo | None:
+        """The object *found* has what was inherited: give it its headers and tags, and be clean; None when there are changes by then."""
+        headers = self.headers()
+        info = found
+        if dict(found.metadata or {}) != dict(headers.metadata):
+            info = await correct_headers(self._store, found, headers)
+        else:
+            await put_tags(self._store, self.key, headers)
+        self.base = info
+        await self.drop_upload()
+        if self._recorded != self._generation:
+            return None
+        self._changed = False
+        self.staged.dirty.clear()
+        self._kept_after = self.size
+        self._rebase(info, self.size)
+        await self._forget_record()
+        self.on_delivered(info)
         return info
 
-    async def found_delivered(self, found: ObjectInfo) -> ObjectInfo | None:
-        """The object *found* is what an earlier run made of these bytes: see to its headers and tags, and to nothing else."""
-        async with self._delivering:
-            async with self._content.only_one(self.key):
-                headers = self.headers()
-                info = found
-                if dict(found.metadata or {}) != dict(headers.metadata):
-                    info = await correct_headers(self._store, found, headers)
-                else:
-                    await put_tags(self._store, self.key, headers)
-            self._changed = False
-            self.staged.dirty.clear()
-            await self.drop_upload()
-            self._kept_after = self.size
-            await self._rebase(info, self.size)
-            record, self.record = self.record, None
-            await self._content.promises.forget(record)
-            self.on_delivered(info)
-            return info
-
     async def _send_or_rebase(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
-        if self._retracted:
+        if self._doubts.retracted:
             found = await look(self._store, self.key)
-            if found is not None and found.etag in self._suspects:
-                self.base = found
-                self._kept = kept = min(kept, found.size, self._kept)
-                self._close_reader()
+            if found is not None and self._doubts.ours(found):
+                kept = self._stand_on(found, kept)
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
-            if exc.errno != errno.ESTALE or not self._suspects:
+            if exc.errno != errno.ESTALE:
+                raise
+            await self._doubts.before_change(0, self._base_etag)
+            if not self._doubts.etags:
                 raise
             found = await look(self._store, self.key)
-            if found is None or found.etag not in self._suspects:
+            if found is None or not self._doubts.ours(found):
                 raise
         # an earlier try of ours arrived although it got no answer: that is the base now
+        return await self._send(dirty, size, self._stand_on(found, kept), generation)
+
+    def _stand_on(self, found: ObjectInfo, kept: int) -> int:
+        """What an earlier try of ours left is the base now; returns how much of it the file keeps, where *kept* was of the one before."""
         self.base = found
         self._kept = kept = min(kept, found.size, self._kept)
         self._close_reader()
-        return await self._send(dirty, size, kept, generation)
+        return kept
 
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         headers = self.headers()
         base = Base.of(self.base) if self.base is not None else None
+        early = self._uploads.stream_is_good or (self._uploads.editing and self._uploads.gone)
+        if early:
+            await self._uploads.only_of(self.key, -1)
         if self._uploads.stream_is_good:
-            return await self._send_stream(size, base, headers)
-        await self._uploads.abandon_stream()
+            finish = self._uploads.finish_stream(self.key, size, base, headers, self._expects, exact_times=self.exact_times)
+            return await self._send_early(finish)
+        if self._uploads.editing and self._uploads.gone:
+            return await self._send_early(
+                self._uploads.finish_edit(
+                    self.key, dirty, size, kept, generation, base, headers, self._expects, exact_times=self.exact_times
+                )
+            )
+        await self._uploads.abandon_early()
         content = self._content
-        appending = self.appending and not self._retracted
+        appending = self.appending and not self._doubts.retracted
         tail = only_grown(base, dirty, size, kept) if appending else None
-        steps = plan(
-            base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
+        think = partial(
+            plan, base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
         )
+        steps = think()
+        if isinstance(steps, Put | Multipart) and not self.staged.fits(sum(end - start for start, end in steps.downloads)):
+            # bytes of the base that lie on the disk and are not needed would keep those out that are
+            self.staged.shed(dirty.union(Ranges([(kept, _FOREVER)])), held=True)
+            steps = think()
         if isinstance(steps, Nothing):
+            await self._uploads.only_of(self.key, -1)
             return await self._send_headers(headers)
         parts = isinstance(steps, Multipart)
         await self._uploads.only_of(self.key, generation if parts else -1)
@@ -591,32 +699,31 @@ class Writer:
         try:
             return await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
-                limits=content.limits, tail=tail, doubtful=self._doubtful, resume=self._uploads.unfinished,
+                limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
                 on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
             if tail is not None and exc.ambiguous:
-                self._untold = None
-                await self._suspect_append(*tail)
+                await self._doubts.may_have_appended(*tail, self._base_etag)
             raise
 
-    async def _send_stream(self, size: int, base: Base | None, headers: ObjectHeaders) -> ObjectInfo:
-        expected = ""
-
-        async def expect(etag: str) -> None:
-            nonlocal expected
-            expected = etag
-            if self.record is not None:
-                self.record.expected = etag
-                await self._content.promises.put(self.record, self.staged)
-
+    async def _send_early(self, finish: Awaitable[ObjectInfo]) -> ObjectInfo:
+        """Make the object of what went up before its time."""
+        self._expected = ""
         try:
-            return await self._uploads.finish_stream(self.key, size, base, headers, expect, exact_times=self.exact_times)
+            return await finish
         except StoreError as exc:
-            if exc.ambiguous and expected:
-                self._suspects.add(expected)
+            if exc.ambiguous and self._expected:
+                self._doubts.etags.add(self._expected)
             raise
+
+    async def _expects(self, etag: str) -> None:
+        """The object is about to be made, and will have this ETag."""
+        self._expected = etag
+        if self.record is not None:
+            self.record.expected = etag
+            await self._note_expected(self.record)
 
     async def _expect(self, record: Record, steps: Plan, size: int) -> None:
         """Journal the ETag that is about to be made, where the next run could not find it out: the base goes, and its bytes with it."""
@@ -628,28 +735,25 @@ class Writer:
             start, end, before = steps.start, steps.end, self.base.etag
         else:
             return
-        body = self.staged.lend(start, end)
+        record.expected = chain_etag(before, await self._sum(start, end))
+        await self._note_expected(record)
+
+    async def _note_expected(self, record: Record) -> None:
         try:
-            md5 = await self._content.threads.run(body_md5, body)
-        finally:
-            self.staged.give_back(start, end)
-        record.expected = chain_etag(before, md5)
-        await self._content.promises.put(record, self.staged)
+            await self._content.promises.put(record, self.staged)
+        except OSError as exc:  # a full disk, say: delivering is what makes room
+            log.warning("the journal does not know what %s is about to be: %s", self.key, exc)
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
             await self._uploads.aborted()
         elif exc.ambiguous:
             if isinstance(steps, Put):
-                body = self.staged.lend(0, size)
-                try:
-                    self._suspects.add(await self._content.threads.run(body_md5, body))
-                finally:
-                    self.staged.give_back(0, size)
+                await self._doubts.may_have_put(size)
             elif isinstance(steps, Multipart):
                 upload = self._uploads.unfinished
                 if upload is not None and len(upload.parts) == len(steps.parts):
-                    self._suspects.add(multipart_etag(list(upload.parts.values())))
+                    self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
         elif not exc.retry:
             await self.drop_upload()
 
@@ -660,10 +764,8 @@ class Writer:
             return None
         return await correct_headers(self._store, base, headers)
 
-    async def _rebase(self, info: ObjectInfo, size: int) -> None:
+    def _rebase(self, info: ObjectInfo, size: int) -> None:
         """The store has the first *size* bytes as *info*: they are the base now."""
-        if info.size != size:
-            await self._make_way(info.size - size, size)
         self.base = info
         self._kept = min(self._kept_after, info.size) if info.size == size else info.size
         self._close_reader()
@@ -690,16 +792,17 @@ class Writer:
 
     # -- names and the end ------------------------------------------------------------------------------------------
 
-    async def rename_undelivered(self, key: str) -> bool:
+    async def rename_undelivered(self, key: str, over: Callable[[], ObjectInfo | None] = lambda: None) -> bool:
         """Rename a file that the store has nothing of, in the journal and here; no request is sent.
 
         False, and nothing happened, when the store has it (by now): then the object has to be renamed. What was promised for
-        *key* is replaced.
+        *key* is replaced. *over* tells the object that lies at *key*, if one does: the file will replace that one, in one step, and
+        no other.
         """
         async with self._delivering:
             if self.base is not None or not self._changed or self._uploads.gone:
                 return False
-            await self._content.rename(self.key, key)
+            self.base = await self._content.rename(self.key, key, over)
             await self._move(key)
             return True
 
@@ -709,7 +812,7 @@ class Writer:
             await self._move(key)
 
     async def _move(self, key: str) -> None:
-        await self._uploads.abandon_stream()
+        await self._uploads.abandon_early()
         await self.drop_upload()
         self.key = key
         self.delivered = None
@@ -717,28 +820,13 @@ class Writer:
             self.base = dataclasses.replace(self.base, key=key)
         self._close_reader()
 
-    def replaces(self, info: ObjectInfo) -> None:
-        """A new file took the name of the object *info*: it replaces that one and no other."""
-        self.base = info
-        self._kept = 0
-        self.delivered = None
-        self._generation += 1
-        if self.record is not None:
-            self._content.nursery.start_soon(self._promise_again)
-
-    async def _promise_again(self) -> None:
-        try:
-            await self.promise()
-        except OSError as exc:
-            log.error("the journal does not have the newest state of %s: %s", self.key, exc)
-
     async def discard(self) -> None:
         """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""
         async with self._delivering:
             self._changed = False
             self.delivered = None
             self.staged.dirty.clear()
-            await self._uploads.abandon_stream()
+            await self._uploads.abandon_early()
             await self.drop_upload()
             record, self.record = self.record, None
             if record is not None and record.state != CONFLICT:
@@ -746,7 +834,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Give the staged file back; what is dirty stays on disk when the journal has it."""
-        await self._uploads.abandon_stream()
+        await self._uploads.abandon_early()
         if self.record is None:
             await self.drop_upload()
         self._close_reader()

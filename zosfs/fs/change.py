@@ -1,7 +1,7 @@
 """Changing what an object has besides its bytes: mode, owner, times, user metadata, content type.
 
 A dirty file takes the change along with its next write (no request). Of a clean one the object is copied onto itself on the
-server with the new headers; its tags and ACL, which Ceph drops on such a copy, are put back.
+server with the new headers, which bring its grants along; its tags, which Ceph drops on such a copy, are put back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
 from zosfs.content.delivery import put_locks
-from zosfs.content.moves import unusual_acl
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
@@ -73,6 +72,8 @@ class Changes:
             return  # the root of a bucket has no object to keep its attributes
         if described is None:
             described = of_object(inode.info, self._options) if inode.info else fresh(inode.name, True, self._options)
+        if inode.info is not None:
+            described.grants = await self._files.acls.of(inode.store, inode.info)
         wanted = headers(described, inode.attributes, self._options)
         written = await inode.store.put(inode.key, (), wanted)
         inode.marker = True
@@ -91,15 +92,15 @@ class Changes:
             described = of_object(info, self._options)
             file.described = described
         assert info is not None
-        if info.appendable:
-            described.grants = await self._files.acls.of(store, info)
+        described.grants = await self._files.acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
         if info.appendable and store.abilities.append and self._options.append == "auto":
             # a copy onto itself would end its appendability
             changed = (await set_headers_by_empty_append(store, key, AppendState.of(info), wanted)).info
         else:
-            etag, modified_ns = await rewrite(store, info, wanted, keep_acl=self._options.keep_acl != "never")
+            etag, modified_ns = await rewrite(store, info, wanted)
             changed = described_info(inode, wanted, etag or info.etag, modified_ns)
+        self._files.acls.note(store, changed, described.grants)
         if changed.etag != info.etag:
             file.version += 1
         if file.writer is not None:
@@ -108,13 +109,12 @@ class Changes:
         self._tree.delivered(inode, changed)
 
 
-async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep_acl: bool = True) -> tuple[str, int]:
+async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:
     """Give the object *info* the headers *wanted* in place; returns its ETag ("" unknown) and new modification time in ns.
 
-    Keeps tags, and the ACL if *keep_acl*. Raises ESTALE when the object is no longer the one of *info*.
+    Keeps tags; the ACL is what *wanted* says. Raises ESTALE when the object is no longer the one of *info*.
     """
     key = info.key
-    grants = await unusual_acl(store, key) if keep_acl else None
     tags: Mapping[str, str] | None = None
     if int(info.headers.get("x-amz-tagging-count", "0") or 0):
         tags = await store.get_tags(key)
@@ -122,8 +122,6 @@ async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders, *, keep
     if tags:
         await store.put_tags(key, tags)
     await put_locks(store, key, wanted)
-    if grants is not None:
-        await store.put_acl(key, grants)
     return written.etag, written.modified_ns
 
 

@@ -33,6 +33,7 @@ from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.later import Later
+from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
@@ -48,8 +49,8 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "untouched", "users",
-        "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "unreported", "untouched",
+        "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -65,6 +66,7 @@ class OpenFile:
         self.untouched = False  # created or truncated by open, and nothing written since
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
+        self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
         self.waits = False  # for its delivery, behind others
 
     @property
@@ -110,6 +112,7 @@ class Files:
         self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
+        self.prefetch = Prefetch(tree, options, nursery, self._cached)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     async def content_of(self, inode: Inode) -> Content:
@@ -142,7 +145,11 @@ class Files:
         if writable and self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         file = await self.hold(inode)
+        early: Reader | None = None
         try:
+            if writable and file.unreported is not None:
+                refused, file.unreported = file.unreported, None
+                raise refused  # once: whoever opens it again means to see to it
             if writable:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
@@ -155,12 +162,19 @@ class Files:
                     elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                await self._revalidate(inode)
+                if not self.prefetch.opening(inode, file.content):
+                    await self._revalidate(inode)
+                early = self.prefetch.take(inode)
                 await self._refuse_archived(file)
         except BaseException:
             self.let_go(file)
+            if early is not None:
+                early.close()
             raise
-        return self._handle(file, flags, pid)
+        handle = self._handle(file, flags, pid)
+        if early is not None:
+            handle.reader, handle.reader_version = early, file.version
+        return handle
 
     async def _revalidate(self, inode: Inode) -> None:
         """Close-to-open: what is opened is what the server has now.
@@ -292,7 +306,7 @@ class Files:
             return self.headers(file)
 
         def delivered(info: ObjectInfo) -> None:
-            file.error = None
+            file.error = file.unreported = None
             if file.described is not None:
                 self.acls.note(inode.store, info, file.described.grants)
             self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
@@ -478,9 +492,14 @@ class Files:
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
             return
-        await self.deliver(file, close=True)
+        try:
+            await self.deliver(file, close=True)
+        except OSError:
+            file.unreported = None
+            raise
         if file.dirty and isinstance(file.error, StoreError) and not file.error.retry and not file.error.ambiguous:
-            raise file.error  # with writeback: what was promised earlier is refused, and nobody was told yet
+            file.unreported = None
+            raise file.error  # with writeback: what was promised earlier is refused
 
     def _open_elsewhere(self, handle: Handle) -> bool:
         if handle.pid <= 0:
@@ -632,6 +651,7 @@ class Files:
         file.described = Described(
             dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
             dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+            None if pending.headers.acl else {},  # its grants are among the extra headers
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)

@@ -33,8 +33,8 @@ class Described:
     storage_class: str = ""
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
     tags: dict[str, str] | None = None
-    grants: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Request headers that give back an ACL which is not the mount's default."""
+    grants: dict[str, str] | None = None
+    """Request headers that give back the ACL of the object that is there; None: what is written gets the option `acl`."""
 
 
 def fresh(name: bytes, is_dir: bool, options: Options) -> Described:
@@ -91,8 +91,8 @@ def headers(described: Described, attributes: Attributes, options: Options) -> O
     return ObjectHeaders(
         metadata=metadata,
         content_type=described.content_type,
-        acl="" if described.grants else options.acl,
+        acl=options.acl if described.grants is None else "",
         storage_class=described.storage_class,
         tags=described.tags,
-        extra={**described.extra, **described.grants, **(locks(options, time.time()) if stat.S_ISREG(attributes.mode) else {})},
+        extra={**described.extra, **(described.grants or {}), **(locks(options, time.time()) if stat.S_ISREG(attributes.mode) else {})},
     )

@@ -99,6 +99,7 @@ class Later:
             return not file.dirty
         except StoreError as exc:
             if not exc.retry and not exc.ambiguous:
+                file.unreported = exc
                 log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
                 return True
         except OSError as exc:

@@ -8,7 +8,7 @@ import os
 import time
 
 from zosfs.config import Options
-from zosfs.content.moves import unusual_acl
+from zosfs.content.grants import acl_under_another_name
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files, OpenFile
@@ -66,10 +66,8 @@ class Renames:
                 writer = file.writer
                 if target is not None and target.file is not None:
                     await self._files.keep_for_holders(target)
-                if writer is not None and await writer.rename_undelivered(new_key):
-                    if target is not None and target.info is not None:
-                        # the old object at the new name stays until the new one replaces it in one step
-                        writer.replaces(target.info)
+                # the old object at the new name stays until the new one replaces it in one step
+                if writer is not None and await writer.rename_undelivered(new_key, lambda: target.info if target is not None else None):
                     moved = None
                 else:
                     if writer is not None and writer.dirty:
@@ -96,10 +94,8 @@ class Renames:
         info = source.info
         if info is None:
             info = await source.store.head(source.key)
-        grants = await unusual_acl(source.store, info.key) if self._options.keep_acl == "always" else None
-        written = await source.store.copy(info.key, new_key, acl=self._options.acl, if_match=info.etag, size=info.size)
-        if grants is not None:
-            await source.store.put_acl(new_key, grants)
+        acl = await acl_under_another_name(source.store, info.key, self._options)
+        written = await source.store.copy(info.key, new_key, acl=acl, if_match=info.etag, size=info.size)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
             modified_ns=written.modified_ns or time.time_ns(),

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from zosfs.content.patience import Patience
+from zosfs.content.remaining import Remaining
 from zosfs.fs.contents import Contents
 from zosfs.fs.files import OpenFile
 from zosfs.fs.operations import Operations
@@ -92,13 +93,13 @@ class LastDelivery:
 
     async def _files(self, progress: Progress, patience: Patience) -> None:
         files = self._operations.files
-        owed = {id(file): file for file in files.undelivered()}
+        owed = [(file, file.inode.attributes.size) for file in files.undelivered()]
         limit = trio.CapacityLimiter(AT_ONCE)
+        if not owed:
+            return
+        remaining = Remaining(progress, (size for _, size in owed))
 
-        def tell() -> None:
-            progress(len(owed), sum(file.inode.attributes.size for file in owed.values()))
-
-        async def deliver(file: OpenFile) -> None:
+        async def deliver(file: OpenFile, size: int) -> None:
             async with limit:
                 if patience.exhausted:
                     return
@@ -108,14 +109,11 @@ class LastDelivery:
                 except OSError as error:
                     _log.error("%s was not delivered: %s", file.inode.key, error)
                     patience.failed(error)
-                del owed[id(file)]
-                tell()
+                remaining.done(size)
 
-        if owed:
-            tell()
         async with trio.open_nursery() as nursery:
-            for file in list(owed.values()):
-                nursery.start_soon(deliver, file)
+            for file, size in owed:
+                nursery.start_soon(deliver, file, size)
 
     @staticmethod
     async def _attempt(step: Callable[[], Awaitable[None]], trouble: str, patience: Patience) -> None:

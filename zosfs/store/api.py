@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from zosfs.store.arrival import Arrival
 
 Buffer = bytes | bytearray | memoryview
 
@@ -165,12 +168,12 @@ class Store(Protocol):
         ...
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """Fill *into* with the object's bytes ``[start, start + len(into))`` and return what the answer's headers said.
 
         Raises ESTALE when the ETag is no longer *if_match*, and ``InvalidRange`` (errno EINVAL) when the object is shorter.
-        A body that breaks off is continued from where it broke, under the same If-Match.
+        A body that breaks off is continued from where it broke, under the same If-Match. *arrival* is told of the bytes as they come.
         """
         ...
 
@@ -225,14 +228,14 @@ class Store(Protocol):
         source_bucket: str = "",
         source_version_id: str = "",
         headers: ObjectHeaders | None = None,
-        acl: str = "",
+        acl: str | Mapping[str, str] = "",
         if_match: str = "",
         size: int = 0,
     ) -> Written:
         """Copy on the server. *headers* None keeps metadata (COPY directive), else they replace all of it (REPLACE).
 
         *if_match* is the source's ETag. Raises ESTALE when it changed. Tags are kept with COPY and lost with REPLACE on RGW;
-        the ACL is reset to *acl* or private: callers that care put them back. *size* chooses a time-out that fits.
+        the ACL is reset to *acl* (a canned one, or x-amz-grant-* headers) or private. *size* chooses a time-out that fits.
         """
         ...
 

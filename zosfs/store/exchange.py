@@ -22,6 +22,7 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store import answers, digests
 from zosfs.store.api import Body, body_length
+from zosfs.store.arrival import Arrival
 from zosfs.store.credentials import Provider
 from zosfs.store.heads import THROTTLED
 from zosfs.store.pool import Pool, tls_context
@@ -112,13 +113,14 @@ class Exchange:
         self, verb: str, method: str, bucket: str, key: str = "", *,
         query: Mapping[str, str] = {}, headers: Mapping[str, str] = {}, body: Body = (), into: memoryview | None = None,
         tries: int | None = None, again: bool = True, patience: float = 0, md5: bool = False, settle: Settle | None = None,
+        arrival: Arrival | None = None,
     ) -> Answer:  # fmt: skip
         """Sign, send, and send again what may pass by itself; the answer is a 2xx without an error inside.
 
         Each sending counts in ``requests_<verb>``. *again* False: the server may act twice on this request, so it is not repeated on a
         fresh connection without asking. *settle* is asked after each failure that leaves in doubt whether the
         server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings. *md5* wants
-        a Content-MD5 whatever the signature. Raises StoreError.
+        a Content-MD5 whatever the signature. *arrival* is told of what comes *into* the buffer. Raises StoreError.
         """
         host, shown, path, resource = self.endpoint.place(bucket, key)
         fixed, payload, length = await self._describe(method, body, headers, md5)
@@ -139,8 +141,9 @@ class Exchange:
             head = _head(method, target, sent, verb, key)
             try:
                 answer = await self.pool.send(
-                    host, head, body, into=into, has_body=method != "HEAD", again=again, patience=patience, started=count
-                )
+                    host, head, body, into=into, has_body=method != "HEAD", again=again, patience=patience, started=count,
+                    arrival=arrival,
+                )  # fmt: skip
                 self.counters.add("bytes_sent", length)
                 self.counters.add("bytes_received", answer.received or len(answer.body))
                 if 200 <= answer.status < 300 and not (answer.body and method != "GET" and answers.error_inside(answer)):

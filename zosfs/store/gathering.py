@@ -18,6 +18,7 @@ import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
+from zosfs.store.arrival import Arrival
 from zosfs.store.s3 import S3Store
 
 AT_ONCE = 1000
@@ -168,11 +169,11 @@ class GatheringStore(S3Store):
             self._hidden = [other for other in self._hidden if other is not hidden]
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """See Store.get_range."""
         await self._before(key)
-        return await super().get_range(key, start, into, if_match=if_match, version_id=version_id)
+        return await super().get_range(key, start, into, if_match=if_match, version_id=version_id, arrival=arrival)
 
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_match: str = "", if_none_match: bool = False
@@ -193,7 +194,7 @@ class GatheringStore(S3Store):
 
     async def copy(
         self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
-        headers: ObjectHeaders | None = None, acl: str = "", if_match: str = "", size: int = 0,
+        headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
     ) -> Written:  # fmt: skip
         """See Store.copy."""
         await self._before(source_key, key)

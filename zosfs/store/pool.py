@@ -16,6 +16,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Body
+from zosfs.store.arrival import Arrival
 from zosfs.store.wire import Answer, Connection, Peer, Traffic, WireError, parse_head
 from zosfs.threads import ThreadPool
 
@@ -51,7 +52,7 @@ class Pool:
 
     async def send(
         self, host: str, head: bytes, body: Body, *, into: memoryview | None = None, has_body: bool = True, again: bool = True,
-        patience: float = 0, started: Callable[[], None] | None = None,
+        patience: float = 0, started: Callable[[], None] | None = None, arrival: Arrival | None = None,
     ) -> Answer:  # fmt: skip
         """One exchange with *host*; raises WireError.
 
@@ -70,7 +71,7 @@ class Pool:
                     started()
                 try:
                     answer = await self._threads.run(
-                        connection.request, head, body, into, has_body, patience, on_cancel=connection.abort
+                        connection.request, head, body, into, has_body, patience, arrival, on_cancel=connection.abort
                     )
                 except WireError as exc:
                     await trio.lowlevel.checkpoint_if_cancelled()

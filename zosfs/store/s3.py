@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -32,6 +33,7 @@ from zosfs.store.api import (
     Written,
     body_length,
 )  # fmt: skip
+from zosfs.store.arrival import Arrival
 from zosfs.store.boto import OPERATIONS, Boto
 from zosfs.store.exchange import Broken, Exchange, Settle, also_quoted, is_one_of, source_of
 from zosfs.store.heads import Heads
@@ -147,7 +149,7 @@ class S3Store:
         parse_page((await self.exchange.request("list", "GET", self.bucket, query=query, tries=2)).body)
 
     async def get_range(
-        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = ""
+        self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:
         """See Store.get_range."""
         end = start + len(into)
@@ -159,12 +161,14 @@ class S3Store:
             headers = {"range": f"bytes={at}-{end - 1}"}
             if pin:
                 headers["if-match"] = also_quoted(pin)
+            if arrival is not None:
+                arrival.expect(at - start, partial(_says, key, at, end, start))
             try:
                 answer = await self._ask(
-                    "get", "GET", key, headers=headers, query=_version(version_id), into=into[at - start :]
+                    "get", "GET", key, headers=headers, query=_version(version_id), into=into[at - start :], arrival=arrival
                 )
             except Broken as exc:
-                info = _ranged(key, at, end, 206 if "content-range" in exc.headers else 200, exc.headers, exc.received, start)
+                info = _says(key, at, end, start, 206 if "content-range" in exc.headers else 200, exc.headers)
                 failures = 0 if exc.received else failures + 1
                 if exc.received:
                     waited_since = trio.current_time()
@@ -176,7 +180,7 @@ class S3Store:
                 self.exchange.counters.add("retries")
                 await trio.sleep(pause)
                 continue
-            return _ranged(key, at, end, answer.status, answer.headers, answer.received, start)
+            return _says(key, at, end, start, answer.status, answer.headers)
 
     async def _pinned_head(self, key: str, if_match: str, version_id: str) -> ObjectInfo:
         info = await self.head(key, version_id=version_id)
@@ -346,7 +350,7 @@ class S3Store:
 
     async def copy(
         self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
-        headers: ObjectHeaders | None = None, acl: str = "", if_match: str = "", size: int = 0,
+        headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
     ) -> Written:  # fmt: skip
         """See Store.copy."""
         out = answers.request_headers(headers) if headers is not None else {}
@@ -355,7 +359,7 @@ class S3Store:
         if headers is not None and headers.tags:
             out["x-amz-tagging-directive"] = "REPLACE"
         if acl:
-            out["x-amz-acl"] = acl
+            out |= {"x-amz-acl": acl} if isinstance(acl, str) else acl
         if if_match:
             out |= _source_conditions(if_match)
 
@@ -529,9 +533,9 @@ def _source_conditions(etag: str) -> dict[str, str]:
     return {"x-amz-copy-source-if-match": etag, "x-amz-copy-if-match": etag}
 
 
-def _ranged(key: str, at: int, end: int, status: int, headers: Mapping[str, str], received: int, start: int) -> ObjectInfo:
-    """What the answer to a request for bytes ``[at, end)`` says; StoreError unless it is exactly these bytes' (or their beginning,
-    when the connection broke)."""
+def _says(key: str, at: int, end: int, start: int, status: int, headers: Mapping[str, str]) -> ObjectInfo:
+    """What the answer to a request for bytes ``[at, end)`` of a buffer that begins at *start* says; StoreError unless it is exactly
+    these bytes' (or their beginning, when the connection broke)."""
     info = answers.info_of(key, headers)
     wrong = StoreError("BadAnswer", status=status, operation="get", key=key, message="not the bytes that were asked for")
     if status == 206:

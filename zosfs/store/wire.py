@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zosfs.store.api import Body, FileSlice, body_length
+from zosfs.store.arrival import Arrival
 
 PIECE = 1 << 20
 SMALL = 64 << 10
@@ -113,12 +114,14 @@ class Connection:
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    def request(self, head: bytes, body: Body, into: memoryview | None, has_body: bool, patience: float = 0) -> Answer:
+    def request(
+        self, head: bytes, body: Body, into: memoryview | None, has_body: bool, patience: float = 0, arrival: Arrival | None = None
+    ) -> Answer:
         """Send *head* and *body* and receive the answer. The body of a 200 or 206 goes into *into*, if given and no larger.
 
         *has_body* False (HEAD) means the answer has no body whatever its headers say. *patience* are seconds of silence
-        allowed beyond the usual time-out, for requests whose work takes long. Raises WireError, after which the connection is
-        closed.
+        allowed beyond the usual time-out, for requests whose work takes long. *arrival* counts what comes into *into*. Raises
+        WireError, after which the connection is closed.
         """
         reused = self.used > 0
         self.used += 1
@@ -136,7 +139,7 @@ class Connection:
             while status == 100:
                 status, headers = self._head(sock)
             self._headers = headers
-            return self._receive(sock, status, headers, into, has_body)
+            return self._receive(sock, status, headers, into, has_body, arrival)
         except (WireError, OSError, ValueError) as exc:
             self.close()
             failure = self._failure(exc)
@@ -283,8 +286,9 @@ class Connection:
         return parse_head(head)
 
     def _receive(
-        self, sock: socket.socket, status: int, headers: dict[str, str], into: memoryview | None, has_body: bool
-    ) -> Answer:
+        self, sock: socket.socket, status: int, headers: dict[str, str], into: memoryview | None, has_body: bool,
+        arrival: Arrival | None,
+    ) -> Answer:  # fmt: skip
         answer = Answer(status, headers)
         keep = headers.get("connection", "").lower() != "close" and not self._peer_closes
         if has_body and status not in (204, 304):
@@ -298,7 +302,9 @@ class Connection:
             elif target is not None:
                 if int(length) > len(target):
                     raise ValueError(f"asked for {len(target)} bytes it sends {length}")
-                self._fill(sock, target[: int(length)])
+                if arrival is not None:
+                    arrival.begins(status, headers)
+                self._fill(sock, target[: int(length)], arrival)
             else:
                 if int(length) > MAX_BODY:
                     raise ValueError(f"its answer has {length} bytes")
@@ -317,13 +323,15 @@ class Connection:
             self.close()
         return answer
 
-    def _fill(self, sock: socket.socket, into: memoryview) -> None:
+    def _fill(self, sock: socket.socket, into: memoryview, arrival: Arrival | None = None) -> None:
         have = min(len(self._buffer), len(into))
         if have:
             into[:have] = self._buffer[:have]
             del self._buffer[:have]
         self._received = have
         while have < len(into):
+            if arrival is not None:
+                arrival.count(have)
             n = sock.recv_into(into[have : have + PIECE])
             if n == 0:
                 raise ConnectionResetError("closed in the middle of the answer")

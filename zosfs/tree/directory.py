@@ -48,8 +48,8 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading", "negative",
-        "sweeping",
+        "ahead", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading",
+        "looking", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class Directory:
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
         self.hidden: dict[str, Inode] | None = None  # parts removed here whose objects live on for those who have them open
         self.loading: object | None = None
+        self.looking: set[bytes] = set()  # names asked for by themselves while the directory is listed for the first time
         self.huge = False  # more than one page: single names are looked up by themselves
         self.sweeping = False  # HEADs of many names are under way
         self.ahead = 0  # how many names the last of these sweeps took

@@ -59,7 +59,7 @@ class Load:
     When nobody reads on it pauses behind *marker*, for as long as some reader may come back.
     """
 
-    __slots__ = ("done", "entries", "failure", "first", "local", "marker", "onward", "progress", "readers", "seen")
+    __slots__ = ("done", "entries", "failure", "first", "local", "marker", "onward", "placed", "progress", "readers", "seen")
 
     def __init__(self) -> None:
         self.entries: list[tuple[bytes, Inode]] = []
@@ -69,6 +69,7 @@ class Load:
         self.done = False
         self.failure: OSError | None = None
         self.progress = trio.Event()
+        self.placed = trio.Event()  # the names of the first page are known, if not what they are
         self.first = trio.Event()  # the first page is applied
         self.readers = 0  # who wants all pages
         self.onward = trio.Event()
@@ -187,9 +188,12 @@ class Loader:
             return self._tree.hang(inode)  # forgotten to save memory, and needed after all
         return current
 
-    async def first_page(self, inode: Inode) -> None:
-        """Make the directory listed if one page does it; a larger one is marked huge."""
+    async def first_page(self, inode: Inode, name: bytes) -> None:
+        """Make the directory listed if one page does it; a larger one is marked huge. Ends earlier when *name* has been seen."""
         load = self._start(inode)
+        await load.placed.wait()
+        if name in self._tree.directory(inode).children:
+            return  # nobody waits here for the kinds of the others
         await load.first.wait()
         if load.failure is not None:
             raise load.failure
@@ -236,6 +240,7 @@ class Loader:
             if directory.children and not self.keeps(inode) and not inode.unlinked:
                 self.keep(inode)  # part of a large directory, or passed over while it was being loaded
             load.done = True
+            load.placed.set()
             load.first.set()
             load.advance()
 
@@ -356,7 +361,8 @@ class Loader:
                 below = next(prefixes, None)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
-        await self.sweep_unsure([child for _, child in fresh])
+        load.placed.set()
+        await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
         shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
         # what has a name by now: during the sweep another may have come in the place of what the page shows

@@ -6,6 +6,7 @@ Concurrency: between two awaits a task owns all state; own changes have no await
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import AsyncIterator, Collection
 
@@ -19,7 +20,7 @@ from zosfs.store.objects import objects_below
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.directory import Directory
-from zosfs.tree.facts import fault
+from zosfs.tree.facts import fault, same_version
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.listing import Listing, Loader
 from zosfs.tree.names import FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
@@ -88,7 +89,7 @@ class Tree(OwnChanges):
                 await self._loader.load_buckets(parent)
                 return directory.children.get(name)
             if not directory.huge and self.options.metadata_ttl > 0:
-                await self._loader.first_page(parent)
+                await self._list_and_look(parent, directory, name)
                 found = self.peek(parent, name)
                 if not isinstance(found, bool):
                     return found
@@ -97,6 +98,44 @@ class Tree(OwnChanges):
             parent.pins -= 1
             del self._flights[parent.number, name]
             flight.set()
+
+    async def _list_and_look(self, parent: Inode, directory: Directory, name: bytes) -> None:
+        """List *parent*. Where nothing is known of it yet, the attributes of *name*, which the listing does not tell, are asked for at the
+        same time, so that who opens the first file of a directory waits a round trip less. Not of names without a dot: most are
+        directories, and the question would be asked in vain."""
+        known = directory.listed_at > float("-inf") or directory.loading is not None
+        if not self.options.posix or known or b"." not in name[1:]:
+            await self._loader.first_page(parent, name)
+            return
+        key, sequence = self.key_of(parent, name), self.sequence
+        look: ObjectInfo | None = None
+        failure: OSError | None = None
+
+        async def head() -> None:
+            nonlocal look
+            with contextlib.suppress(OSError):  # where it matters it is asked for again, and the failure told
+                look = await parent.store.head(key)
+
+        directory.looking.add(name)
+        try:
+            with self.flying.request(sequence):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(head)
+                    try:
+                        await self._loader.first_page(parent, name)
+                    except OSError as exc:
+                        failure = exc
+        finally:
+            directory.looking.discard(name)
+        if failure is not None:
+            raise failure
+        inode = directory.children.get(name)
+        if look is None or inode is None or inode.known or inode.dirty or inode.is_dir or inode.info is None:
+            return
+        if inode.key == key and not directory.newer_than(name, sequence) and same_version(inode.info, look):
+            self.learn(inode, look)
+            if self.cache is not None:
+                self.cache.put(inode.store.bucket, look)
 
     async def _ask(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
         """HEAD of the file and LIST below the directory of that name at once: for directories too large to list."""
