@@ -94,7 +94,8 @@ async def measure(directories: int, files: int, posix: bool) -> dict[str, int]:
     async with trio.open_nursery() as nursery:
         store = cast(Store, MadeUp(directories, files))
         options = Options(posix=posix)
-        tree = Tree(options, Counters(), nursery, Defaults(0, 0, 0o644, 0o755), None, volume=Volume(store, "", "made-up"))
+        defaults = Defaults(0, 0, 0o644, 0o755)
+        tree = Tree(options, Counters(), nursery, defaults, None, volume=Volume(store, "", "made-up", defaults))
         gc.collect()
         before, began = resident(), time.perf_counter()
         count = await walk(tree, tree.root)

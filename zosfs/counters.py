@@ -32,6 +32,7 @@ METRICS: Mapping[str, str] = {
     "bytes_received": "body bytes received",
     "bytes_sent": "body bytes sent",
     "retries": "requests sent again after a failure",
+    "slowdowns": "times that fewer HEADs went at once because the server asked for fewer requests",
     "errors": "requests that failed for good",
     "connections": "connections opened",
     "events": "changes by others that the bucket's notifications told",

@@ -64,6 +64,27 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
     assert read_all(living.path / "f") == new
 
 
+def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    for n in range(150):
+        s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)})
+    living = mount(url=proxy.url, retries=10)
+    os.stat(living.path / "d")
+    heads = 0
+
+    def busy(method: str, target: str) -> bytes | None:
+        nonlocal heads
+        if method != "HEAD" or "/d/f" not in target:
+            return None
+        heads += 1
+        return b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" if heads <= 25 else None
+
+    proxy.intercept = busy
+    modes = {entry.name: entry.stat().st_mode for entry in os.scandir(living.path / "d")}
+    assert modes == {f"f{n:03}": 0o100600 + n % 8 for n in range(150)}
+    assert living.counters()["slowdowns"] >= 1
+    proxy.intercept = None
+
+
 def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 48)
     living = mount(url=proxy.url, read_ahead="1M", **HASTY)

@@ -174,3 +174,52 @@ def test_batches_are_bounded() -> None:
         assert max(sizes) == DEPTH
 
     trio.run(test)
+
+
+@pytest.mark.parametrize("pipeline", [True, False])
+def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: bool) -> None:
+    async def test() -> None:
+        complaints = halved = running = 0
+        most: list[int] = []
+        busy = True
+
+        async def answer() -> None:
+            nonlocal running, complaints
+            running += 1
+            most.append(running)
+            await trio.sleep(0.01)
+            running -= 1
+            complaints += busy
+
+        async def ask(keys: Sequence[str]) -> list[Answer]:
+            await answer()
+            return [Answer(503 if busy else 200, {}) for _ in keys]
+
+        def slowed() -> None:
+            nonlocal halved
+            halved += 1
+
+        heads = Heads(ask, alone=8, pipeline=pipeline, throttled=lambda: complaints, slowed=slowed)
+
+        async def one(key: str) -> None:
+            async with heads.turn(key) as given:
+                if given is None or given.status == 503:
+                    await answer()
+
+        async def many(count: int) -> int:
+            most.clear()
+            async with trio.open_nursery() as nursery:
+                for n in range(count):
+                    nursery.start_soon(one, str(n))
+            return max(most[len(most) // 2 :])
+
+        assert heads.width == 8
+        await many(1000)
+        assert (heads.width, halved) == (1, 3), "8, 4, 2, 1: those under way together are one complaint"
+        assert await many(100) == 1, "who was told 503 asks again, one after the other"
+        busy = False
+        await many(2000)
+        assert heads.width == 8
+        assert halved == 3
+
+    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -30,6 +30,16 @@ def no_time() -> float:
     return 0.0
 
 
+def by_bytes(key: str) -> bytes:
+    """The order in which Ceph lists, and S3 says to."""
+    return key.encode()
+
+
+def by_names(key: str) -> tuple[bytes, ...]:
+    """The order in which SeaweedFS lists: that of a tree of directories."""
+    return tuple(part.encode() for part in key.split("/"))
+
+
 class Names:
     """The listing half of a Store."""
 
@@ -40,9 +50,11 @@ class Names:
         self.objects: dict[str, ObjectInfo] = {}
         self.requests: Counter[str] = Counter()
         self.asked: list[tuple[str, str]] = []
+        self.order: Callable[[str], Any] = by_bytes
         self.before: Callable[[], float] = no_time
         self.after: Callable[[], float] = no_time
         self.failure: StoreError | None = None  # what every request meets from now on
+        self.failing: Callable[[str], bool] | None = None  # listings from which markers on are refused
         self._clock = 1_700_000_000 * 10**9
         for key in keys:
             self.set(key)
@@ -79,6 +91,8 @@ class Names:
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         await self._ask("list", prefix)
+        if self.failing is not None and self.failing(marker):
+            raise StoreError("InternalError", status=500, operation="list", key=prefix)
         page = self._page(prefix, delimiter, marker, min(self.page, max_keys))
         await trio.sleep(self.after())
         return page
@@ -88,15 +102,15 @@ class Names:
         prefixes: list[str] = []
         last = ""
         skipped = marker if delimiter and delimiter in marker[len(prefix) :] else None
-        for key in sorted(self.objects, key=str.encode):
-            if not key.startswith(prefix) or key.encode() <= marker.encode():
+        for key in sorted(self.objects, key=self.order):
+            if not key.startswith(prefix) or (marker and self.order(key) <= self.order(marker)):
                 continue
             head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
             below = prefix + head + cut
             if cut and (below == last or (skipped is not None and skipped.startswith(below))):
                 continue
             if len(objects) + len(prefixes) == most:
-                return ListPage(objects, prefixes, last)
+                return ListPage(sorted(objects, key=lambda info: info.key.encode()), sorted(prefixes, key=str.encode), last)
             if cut:
                 prefixes.append(below)
                 last = below
@@ -104,7 +118,7 @@ class Names:
                 info = self.objects[key]
                 objects.append(ObjectInfo(key, info.size, info.etag, info.modified_ns))
                 last = key
-        return ListPage(objects, prefixes, "")
+        return ListPage(sorted(objects, key=lambda info: info.key.encode()), sorted(prefixes, key=str.encode), "")
 
     async def delete(self, key: str, **_: Any) -> None:
         await self._ask("delete", key)
@@ -149,7 +163,7 @@ async def tree_over(
     async with trio.open_nursery() as nursery:
         over: dict[str, Any] = {"volume": None, "account": cast(Account, store)}
         if isinstance(store, Names):
-            over = {"volume": Volume(cast(Store, store), prefix, store.bucket)}
+            over = {"volume": Volume(cast(Store, store), prefix, store.bucket, DEFAULTS)}
         yield Tree(Options(**options), Counters(), nursery, DEFAULTS, cache, **over)
         nursery.cancel_scope.cancel()
 

@@ -182,6 +182,18 @@ def test_a_directory_without_a_marker_that_was_just_listed_is_asked_for_once() -
     run(test)
 
 
+def test_only_what_may_be_a_link_is_asked_for_its_type() -> None:
+    async def test() -> None:
+        store = Names()
+        for size in (0, 1, 4095, 4096, 4097, 1 << 40):
+            store.set(f"f{size}", size=size)
+        async with tree_over(store) as tree:
+            await read(tree, tree.root)
+            assert sorted(key for verb, key in store.asked if verb == "head") == ["f0", "f1", "f4095"]
+
+    run(test)
+
+
 def test_a_stat_does_not_wait_for_a_whole_directory() -> None:
     async def test() -> None:
         store = Names()
@@ -289,6 +301,48 @@ def test_a_renamed_file_is_not_listed_under_its_old_name() -> None:
             names = [name for _, name, _ in await listing.batch(first[-1][0], 10)]
             assert b"b" not in names
             assert b"c" in names
+
+    run(test)
+
+
+def test_a_name_moved_over_another_while_attributes_are_asked_for_is_listed() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        async with tree_over(store) as tree:
+            a = await find(tree, "a")
+            tree.remember(a)
+            await trio.sleep(1000)
+            store.set("a", b"new")
+            store.set("b", b"new")
+            store.before = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(15)
+                store.set("b", b"new")
+                store.drop("a")
+                tree.move(a, tree.root, b"b")
+                assert await read(tree, tree.root) == [b"b"]
+
+    run(test)
+
+
+def test_a_name_removed_and_made_again_during_a_listing_is_in_the_next_opendir() -> None:
+    async def test() -> None:
+        store = Names("a", "b", "c", page=2)
+        async with tree_over(store) as tree:
+            b = await find(tree, "b")
+            tree.remember(b)
+            await trio.sleep(1000)
+            store.set("a", b"new")
+            store.before = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(15)
+                store.drop("b")
+                tree.remove(b)
+                await trio.sleep(10)
+                delivered(tree, store, tree.add(tree.root, b"b", new_file()))
+                assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"c"]
 
     run(test)
 
@@ -419,6 +473,23 @@ def test_what_others_change_shows_when_names_have_expired_and_inodes_stay_themse
     run(test)
 
 
+def test_a_listing_that_was_under_way_when_names_were_doubted_is_not_believed_to_be_whole() -> None:
+    async def test() -> None:
+        store = Names("a", "b")
+        store.after = lambda: 10.0
+        async with tree_over(store, posix=False) as tree:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, tree.root)
+                await trio.sleep(5)
+                store.set("c")
+                tree.invalidate(tree.root)
+            store.after = lambda: 0.0
+            assert await tree.lookup(tree.root, b"c") is not None
+            assert sorted(await read(tree, tree.root)) == [b"a", b"b", b"c"]
+
+    run(test)
+
+
 def test_a_forced_refresh_tells_what_was_true_after_it_was_asked() -> None:
     async def test() -> None:
         store = Names("a")
@@ -494,6 +565,8 @@ def test_an_empty_directory_is_empty_only_when_nothing_is_left() -> None:
         async with tree_over(store, posix=False) as tree:
             directory = await find(tree, "d")
             await find(tree, "d/f0")
+            for child in tree.known_children(directory):
+                tree.remember(child)
             assert not await tree.is_empty(directory)
             await trio.sleep(1000)
             store.after = lambda: 10.0
@@ -539,6 +612,31 @@ def test_directories_that_are_not_kept_leave_nothing_in_memory(monkeypatch: pyte
                 await read(tree, await find(tree, f"d{d:02}"))
             assert len(tree) <= 700
             assert len(await read(tree, await find(tree, "d00"))) == 50
+
+    run(test)
+
+
+def test_forgotten_names_are_given_back_when_their_listing_is_stale() -> None:
+    async def test() -> None:
+        store = Names(*[f"d{d}/f{n:03}" for d in range(3) for n in range(100)])
+        async with tree_over(store, posix=False) as tree:
+            held = await find(tree, "d1/f007")
+            tree.remember(held)
+            for d in range(3):
+                directory = await find(tree, f"d{d}")
+                await read(tree, directory)
+                for child in list(tree.known_children(directory)):
+                    tree.remember(child)
+            assert len(tree) == 1 + 3 + 300
+            await trio.sleep(1000)
+            assert len(tree) == 1 + 3 + 300, "the kernel refers to them"
+            for d in range(3):
+                for child in list(tree.known_children(await find(tree, f"d{d}"))):
+                    tree.forget(child.number, 1)
+            await trio.sleep(1000)
+            assert len(tree) == 1 + 1 + 1, "the root, the file that is held, and its directory"
+            assert await find(tree, "d1/f007") is held
+            assert len(await read(tree, await find(tree, "d2"))) == 100
 
     run(test)
 

@@ -49,7 +49,7 @@ class MomentStore:
             raise StoreError("ReadOnly", operation=name, message="a view of the past")
         return getattr(self._store, name)
 
-    async def settle_deletions(self) -> None:
+    async def settle_deletions(self, *, full: bool = False) -> None:
         """Nothing is ever deleted here."""
 
     async def usage(self) -> BucketUsage:

@@ -25,7 +25,7 @@ def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     Good until the next call: pyfuse3 copies it into its answer before any other task runs, so a handler returns it without an await
     in between.
     """
-    shown, facts = _shown, inode.attributes
+    shown, facts = _shown, inode.attributes if inode.is_dir else inode.shown()
     size = facts.size
     shown.st_ino = inode.number
     shown.st_mode = facts.mode

@@ -26,7 +26,7 @@ from zosfs.fs.files import Files, Handle, new_attributes, without_setid
 from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
 from zosfs.fs.rename import Renames
-from zosfs.fs.xattrs import Xattrs
+from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
 from zosfs.tree.names import NAME_MAX
@@ -37,8 +37,7 @@ RENAME_NOREPLACE = 1
 DOTS = (b".", b"..")
 """Looked up for file handles (NFS, open_by_handle_at); no directory lists them among its names."""
 
-NOT_KEPT = (b"security.", b"system.")
-"""Name spaces of attributes that a bucket does not keep. `ls -l` asks for two of them a file."""
+NOT_KEPT = tuple(map(os.fsencode, NEVER))
 
 
 def _fail(number: int) -> OSError:
@@ -381,7 +380,7 @@ class Operations(pyfuse3.Operations):
 
     def _getxattr_known(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes | None:
         if name.startswith(NOT_KEPT):
-            raise pyfuse3.FUSEError(errno.ENODATA)
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
         return None
 
     @handler(known=_getxattr_known)

@@ -64,8 +64,8 @@ class Removals:
         info = inode.info
         if info is None or inode.pending or info.key != inode.key or info.object_type == "Version":
             return False  # the next run could not tell which object was meant
-        if content.store.promised_deletions >= MOST:
-            await content.store.settle_deletions()
+        if content.store.promised_deletions >= 2 * MOST:
+            await content.store.settle_deletions(full=True)
 
         def refused(failure: StoreFailure) -> None:
             log.error("%s was removed, but the server refuses to delete it (%s %s): it is back", info.key, failure.code, failure.message)
@@ -81,10 +81,20 @@ class Removals:
             log.warning("removals are not gathered: %s", exc)
             return False
         self._counters["gathered_deletes"] += 1
+        if content.store.promised_deletions == MOST:
+            self._nursery.start_soon(self._deliver_full, content)
         if content not in self._timed:
             self._timed.add(content)
             self._nursery.start_soon(self._deliver_later, content)
         return True
+
+    async def _deliver_full(self, content: Content) -> None:
+        """A request's worth goes while the next is gathered."""
+        try:
+            await content.store.settle_deletions(full=True)
+        except OSError as exc:
+            self._failing.add(content)
+            log.info("%d removals are tried again in a moment: %s", content.store.promised_deletions, exc)
 
     async def _deliver_later(self, content: Content) -> None:
         try:

@@ -34,7 +34,8 @@ POSIX_KEYS = frozenset({"mode", "uid", "gid", "mtime", "atime", "ctime", "rdev",
 """Metadata names that stat(2) and the xattrs themselves show already."""
 
 NEVER = ("security.", "system.")
-"""Name spaces that a bucket does not keep: the kernel asks for them all the time, so they are refused without a look."""
+"""Name spaces that a bucket does not keep. ENOTSUP says so for the whole filesystem: `ls -l`, which would ask for two of them a file
+(coreutils: errno_unsupported), then does not ask again; ENODATA would be about one file."""
 
 METADATA = 2048
 """Bytes that the metadata of an object may have in S3; Ceph takes more."""
@@ -69,9 +70,9 @@ class Xattrs:
         self.status = status
 
     async def get(self, inode: Inode, name: str) -> bytes:
-        """The value of *name*; ENODATA where there is none."""
+        """The value of *name*; ENODATA where there is none, ENOTSUP for name spaces that a bucket does not keep."""
         if name.startswith(NEVER):
-            raise _no_data()
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         if name.startswith(ZOS):
             row, rest = find(name.removeprefix(ZOS))
             return await row.get(self, inode, rest)

@@ -173,7 +173,7 @@ def _tree(
             shown = cast(Store, MomentStore(store, options.at))
         elif options.versions:
             shown = cast(Store, VersionStore(store))
-        volume = Volume(shown, source.prefix, source.bucket)
+        volume = Volume(shown, source.prefix, source.bucket, defaults)
     everything = account if source.account else None
     tree = Tree(options, counters, nursery, defaults, cache, volume=volume, account=everything)
     if volume is not None and isinstance(volume.store, VersionStore):

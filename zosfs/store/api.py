@@ -261,8 +261,11 @@ class Store(Protocol):
         """
         ...
 
-    async def settle_deletions(self) -> None:
-        """Make the promised deletions. Raises StoreError when it cannot be told whether they were made: they stay promised."""
+    async def settle_deletions(self, *, full: bool = False) -> None:
+        """Make the promised deletions; *full*: only as many as fill whole requests.
+
+        Raises StoreError when it cannot be told whether they were made: they stay promised.
+        """
         ...
 
     async def get_tags(self, key: str, *, version_id: str = "") -> Mapping[str, str]:

@@ -24,8 +24,9 @@ from zosfs.store import answers, digests
 from zosfs.store.api import Body, body_length
 from zosfs.store.arrival import Arrival
 from zosfs.store.credentials import Provider
+from zosfs.store.heads import THROTTLED
 from zosfs.store.pool import Pool, tls_context
-from zosfs.store.retries import Schedule
+from zosfs.store.retries import THROTTLES, Schedule
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
 from zosfs.store.wire import Answer, WireError
 
@@ -106,6 +107,7 @@ class Exchange:
         self.schedule = Schedule(options.retries, options.retry_timeout)
         self._signs_payload = options.sign_payload == "always" or (options.sign_payload == "auto" and self.pool.tls is None)
         self._region_tried = ""
+        self.throttled = 0  # answers so far by which the server asked for fewer requests
 
     async def request(
         self, verb: str, method: str, bucket: str, key: str = "", *,
@@ -155,6 +157,7 @@ class Exchange:
                         raise failure from None  # whoever gave the buffer goes on from there
                     finally:
                         del failure
+            self.throttled += failure.row.code in THROTTLES
             if failure.status in (301, 307, 400, 403) and not corrected and self._correct(failure):
                 corrected = True
                 attempt -= 1
@@ -192,7 +195,9 @@ class Exchange:
             self.signer.sign(credentials, "HEAD", path, {}, headers, EMPTY, resource=resource)
             lines.append(_head("HEAD", path, headers, "head", key))
         self.counters.add("requests_head", len(lines))
-        return await self.pool.pipeline(host, lines)
+        found = await self.pool.pipeline(host, lines)
+        self.throttled += sum(answer.status in THROTTLED for answer in found)
+        return found
 
     async def _describe(
         self, method: str, body: Body, headers: Mapping[str, str], md5: bool

@@ -3,7 +3,9 @@
 Owns: the deletions that were promised and not sent. Must not know: why they are gathered, nor where the promise is kept.
 
 What could tell that an object is still there, or would be undone by a late deletion, is held back until the gathered ones are
-delivered: every listing, and every request that names one of their keys. So their order with all else is that of a single delete.
+delivered: every request that names one of their keys. A listing need not wait: their objects are taken out of its pages. Only where
+it shows a common prefix below which one of them lies, nobody can tell whether anything else is there, and it waits. So their order
+with all else is that of a single delete.
 """
 
 from __future__ import annotations
@@ -47,14 +49,19 @@ class Gathered:
     def __contains__(self, key: str) -> bool:
         return key in self._waiting or key in self._sent
 
+    def below(self, prefix: str) -> set[str]:
+        """The keys that begin with *prefix*."""
+        return {key for keys in (self._waiting, self._sent) for key in keys if key.startswith(prefix)}
+
     def add(self, key: str, done: Done) -> None:
         """Promise the deletion of *key*; *done* is told what became of it, once."""
         self._waiting[key] = done
 
-    async def settle(self) -> None:
-        """Return when all that were promised are deleted or refused. Raises StoreError, and keeps them, when that cannot be told."""
+    async def settle(self, *, full: bool = False) -> None:
+        """Return when all that were promised are deleted or refused; *full*: those that fill whole requests. Raises StoreError, and
+        keeps them, when that cannot be told."""
         async with self._sending:
-            while self._waiting:
+            while len(self._waiting) >= (AT_ONCE if full else 1):
                 batch = list(self._waiting)[:AT_ONCE]
                 self._sent = {key: self._waiting.pop(key) for key in batch}
                 try:
@@ -76,6 +83,7 @@ class GatheringStore(S3Store):
         super().__init__(*args)
         self._gathered = Gathered(self._delete_gathered)
         self._meant: dict[str, tuple[float, ObjectInfo]] = {}  # by key: when its deletion was promised, and of which object
+        self._hidden: list[set[str]] = []  # from each listing under way
 
     @property
     def promised_deletions(self) -> int:
@@ -84,12 +92,18 @@ class GatheringStore(S3Store):
 
     def delete_soon(self, info: ObjectInfo, done: Done) -> None:
         """See Store.delete_soon."""
-        self._meant[info.key] = trio.current_time(), info
-        self._gathered.add(info.key, done)
+        def told(failure: StoreFailure | None) -> None:
+            if failure is not None:
+                for hidden in self._hidden:
+                    hidden.discard(info.key)
+            done(failure)
 
-    async def settle_deletions(self) -> None:
+        self._meant[info.key] = trio.current_time(), info
+        self._gathered.add(info.key, told)
+
+    async def settle_deletions(self, *, full: bool = False) -> None:
         """See Store.settle_deletions."""
-        await self._gathered.settle()
+        await self._gathered.settle(full=full)
 
     async def _delete_gathered(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         late = trio.current_time() - DOUBTED
@@ -138,9 +152,21 @@ class GatheringStore(S3Store):
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
-        if self._gathered:
-            await self._gathered.settle()
-        return await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
+        hidden = self._gathered.below(prefix) if self._gathered else set()
+        if hidden and max_keys < AT_ONCE:
+            await self._gathered.settle()  # who asks for a few means to see whether there is any
+            hidden = set()
+        if not hidden:
+            return await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
+        self._hidden.append(hidden)
+        try:
+            page = await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
+            if any(key.startswith(below) for below in page.prefixes for key in hidden):
+                await self._gathered.settle()
+                page = await super().list_page(prefix, delimiter=delimiter, marker=marker, max_keys=max_keys)
+            return ListPage([info for info in page.objects if info.key not in hidden], page.prefixes, page.next_marker)
+        finally:
+            self._hidden = [other for other in self._hidden if other is not hidden]
 
     async def get_range(
         self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None

@@ -3,7 +3,8 @@
 Owns: who waits, and who sends for whom. Must not know: signatures, sockets. A sweep over a directory asks for thousands of attributes:
 one by one each costs a hop to a thread and back and a round trip of its connection, in a batch they share both. HEAD
 changes nothing, and its answers have no bodies, so that those of a batch come in order by RFC 9112 §9.3.2; what a server
-leaves unanswered is simply asked for again, alone.
+leaves unanswered is simply asked for again, alone. When the server asks for fewer requests (503 SlowDown, 429), half as many go
+at once, and one more again after each round that it answers without complaint.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ DEPTH = 16
 DISAPPOINTMENTS = 3
 """Batches that were not answered whole until the server is taken for one that cannot do this."""
 
+THROTTLED = (429, 503)
+"""Statuses by which a server asks for fewer requests."""
+
 Ask = Callable[[Sequence[str]], Awaitable[Sequence[Answer]]]
 
 
 class _Wanted:
-    __slots__ = ("answer", "key", "leads", "told")
+    __slots__ = ("alone", "answer", "key", "leads", "told")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, alone: bool = False) -> None:
+        self.alone = alone
         self.key = key
         self.answer: Answer | None = None
         self.leads = False
@@ -37,53 +42,89 @@ class _Wanted:
 
 
 class Heads:
-    """Gathers the HEADs of one bucket. *ask* sends some keys' HEADs at once and returns the answers that came, in their order."""
+    """Gathers the HEADs of one bucket. *ask* sends some keys' HEADs at once and returns the answers that came, in their order.
 
-    def __init__(self, ask: Ask, *, alone: int, pipeline: bool) -> None:
+    *throttled* tells how often the server has asked for fewer requests so far, *slowed* is told of each halving.
+    """
+
+    def __init__(
+        self, ask: Ask, *, alone: int, pipeline: bool, throttled: Callable[[], int] = int, slowed: Callable[[], object] = int
+    ) -> None:
         self._ask = ask
-        self._width = WIDTH if pipeline else alone
+        self._throttled, self._slowed = throttled, slowed
+        self._most = self._width = WIDTH if pipeline else alone
         self._alone = alone
+        self._begun = 0  # turns so far
+        self._halved = 0  # of which so many when the width was halved last
+        self._well = 0  # turns without complaint since the width changed
         self._depth = DEPTH if pipeline else 1
         self._running = 0
         self._disappointments = 0
         self._waiting: deque[_Wanted] = deque()
+        self._again: deque[_Wanted] = deque()  # whom the server told to ask later: each for itself
 
     @contextlib.asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[Answer | None]:
         """The answer for *key* that came with others', whatever its status; None: send it alone before you leave."""
         wanted = _Wanted(key)
-        if self._running >= self._width:
-            await self._wait(wanted)
-            if not wanted.leads:
+        if await self._follows(wanted, self._waiting):
+            if wanted.answer is None or wanted.answer.status not in THROTTLED:
                 yield wanted.answer
                 return
-        else:
-            self._running += 1
+            wanted = _Wanted(key, alone=True)  # fifteen at once would be no answer to a request for fewer
+            await self._follows(wanted, self._again)
+        self._begun += 1
+        begun, complaints = self._begun, self._throttled()
         try:
-            share = min(self._depth - 1, -(-len(self._waiting) // self._width))
+            share = 0 if wanted.alone else min(self._depth - 1, -(-len(self._waiting) // self._width))
             batch = [wanted, *(self._waiting.popleft() for _ in range(share))]
             if len(batch) > 1:
                 await self._send(batch)
             yield wanted.answer
         finally:
             self._running -= 1
+            self._judge(begun, self._throttled() > complaints)
             self._pass_on()
 
-    async def _wait(self, wanted: _Wanted) -> None:
-        self._waiting.append(wanted)
+    @property
+    def width(self) -> int:
+        """How many batches may be under way at once."""
+        return self._width
+
+    def _judge(self, begun: int, throttled: bool) -> None:
+        """The turn that was the *begun*th is over: adapt the width to whether the server complained meanwhile."""
+        if throttled:
+            if begun > self._halved:  # those sent together are one complaint
+                self._halved, self._well = self._begun, 0
+                if self._width > 1:
+                    self._width //= 2
+                    self._slowed()
+            return
+        self._well += 1
+        if self._well >= self._width < self._most:
+            self._well = 0
+            self._width += 1
+
+    async def _follows(self, wanted: _Wanted, queue: deque[_Wanted]) -> bool:
+        """Wait in *queue* for a turn. False: *wanted* has one now, and gives it back; True: somebody sent for it."""
+        if self._running < self._width:
+            self._running += 1
+            return False
+        queue.append(wanted)
         try:
             await wanted.told.wait()
         except trio.Cancelled:
             if wanted.leads:
                 self._running -= 1
                 self._pass_on()
-            elif wanted in self._waiting:
-                self._waiting.remove(wanted)
+            elif wanted in queue:
+                queue.remove(wanted)
             raise
+        return not wanted.leads
 
     def _pass_on(self) -> None:
-        while self._waiting and self._running < self._width:
-            following = self._waiting.popleft()
+        while self._running < self._width and (queue := self._again or self._waiting):
+            following = queue.popleft()
             following.leads = True
             self._running += 1
             following.told.set()
@@ -93,10 +134,12 @@ class Heads:
             answers = await self._ask([wanted.key for wanted in batch])
             for wanted, answer in zip(batch, answers, strict=False):
                 wanted.answer = answer
-            if len(answers) < len(batch):
+            refused = any(answer.status in THROTTLED for answer in answers)  # who has too much to do may close connections, too
+            if len(answers) < len(batch) and not refused:
                 self._disappointments += 1
                 if self._disappointments >= DISAPPOINTMENTS:
-                    self._width, self._depth = self._alone, 1
+                    self._most = self._width = self._alone
+                    self._depth = 1
         finally:
             # also where the one who sends is cancelled: the others then send for themselves
             for wanted in batch:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from zosfs.errors import StoreError
 
+THROTTLES = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests"})
+"""What a server says that has too much to do."""
+
 FIRST, LONGEST = 0.1, 10.0
 """Seconds of the first pause and of the longest, before jitter."""
 
@@ -29,7 +32,7 @@ class Schedule:
         if not failure.retry or attempt > self.retries:
             return None
         step = min(LONGEST, FIRST * 2 ** (attempt - 1))
-        if failure.row.code in ("SlowDown", "ServiceUnavailable", "TooManyRequests"):
+        if failure.row.code in THROTTLES:
             step = min(LONGEST, step * 4)
         pause = step * (0.25 + 0.75 * chance)
         asked = failure.headers.get("retry-after", "")

@@ -65,8 +65,9 @@ class S3Store:
         self._boto = boto
         self._turns = Turns()
         self._heads = Heads(
-            lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline
-        )
+            lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline,
+            throttled=lambda: exchange.throttled, slowed=lambda: exchange.counters.add("slowdowns"),
+        )  # fmt: skip
         self._probing = trio.Lock()
         self.probed = False
         self._doubtful: set[str] = set()

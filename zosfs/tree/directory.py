@@ -23,12 +23,14 @@ class Flying:
     __slots__ = ("_sent", "_tokens")
 
     def __init__(self) -> None:
-        self._sent: dict[int, int] = {}  # in the order of sending, so that the first is the oldest
+        self._sent: dict[int, int] = {}
         self._tokens = 0
 
     @contextmanager
     def request(self, sequence: int) -> Iterator[None]:
-        """Around requests whose answers will be judged by *sequence*, the tree's of now."""
+        """Around requests whose answers will be judged by *sequence*: the tree's of now, or since when nothing was changed but what is
+        remembered still.
+        """
         self._tokens += 1
         token = self._tokens
         self._sent[token] = sequence
@@ -39,21 +41,22 @@ class Flying:
 
     def oldest(self) -> int | None:
         """The least sequence of them all, None when nothing is under way."""
-        return next(iter(self._sent.values()), None)
+        return min(self._sent.values(), default=None)
 
 
 class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "changes", "children", "complete_until", "counted_at", "hidden", "huge", "listed_at", "loading", "looking",
-        "negative", "sweeping",
+        "ahead", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading",
+        "looking", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.children: dict[bytes, Inode] = {}
         self.complete_until = float("-inf")  # until then `children` is all there is
         self.listed_at = float("-inf")  # when the store last said which names there are, or which are not
+        self.doubted_at = float("-inf")  # what was asked before then may be older than a change that somebody told of
         self.counted_at = float("-inf")  # when all objects below were last counted, for a rename
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
@@ -67,6 +70,11 @@ class Directory:
     def complete(self) -> bool:
         """Whether `children` may be trusted to be all names."""
         return trio.current_time() < self.complete_until
+
+    def doubt(self) -> None:
+        """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""
+        self.complete_until = float("-inf")
+        self.doubted_at = trio.current_time()
 
     def is_missing(self, name: bytes) -> bool:
         """Whether *name* was found missing a short while ago."""

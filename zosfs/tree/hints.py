@@ -34,14 +34,14 @@ def changed_elsewhere(tree: Tree, key: str, etag: str, *, removed: bool) -> list
             if removed:
                 return []  # what is not known here is not shown
             directory.negative.pop(name, None)
-            directory.complete_until = _NEVER
+            directory.doubt()
             return [(inode, name)]
         if last:
             if child.dirty or (not removed and etag and child.info is not None and child.info.etag == etag):
                 return []
             child.fresh_until = _NEVER
             child.stamp += 1
-            directory.complete_until = _NEVER
+            directory.doubt()
             return [(inode, name)]
         inode = child
     return []
@@ -60,4 +60,4 @@ def name_appeared_beside(tree: Tree, key: str) -> None:
         directory = child.directory
     if directory is not None:
         directory.negative.clear()
-        directory.complete_until = _NEVER
+        directory.doubt()

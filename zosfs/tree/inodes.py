@@ -8,10 +8,13 @@ Must not know: requests, listings' freshness, open files.
 from __future__ import annotations
 
 import hashlib
+import stat
+import time
 from typing import TYPE_CHECKING, Any
 
 from zosfs.store.api import ObjectInfo, Store
-from zosfs.tree.attributes import Attributes
+from zosfs.tree.attributes import Attributes, Defaults
+from zosfs.tree.listed import pack, size_and_time, unpack
 
 if TYPE_CHECKING:
     from zosfs.tree.directory import Directory
@@ -21,14 +24,16 @@ _NEVER = float("-inf")
 
 
 class Volume:
-    """One bucket, or what lies below *prefix* ("" or ending in a slash) of it. *content* belongs to fs/."""
+    """One bucket, or what lies below *prefix* ("" or ending in a slash) of it. *defaults*: of objects that say nothing. *content*
+    belongs to fs/."""
 
-    __slots__ = ("content", "name", "prefix", "store")
+    __slots__ = ("content", "defaults", "name", "prefix", "store")
 
-    def __init__(self, store: Store, prefix: str, name: str) -> None:
+    def __init__(self, store: Store, prefix: str, name: str, defaults: Defaults) -> None:
         self.store = store
         self.prefix = prefix
         self.name = name
+        self.defaults = defaults
         self.content: Any = None
 
 
@@ -38,24 +43,27 @@ class Inode:
     *info* is what the store said of the object, *attributes* what stat shows; *known* tells whether they come from the object
     or are guessed from a listing. *fresh_until* and *checked_at* are trio times. *pending*: not in the store yet. *marker*: whether
     a directory has its `dir/` object (None: not known). *pins*: reasons besides the kernel to keep it. *file* belongs to fs/.
+
+    There may be a million of them, so that of a file which was only listed nothing is kept but the packed row of the listing; its
+    attributes, its info and the part of its key are made when somebody wants them.
     """
 
     __slots__ = (
-        "attributes", "checked_at", "directory", "file", "fresh_until", "info", "is_dir", "known", "lookups", "marker",
-        "name", "number", "parent", "part", "pending", "pins", "stamp", "unlinked", "volume",
+        "_attributes", "_info", "_part", "checked_at", "directory", "file", "fresh_until", "is_dir", "known", "lookups", "marker",
+        "name", "number", "parent", "pending", "pins", "stamp", "unlinked", "volume",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
-    ) -> None:
+        self, number: int, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None,
+        attributes: Attributes | None,
+    ) -> None:  # fmt: skip
         self.number = number
         self.parent = parent
-        self.name = name
-        self.part = part
+        self.call(name, part)
         self.is_dir = is_dir
         self.volume = volume
-        self.attributes = attributes
-        self.info: ObjectInfo | None = None
+        self._attributes = attributes
+        self._info: ObjectInfo | bytes | None = None
         self.directory: Directory | None = None
         self.known = False
         self.fresh_until = 0.0
@@ -70,6 +78,56 @@ class Inode:
 
     def __repr__(self) -> str:
         return f"Inode({self.number}, {self.path()!r})"
+
+    def call(self, name: bytes, part: str) -> None:
+        """It is shown as *name*, which stands for *part* of its key."""
+        self.name = name
+        self._part = None if part.encode("utf-8", "surrogatepass") == name else part
+
+    @property
+    def part(self) -> str:
+        """What it is called in its key: the name, but for names that are escaped."""
+        return self.name.decode() if self._part is None else self._part
+
+    @property
+    def info(self) -> ObjectInfo | None:
+        """What the store said of its object, None where it said nothing (yet)."""
+        info = self._info
+        return unpack(info, self.key) if isinstance(info, bytes) else info
+
+    @info.setter
+    def info(self, info: ObjectInfo | None) -> None:
+        self._info = info
+
+    @property
+    def attributes(self) -> Attributes:
+        """What stat shows, to be read and changed."""
+        found = self._attributes
+        if found is None:
+            found = self._attributes = self.shown()
+        return found
+
+    @attributes.setter
+    def attributes(self, attributes: Attributes) -> None:
+        self._attributes = attributes
+
+    def shown(self) -> Attributes:
+        """What stat shows, to be read only: it may be made for this call."""
+        if self._attributes is not None:
+            return self._attributes
+        assert self.volume is not None
+        defaults, row = self.volume.defaults, self._info
+        size, when = size_and_time(row) if isinstance(row, bytes) else (0, time.time_ns())
+        mode = stat.S_IFDIR | defaults.dir_mode if self.is_dir else stat.S_IFREG | defaults.file_mode
+        return Attributes(mode, defaults.uid, defaults.gid, size, when, when, when)
+
+    def listed_as(self, info: ObjectInfo) -> bool:
+        """A listing says that a file's object is this, of which nothing else is known. False: it says too much for a packed row."""
+        row = pack(info)
+        if row is None or self.is_dir or self.volume is None:
+            return False
+        self._info, self._attributes = row, None
+        return True
 
     @property
     def store(self) -> Store:
@@ -95,6 +153,12 @@ class Inode:
     def top(self) -> bool:
         """Whether it is the top of a volume, which has no object of its own to keep attributes in."""
         return self.parent is None or self.parent.volume is not self.volume
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its directory knows it by its name: it is neither removed nor forgotten."""
+        above = self.parent
+        return above is not None and above.directory is not None and above.directory.children.get(self.name) is self
 
     def path(self) -> bytes:
         """The path from the mount point, without a leading slash."""
@@ -139,8 +203,9 @@ class InodeTable:
         return self._inodes.get(number)
 
     def allocate(
-        self, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None, attributes: Attributes
-    ) -> Inode:
+        self, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None,
+        attributes: Attributes | None,
+    ) -> Inode:  # fmt: skip
         """A new inode, with the number that its key had before in this mount and earlier ones, unless that file was removed."""
         if parent is None:
             number = ROOT

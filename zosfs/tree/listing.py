@@ -31,8 +31,11 @@ PAGE = 1000
 KEPT_ENTRIES = 1_000_000
 """Names kept in memory over all directories; the least recently listed directories that nobody uses are dropped beyond."""
 
+STALE = 10.0
+"""Seconds between two looks for listings that are not worth their memory any more, at least."""
+
 SYMLINK_MAX = 4096
-"""An object larger than this is surely no symbolic link (PATH_MAX), and an empty one may be a FIFO: types in between need a HEAD."""
+"""A target of a symbolic link is shorter than this (PATH_MAX counts its NUL), a FIFO is an empty object: smaller ones need a HEAD."""
 
 
 class _Kept(cachetools.LRUCache[int, Inode]):
@@ -164,6 +167,20 @@ class Loader:
         """The directory is gone."""
         self._kept.pop(inode.number, None)
 
+    async def give_back(self) -> None:
+        """Let go of names that nobody refers to when their listing has been stale for a while; never returns."""
+        ttl = self._tree.options.metadata_ttl
+        while True:
+            await trio.sleep(max(ttl, STALE))
+            for number in list(self._kept):
+                inode = self._kept.get(number)
+                if inode is None or inode.directory is None or inode.directory.loading is not None:
+                    continue
+                if inode.directory.complete_until + ttl < trio.current_time():
+                    self.discard(inode)
+                    self._tree.forget_names(inode)
+                    await trio.lowlevel.checkpoint()
+
     def current(self, directory: Inode, name: bytes, inode: Inode) -> Inode | None:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
         current = self._tree.directory(directory).children.get(name)
@@ -209,8 +226,8 @@ class Loader:
                     whole = await self._pages(inode, load)
                 if whole and not inode.unlinked:
                     self.finish(inode, load.seen, started, sequence)
-                    # what was made here meanwhile is on no page
-                    shown = load.seen | load.local
+                    # what was made here meanwhile is on no page, or was taken away and made again after its page
+                    shown = {name for name, _ in load.entries}
                     load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
         except OSError as exc:
             load.failure = exc
@@ -230,7 +247,8 @@ class Loader:
     def finish(self, inode: Inode, seen: set[bytes], started: float, sequence: int) -> bool:
         """Everything of *inode* was listed since *started* (and the tree's *sequence* of then): what was not *seen* is gone.
 
-        False when some of what was seen has been forgotten already to save memory: the names are not all there.
+        False when some of what was seen has been forgotten already to save memory, or somebody told of changes meanwhile: the names are
+        not all there.
         """
         tree = self._tree
         directory = tree.directory(inode)
@@ -242,8 +260,9 @@ class Loader:
             plain = part_to_name(child.part)
             if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
                 del directory.children[name]
-                child.name = plain
+                child.call(plain, child.part)
                 directory.children[plain] = child
+        whole = whole and directory.doubted_at < started
         directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
         directory.listed_at = trio.current_time()
         directory.huge = directory.huge and len(directory.children) >= PAGE
@@ -264,7 +283,7 @@ class Loader:
                     root, shown, name, True,
                     Attributes(stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, 0, created, created, created),
                 )  # fmt: skip
-                child.volume = Volume(tree.account.bucket(name), "", name)
+                child.volume = Volume(tree.account.bucket(name), "", name, defaults)
                 child.known = child.marker = True
                 directory.children[shown] = child
             child.fresh_until = trio.current_time() + tree.options.metadata_ttl
@@ -345,14 +364,15 @@ class Loader:
         load.placed.set()
         await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
-        shown = {child.name: child for _, child in fresh if child.name not in load.local}
-        load.entries.extend(entry for entry in shown.items() if directory.children.get(entry[0]) is entry[1])
+        shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
+        # what has a name by now: during the sweep another may have come in the place of what the page shows
+        load.entries.extend((name, directory.children[name]) for name in shown if name in directory.children)
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
         if not self._tree.options.posix:
             return
-        unsure = [child for child in children if not child.known and not child.is_dir and child.attributes.size <= SYMLINK_MAX]
+        unsure = [child for child in children if not child.known and not child.is_dir and child.shown().size < SYMLINK_MAX]
         if unsure:
             try:
                 await self._tree.head_all(unsure)
@@ -419,7 +439,7 @@ class Loader:
                 # the file came first: the directory takes the plain name
                 beside = file_beside_directory(part)
                 del directory.children[name]
-                other.name = beside
+                other.call(beside, other.part)
                 directory.children[beside] = other
                 seen.add(beside)
                 fresh.append((beside, other))

@@ -1,14 +1,18 @@
 """Recognising a walk over a tree (find, du, rsync, git status), and answering it from undelimited listings.
 
-Owns: what was listed of late, and where the last undelimited listing was cut. One page of it fills many directories at once, so
-that a walk over n objects costs about n/1000 requests instead of one a directory. Keys below one directory are contiguous in
-the store's order, even though a name may sort before the directory of the same beginning (`a-b` before `a/`).
+Owns: what was listed of late, the listings under way, and where they stopped. One page of an undelimited listing fills many
+directories at once, so that a walk over n objects costs about n/1000 requests instead of one a directory; several portions of the
+siblings of the wanted directory are listed at once where that helps. Any number of walks may go on side by side.
+
+Nothing here builds on the order in which a server lists, but on this: the keys below one directory come one behind the other. Ceph
+sorts by bytes (`a-b/` before `a/`), SeaweedFS by the names on the way (`a/` before `a-b/`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +20,7 @@ import trio
 
 from zosfs.store.api import ListPage
 from zosfs.tree.inodes import Inode
+from zosfs.tree.siblings import Pace, portions
 
 if TYPE_CHECKING:
     from zosfs.tree.listing import Load, Loader
@@ -23,26 +28,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SIBLINGS = 1
-"""So many other subdirectories of the same directory listed of late make the next one a step of a walk."""
-
 LATE = 5.0
-"""Seconds."""
+"""Seconds: a directory listed so long after one beside it is no step of a walk."""
+
+PAGE = 1000
 
 MOST_PAGES = 4
 """A directory whose whole subtree is larger than these pages is listed by itself after all."""
 
+MOST_STOPPED = 16
+"""Listings that may be gone on with, over all walks."""
 
-@dataclass(slots=True)
-class _Cut:
-    """Where an undelimited listing stopped, and what it has seen of the directories that it stopped in."""
+MOST_SIBLINGS = 20_000
+"""With more the order of them all is not worth its price: the listing just goes on behind the wanted one."""
 
-    begin: bytes  # only directories whose keys lie behind this are seen from their first name on
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """An undelimited listing of some of the directories in *scope*, and what it has seen of those that it is not through with."""
+
+    scope: Inode
+    begin: str  # it lists what comes behind this key
     marker: str
-    at: float
     sequence: int  # the tree's when the listing began
-    stopped: int = 0  # the tree's when it stopped
+    moves: int  # so many directories had been renamed by then: the keys above are of that time
+    at: float = field(default_factory=trio.current_time)
+    wanted: tuple[Inode, ...] = ()  # it is meant to fill these
     partial: dict[Inode, set[bytes]] = field(default_factory=dict)
+    stopped: int = 0  # the tree's sequence when it stopped
+    slowest: float = 0.0  # seconds that the server took for a page
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    def from_its_first_name(self, directory: Inode) -> bool:
+        """Whether all of *directory* that this listing shows is all there is, from the beginning."""
+        return self.begin == directory.key or not self.begin.startswith(directory.key)
 
 
 class Walks:
@@ -51,128 +70,191 @@ class Walks:
     def __init__(self, tree: Tree, loader: Loader) -> None:
         self._tree = tree
         self._loader = loader
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=16)  # when, parent, directory
-        self._cut: _Cut | None = None
-        self._turn = trio.Lock()
+        self._recent: deque[tuple[float, Inode, Inode]] = deque(maxlen=16)  # when, parent, directory
+        self._stopped: list[_Run] = []  # the latest last
+        self._running: dict[Inode, _Run] = {}  # by what they will fill
+        self._each: dict[Inode, float] = {}  # names below one directory, by its parent
+        self._pace = Pace()
 
     def recognises(self, inode: Inode) -> bool:
         """Note that *inode* is about to be listed; whether that is a step of a walk."""
-        if inode.top or inode.parent is None:
-            return False
+        parent = inode.parent
+        if inode.top or parent is None or self._tree.options.metadata_ttl <= 0:
+            return False  # what is listed with others would not be believed when its turn comes
+        if not inode.hangs:
+            return False  # what lies below its key would be placed in whatever has its name now
         now = trio.current_time()
-        siblings = {number for at, parent, number in self._recent if parent == inode.parent.number and now - at < LATE}
-        siblings.discard(inode.number)
-        self._recent.append((now, inode.parent.number, inode.number))
-        if self._goes_on(self._cut, inode):
-            return True
-        return len(siblings) >= SIBLINGS
+        beside = any(above is parent and other is not inode and now - at < LATE for at, above, other in self._recent)
+        self._recent.append((now, parent, inode))
+        return beside or inode in self._running or self._going_on(inode) is not None
 
-    def _goes_on(self, cut: _Cut | None, inode: Inode) -> bool:
-        """Whether *cut* stopped inside *inode*, a short while ago, and nothing was changed here since.
+    def _going_on(self, inode: Inode) -> _Run | None:
+        """The listing that stopped inside *inode* a short while ago, when nothing was changed here since.
 
         A change between two listings is remembered by nobody: what the first one saw would be believed against it.
         """
-        if cut is None or inode not in cut.partial:
-            return False
-        return cut.stopped == self._tree.sequence and trio.current_time() - cut.at < LATE
+        now = trio.current_time()
+        self._stopped = [run for run in self._stopped if run.stopped == self._tree.sequence and now - run.at < LATE]
+        return next((run for run in reversed(self._stopped) if inode in run.partial), None)
+
+    def _stop(self, run: _Run) -> None:
+        run.stopped = self._tree.sequence
+        self._stopped.append(run)
+        del self._stopped[:-MOST_STOPPED]
 
     async def load(self, inode: Inode, load: Load) -> bool:
-        """Fill *inode* and what lies behind it in key order; False when its subtree is too large for that.
+        """Fill *inode* and some of what lies beside it; False when its subtree is too large for that."""
+        directory = self._tree.directory(inode)
+        while not directory.complete():
+            run = self._running.get(inode)
+            if run is None:
+                if not (inode.hangs and await self._fill(inode)):
+                    return False
+                break
+            await run.ended.wait()
+        load.entries.extend(directory.children.items())
+        return True
 
-        Takes turns: the next directory of the same walk is, as a rule, filled by the listing of the one before.
-        """
-        tree = self._tree
-        async with self._turn:
-            if tree.directory(inode).complete():
-                load.entries.extend(tree.directory(inode).children.items())
-                load.seen.update(tree.directory(inode).children)
-                return True
-            with tree.flying.request(tree.sequence):
-                return await self._fill(inode, load)
+    async def _fill(self, inode: Inode) -> bool:
+        scope = inode.parent
+        assert scope is not None
+        run, ahead = self._going_on(inode), list[_Run]()
+        if run is not None:
+            self._stopped.remove(run)
+            run.ended = trio.Event()
+            ahead = self._plan(scope, inode)[1:] if run.scope is scope else ahead
+        else:
+            run, *ahead = self._plan(scope, inode)
+        run.wanted = tuple(other for other in {*run.wanted, inode} if not self._tree.directory(other).complete())
+        for one in (run, *ahead):
+            self._running.update((other, one) for other in one.wanted if other not in self._running)
+        together = (run, *ahead)
+        for one in ahead:
+            self._tree.nursery.start_soon(self._unasked, one, together)
+        return await self._made(run, inode, together)
 
-    async def _fill(self, inode: Inode, load: Load) -> bool:
+    async def _unasked(self, run: _Run, together: Sequence[_Run]) -> None:
+        """A page of what the walk will come to."""
+        run.at, run.sequence = trio.current_time(), self._tree.sequence
+        try:
+            await self._made(run, None, together)
+        except OSError as exc:
+            log.debug("what lies behind %s stays unlisted: %s", run.begin, exc)
+
+    async def _made(self, run: _Run, wanted: Inode | None, together: Sequence[_Run]) -> bool:
+        """Make *run*, one of those that are made *together*; whether *wanted* is complete then."""
+        try:
+            with self._tree.flying.request(run.sequence):
+                return await self._pages(run, wanted, MOST_PAGES if wanted is not None else 1)
+        finally:
+            for one in run.wanted:
+                if self._running.get(one) is run:
+                    del self._running[one]
+            run.ended.set()
+            if all(one.ended.is_set() for one in together):
+                self._pace.answered(len(together), max(one.slowest for one in together))
+
+    def _plan(self, scope: Inode, wanted: Inode) -> list[_Run]:
+        """Listings to be made at once; the first one fills *wanted*."""
         tree = self._tree
-        store, volume = inode.store, inode.volume
-        assert volume is not None
-        cut, self._cut = self._cut, None
-        if cut is None or not self._goes_on(cut, inode):
-            begin = inode.key  # its own marker is left out; SeaweedFS knows no order but that of its directories
-            cut = _Cut(begin.encode(), begin, trio.current_time(), tree.sequence, partial={inode: set()})
-        prefix = volume.prefix
-        for _ in range(MOST_PAGES):
-            moves, sequence = tree.moves, tree.sequence
-            page = await store.list_page(prefix, marker=cut.marker)
-            complete = await self._take(inode, page, cut, moves, sequence)
-            if complete is None or (inode not in complete and inode not in cut.partial):
+
+        def of(some: Sequence[Inode]) -> _Run:
+            begin = some[0].key  # its own marker is left out; SeaweedFS knows no order but that of its directories
+            return _Run(scope, begin, begin, tree.sequence, tree.moves, wanted=tuple(some), partial={some[0]: set()})
+
+        known = tree.directory(scope)
+        if not known.complete() or len(known.children) > MOST_SIBLINGS:
+            return [of([wanted])]
+        siblings = sorted((child for child in known.children.values() if child.is_dir), key=lambda child: f"{child.part}/".encode())
+        there = [child in self._running or tree.directory(child).complete() for child in siblings]
+        at = siblings.index(wanted)
+        near = [len(tree.directory(siblings[n]).children) for n in (at - 1, at + 1) if 0 <= n < len(siblings) and there[n]]
+        each = self._each.get(scope) or max(near, default=0)
+        width = min(self._pace.width, 2) if tree.options.posix else self._pace.width  # HEADs follow, many a page
+        return [of([siblings[n] for n in some]) for some in portions(there, at, each, PAGE, width)]
+
+    async def _pages(self, run: _Run, wanted: Inode | None, most: int) -> bool:
+        """List up to *most* pages; whether *wanted* is complete then."""
+        tree, scope = self._tree, run.scope
+        for _ in range(most):
+            if tree.moves != run.moves:
                 return False
-            ended = _ends(page, inode.parent.key if inode.parent is not None else prefix)
-            cut.marker = page.next_marker
-            if inode in complete:
-                if not ended:
-                    cut.stopped = tree.sequence
-                    self._cut = cut
-                load.entries.extend(tree.directory(inode).children.items())
+            sequence, asked = tree.sequence, trio.current_time()
+            page = await scope.store.list_page(scope.key, marker=run.marker)
+            run.slowest = max(run.slowest, trio.current_time() - asked)
+            complete = await self._take(run, page, sequence)
+            if complete is None or (wanted is not None and wanted not in complete and wanted not in run.partial):
+                return False
+            run.marker = page.next_marker
+            if wanted is None or wanted in complete:
+                if run.marker and run.partial:
+                    self._stop(run)
                 return True
         return False
 
-    async def _take(self, wanted: Inode, page: ListPage, cut: _Cut, moves: int, sequence: int) -> set[Inode] | None:
+    async def _take(self, run: _Run, page: ListPage, sequence: int) -> set[Inode] | None:
         """Place a page's objects; returns the directories that are complete with it.
 
-        None when directories on the way were changed here since the page was asked for (*moves*, *sequence*): it cannot be told
+        None when directories on the way were changed here since the page was asked for (at the tree's *sequence*): it cannot be told
         any more where its keys belong.
         """
-        volume = wanted.volume
-        assert volume is not None
-        top = wanted
-        while not top.top:
-            assert top.parent is not None
-            top = top.parent
-        # what lies outside the walked directory may never be looked at, and its attributes would be asked for in vain
-        scope = wanted.parent.key if wanted.parent is not None else volume.prefix
-        within = [info for info in page.objects if info.key.startswith(scope)]
-        known = await self._loader.remembered_keys(top, within)
-        if self._tree.moves != moves:
+        tree, scope, loader = self._tree, run.scope, self._loader
+        skip = len(scope.key)
+        known = await loader.remembered_keys(scope, page.objects)
+        if tree.moves != run.moves or scope.unlinked:
             return None
         fresh: list[tuple[bytes, Inode]] = []
         trail: list[tuple[str, Inode]] = []
-        for info in within:
-            parts = info.key[len(volume.prefix) :].split("/")
+        passed = ""  # what lies below this is known
+        placed = whole = 0  # names, and how many of them lie below directories that the page goes on behind
+        for info in page.objects:
+            parts = info.key[skip:].split("/")
+            if parts[0] == passed and len(parts) > 1:
+                continue
             depth = 0
             while depth < len(trail) and depth < len(parts) - 1 and trail[depth][0] == parts[depth]:
                 depth += 1
+            if not depth:
+                whole = placed
             del trail[depth:]
-            directory = trail[-1][1] if trail else top
+            directory = trail[-1][1] if trail else scope
             for part in parts[depth:-1]:
-                seen = cut.partial.get(directory)
-                below = self._loader.place(directory, part, True, None, seen, sequence, fresh)
+                below = loader.place(directory, part, True, None, run.partial.get(directory), sequence, fresh)
                 if below is None or not below.is_dir:
                     return None
+                if directory is scope and below not in run.partial and tree.directory(below).complete():
+                    passed = part
+                    break
                 directory = below
                 trail.append((part, directory))
-                if directory not in cut.partial and directory.key.encode() > cut.begin:
-                    cut.partial[directory] = set()
+                if directory not in run.partial and run.from_its_first_name(directory):
+                    run.partial[directory] = set()
+            if parts[0] == passed and len(parts) > 1:
+                continue
+            placed += 1
             if not parts[-1]:
-                self._loader.marker(directory, info)
+                if directory is not scope:
+                    loader.marker(directory, info)
                 if not info.size:
                     continue
-            self._loader.place(directory, parts[-1], False, known.get(info.key, info), cut.partial.get(directory), sequence, fresh)
-        await self._loader.sweep_unsure([child for _, child in fresh])
-        if self._tree.moves != moves:
+            loader.place(directory, parts[-1], False, known.get(info.key, info), run.partial.get(directory), sequence, fresh)
+        await loader.sweep_unsure([child for _, child in fresh])
+        if tree.moves != run.moves:
             return None
-        open_now = set() if _ends(page, scope) else {directory for _, directory in trail} | {top}
-        complete = set()
-        for directory in [directory for directory in cut.partial if directory not in open_now]:
-            seen = cut.partial.pop(directory)
-            if not directory.unlinked and self._loader.finish(directory, seen, cut.at, cut.sequence):
+        stopped_at, complete = page.next_marker, set()
+        for directory in [one for one in run.partial if not (stopped_at and stopped_at.startswith(one.key))]:
+            seen = run.partial.pop(directory)
+            if directory.hangs and loader.finish(directory, seen, run.at, run.sequence):
                 complete.add(directory)
-                if directory.marker is None and directory.key.encode() > cut.begin:
+                if directory.marker is None and directory.key != run.begin:
                     directory.marker = False  # its own object would have come first
+        self._count(scope, whole or placed, sum(one.parent is scope for one in complete))
         return complete
 
-
-def _ends(page: ListPage, scope: str) -> bool:
-    """Whether nothing below *scope* follows *page*: the listing is over, or has gone on to what sorts behind."""
-    if not page.next_marker:
-        return True
-    last = page.objects[-1].key if page.objects else ""
-    return not last.startswith(scope) and last.encode() > scope.encode()
+    def _count(self, scope: Inode, names: int, directories: int) -> None:
+        """Learn how many names one directory in *scope* has below it."""
+        while len(self._each) >= MOST_STOPPED:
+            del self._each[next(iter(self._each))]
+        guess = names / max(1, directories)
+        before = self._each.pop(scope, 0.0)
+        self._each[scope] = (before + guess) / 2 if before else guess

@@ -1,0 +1,275 @@
+"""What is known of the names of a bucket: the inodes, where each hangs, and what the store said of it.
+
+Owns: the inodes and which of them hangs where. Nothing here asks for anything, and nothing waits: between two awaits of its
+callers all is consistent. Own changes come on top of it in zosfs.tree.own_changes, lookups in zosfs.tree.tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import stat
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import trio
+
+from zosfs.config import Options
+from zosfs.counters import Counters
+from zosfs.store.api import ObjectInfo
+from zosfs.tree.attribute_cache import AttributeCache
+from zosfs.tree.attributes import Attributes, Defaults, from_object
+from zosfs.tree.directory import Directory, Flying
+from zosfs.tree.inodes import Inode, InodeTable, Volume
+from zosfs.tree.names import KEY_MAX, NAME_MAX, name_to_part
+
+if TYPE_CHECKING:
+    from zosfs.tree.listing import Loader
+
+TICK = 0.02
+"""Seconds."""
+
+
+def fault(number: int) -> OSError:
+    """The error of an errno."""
+    return OSError(number, os.strerror(number))
+
+
+def same_version(a: ObjectInfo, b: ObjectInfo) -> bool:
+    """Whether two answers speak of the same version. HEAD tells whole seconds, listings milliseconds."""
+    if a.etag != b.etag or a.size != b.size:
+        return False
+    second = 10**9
+    if a.modified_ns % second and b.modified_ns % second:
+        return a.modified_ns == b.modified_ns
+    return a.modified_ns // second == b.modified_ns // second
+
+
+class Facts:
+    """All inodes of a mount, and what the store said of them."""
+
+    _loader: Loader
+
+    def __init__(
+        self, options: Options, counters: Counters, nursery: trio.Nursery, defaults: Defaults, cache: AttributeCache | None,
+        volume: Volume | None,
+    ) -> None:  # fmt: skip
+        self.options = options
+        self.counters = counters
+        self.nursery = nursery
+        self.defaults = defaults
+        self.cache = cache
+        self.sequence = 0  # own changes so far
+        self.moves = 0  # directories renamed so far: their keys changed
+        self.flying = Flying()
+        self._moment = self._later = float("-inf")
+        self._table = InodeTable()
+        now = time.time_ns()
+        self.root = self._table.allocate(
+            None, b"", "", True, volume, Attributes(stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, 0, now, now, now)
+        )
+        self.root.lookups = 1
+        self.root.known = True
+        self.root.marker = True
+        self.root.directory = Directory()
+
+    def about_now(self) -> float:
+        """About now, by TICK: one float for all that was learnt together, instead of one for each of a million names."""
+        now = trio.current_time()
+        if now - self._moment > TICK:
+            self._moment, self._later = now, now + self.options.metadata_ttl
+        return self._moment
+
+    def fresh_until(self) -> float:
+        """Until when to believe what was just learnt."""
+        self.about_now()
+        return self._later
+
+    # -- inodes -----------------------------------------------------------------------------------------------------
+
+    def get(self, number: int) -> Inode:
+        """KeyError when the kernel means an inode that is gone."""
+        return self._table.get(number)
+
+    def find(self, number: int) -> Inode | None:
+        """As `get`; None when the inode is gone."""
+        return self._table.find(number)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def remember(self, inode: Inode, n: int = 1) -> None:
+        """The kernel was told of *inode* *n* times more."""
+        self.hang(inode).lookups += n
+
+    def forget(self, number: int, n: int) -> None:
+        """The kernel dropped *n* of its references; an inode that nobody needs is let go. Never raises."""
+        try:
+            inode = self._table.get(number)
+        except KeyError:
+            return
+        inode.lookups -= n
+        self._let_go(inode)
+
+    def hang(self, inode: Inode) -> Inode:
+        """*inode* is needed: put it back where it may have been forgotten meanwhile. Returns which inode has its number now."""
+        living = self._table.keep(inode)
+        if living is not inode:
+            return living
+        parent = inode.parent
+        if parent is not None and not inode.unlinked and parent.directory is not None:
+            parent.directory.children.setdefault(inode.name, inode)
+        return inode
+
+    def forget_names(self, parent: Inode) -> None:
+        """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
+        directory = parent.directory
+        if directory is None or directory.loading is not None:
+            return
+        directory.complete_until = float("-inf")
+        for child in list(directory.children.values()):
+            self._let_go(child)
+
+    def _let_go(self, inode: Inode) -> None:
+        """Drop *inode* unless somebody refers to it or its directory's names are kept; then its parents, likewise."""
+        while inode.parent is not None and inode.lookups <= 0 and not inode.pins and not inode.dirty:
+            known, parent = inode.directory, inode.parent
+            if known is not None and (known.children or known.loading is not None):
+                return
+            if not inode.unlinked:
+                if self._loader.keeps(parent):
+                    return
+                above = self.directory(parent)
+                if above.loading is not None:
+                    return
+                above.complete_until = float("-inf")
+                if above.children.get(inode.name) is inode:
+                    del above.children[inode.name]
+            if known is not None:
+                self._loader.discard(inode)
+            self._table.discard(inode)
+            inode = parent
+
+    def new_inode(self, parent: Inode, name: bytes, part: str, is_dir: bool, attributes: Attributes | None = None) -> Inode:
+        """An inode below *parent*, not hung into it yet."""
+        inode = self._table.allocate(parent, name, part, is_dir, parent.volume, attributes)
+        if is_dir:
+            inode.directory = Directory()
+        return inode
+
+    def directory(self, inode: Inode) -> Directory:
+        """What is known of a directory's names; ENOTDIR for a file, ENOENT for a removed directory."""
+        if inode.directory is None:
+            raise fault(errno.ENOTDIR)
+        return inode.directory
+
+    def check_name(self, parent: Inode, name: bytes) -> None:
+        """ENAMETOOLONG for a name over 255 bytes or a key over 1024; ENOENT below a removed directory."""
+        if len(name) > NAME_MAX:
+            raise fault(errno.ENAMETOOLONG)
+        if parent.unlinked:
+            raise fault(errno.ENOENT)
+        if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogatepass")) > KEY_MAX:
+            raise fault(errno.ENAMETOOLONG)
+
+    def key_of(self, parent: Inode, name: bytes) -> str:
+        """The key of a file *name* in *parent*."""
+        return parent.key + name_to_part(name)
+
+    # -- facts from the store ----------------------------------------------------------------------------------------
+
+    def settle(self, parent: Inode, name: bytes, part: str, is_dir: bool, info: ObjectInfo | None) -> Inode:
+        """The store says that *name* is this; *info* is of a HEAD, or of a listing (no metadata), or None (directories)."""
+        directory = self.directory(parent)
+        inode = directory.children.get(name)
+        if inode is not None and inode.is_dir != is_dir:
+            if inode.dirty:
+                return inode
+            self.vanished(parent, name)
+            inode = None
+        if inode is None:
+            inode = self.new_inode(parent, name, part, is_dir)
+            directory.children[name] = inode
+            directory.negative.pop(name, None)
+            inode.known = not self.options.posix
+        if inode.dirty:
+            return inode
+        if info is not None:
+            self.learn(inode, info)
+        elif is_dir and inode.info is None and self.options.posix is False:
+            inode.known = True
+        inode.fresh_until = self.fresh_until()
+        return inode
+
+    def learn(self, inode: Inode, info: ObjectInfo) -> None:
+        """Take over what the store says of *inode*'s object, unless it says nothing new."""
+        old = inode.info
+        inode.checked_at = self.about_now()
+        if old is not None and same_version(old, info):
+            if info.metadata is None or old.metadata is not None:
+                if info.modified_ns % 10**9 and not old.modified_ns % 10**9:
+                    inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
+                if info.metadata is None:
+                    return
+                if info.metadata == old.metadata:
+                    # attributes that were changed here may be on their way to the store: they stay as they are
+                    inode.info = info
+                    inode.known = True
+                    return
+        elif old is not None and info.metadata is None and self._own(old, info):
+            inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
+            return
+        changed = old is not None and old.etag != info.etag
+        previous = inode.shown() if changed else None
+        if not inode.listed_as(info):
+            inode.info = info
+            inode.attributes = from_object(info, inode.is_dir, self.defaults)
+        shown = inode.shown()
+        if previous is not None and previous.mtime_ns == shown.mtime_ns and previous.size == shown.size:
+            # same size and second, other bytes: the kernel compares only these, and must drop its pages
+            inode.attributes.mtime_ns += 1
+        inode.known = info.metadata is not None or not self.options.posix
+        inode.stamp += 1
+
+    def _own(self, old: ObjectInfo, listed: ObjectInfo) -> bool:
+        """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date."""
+        return old.etag == listed.etag and old.size == listed.size and abs(old.modified_ns - listed.modified_ns) <= 2 * 10**9
+
+    def vanished(self, parent: Inode, name: bytes) -> None:
+        """The store has no such name any more; what holds something that is not in the store yet stays."""
+        directory = self.directory(parent)
+        inode = directory.children.get(name)
+        if inode is None or inode.dirty or (inode.is_dir and self._holds_own(inode)):
+            return
+        del directory.children[name]
+        directory.listed_at = trio.current_time()
+        self._unlink(inode)
+
+    def _holds_own(self, top: Inode) -> bool:
+        """Whether anything below directory *top* is not in the store yet."""
+        waiting = [top]
+        while waiting:
+            for child in self.known_children(waiting.pop()):
+                if child.dirty:
+                    return True
+                if child.is_dir:
+                    waiting.append(child)
+        return False
+
+    def _unlink(self, inode: Inode) -> None:
+        """*inode* hangs nowhere any more, nor does what is below it."""
+        inode.unlinked = True
+        inode.stamp += 1
+        if inode.directory is not None:
+            children, inode.directory.children = inode.directory.children, {}
+            inode.directory.complete_until = float("inf")
+            inode.directory.listed_at = trio.current_time()
+            for child in children.values():
+                self._unlink(child)
+        self._let_go(inode)
+
+    def known_children(self, directory: Inode) -> Collection[Inode]:
+        """The children that are known now, all of them or not."""
+        return self.directory(directory).children.values()

@@ -1,0 +1,62 @@
+"""What a listing says of an object, packed: a million objects that were only listed are 80 bytes each instead of some 350 (pure).
+
+The key is left out: whoever keeps a packed row knows where it hangs.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from zosfs.store.api import ObjectInfo
+
+_ROW = struct.Struct("<qqHB")
+_PARTED = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,4})")
+_HEX = re.compile(r"[0-9a-f]{32}")
+_TEXT, _DIGEST, _PARTS = 0, 1, 2
+_KINDS: list[tuple[str, str]] = []
+"""Storage class and object type, each pair that was seen once: there are a few."""
+_NUMBERS: dict[tuple[str, str], int] = {}
+_MOST_KINDS = 1 << 16
+
+
+def pack(info: ObjectInfo) -> bytes | None:
+    """*info* without its key; None when it says more than a plain listing does, or what has no room."""
+    if info.metadata is not None or info.version_id or info.content_type or info.headers:
+        return None
+    kind = (info.storage_class, info.object_type)
+    number = _NUMBERS.get(kind)
+    if number is None:
+        if len(_KINDS) >= _MOST_KINDS:
+            return None
+        number = _NUMBERS[kind] = len(_KINDS)
+        _KINDS.append(kind)
+    form, etag = _TEXT, info.etag.encode("utf-8", "surrogatepass")
+    if _HEX.fullmatch(info.etag):
+        form, etag = _DIGEST, bytes.fromhex(info.etag)
+    elif found := _PARTED.fullmatch(info.etag):
+        form, etag = _PARTS, bytes.fromhex(found[1]) + int(found[2]).to_bytes(4, "little")
+    try:
+        return _ROW.pack(info.size, info.modified_ns, number, form) + etag
+    except struct.error:
+        return None
+
+
+def unpack(row: bytes, key: str) -> ObjectInfo:
+    """What was packed, of the object *key*."""
+    size, modified_ns, number, form = _ROW.unpack_from(row)
+    rest = row[_ROW.size :]
+    if form == _DIGEST:
+        etag = rest.hex()
+    elif form == _PARTS:
+        etag = f"{rest[:16].hex()}-{int.from_bytes(rest[16:], 'little')}"
+    else:
+        etag = rest.decode("utf-8", "surrogatepass")
+    storage_class, object_type = _KINDS[number]
+    return ObjectInfo(key, size, etag, modified_ns, storage_class, object_type)
+
+
+def size_and_time(row: bytes) -> tuple[int, int]:
+    """Bytes, and the modification time in nanoseconds."""
+    size, modified_ns, _, _ = _ROW.unpack_from(row)
+    return size, modified_ns

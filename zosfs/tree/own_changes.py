@@ -1,0 +1,155 @@
+"""What this mount changes itself: names made, removed and moved, objects delivered.
+
+Owns: the number of each change, by which older answers are told from newer ones. No await at all: a change is there at once for everybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from zosfs.store.api import ObjectInfo
+from zosfs.tree.attributes import Attributes
+from zosfs.tree.directory import Directory
+from zosfs.tree.facts import Facts
+from zosfs.tree.inodes import Inode
+from zosfs.tree.names import name_to_part
+
+RECOUNTED = 64
+"""After so many new names a directory's share of the names that are kept is measured anew: that costs more than the name."""
+
+
+class OwnChanges(Facts):
+    """Facts that change by our own hand."""
+
+    def _change(self, parent: Inode, name: bytes) -> Directory:
+        self.sequence += 1
+        directory = self.directory(parent)
+        directory.changed(name, self.sequence, self.flying.oldest())
+        return directory
+
+    def add(
+        self, parent: Inode, name: bytes, attributes: Attributes, *, info: ObjectInfo | None = None, pending: bool = False,
+        is_dir: bool = False,
+    ) -> Inode:  # fmt: skip
+        """*name* was made here. *pending*: it is not in the store yet."""
+        directory = self._change(parent, name)
+        inode = self.new_inode(parent, name, name_to_part(name), is_dir, attributes)
+        inode.info, inode.pending, inode.known = info, pending, True
+        inode.fresh_until = self.fresh_until()
+        if inode.directory is not None:
+            inode.directory.complete_until = inode.fresh_until
+        directory.children[name] = inode
+        if directory.complete() and (len(directory.children) % RECOUNTED == 0 or not self._loader.keeps(parent)):
+            self._loader.keep(parent)
+        self._touch(parent, attributes.mtime_ns)
+        return inode
+
+    def remove(self, inode: Inode) -> None:
+        """*inode*'s name was removed here."""
+        parent = inode.parent
+        assert parent is not None
+        directory = self._change(parent, inode.name)
+        if directory.children.get(inode.name) is inode:
+            del directory.children[inode.name]
+            directory.note_missing(inode.name, self.options.negative_ttl)
+        if not inode.part and not inode.is_dir:
+            parent.marker = False
+        if inode.pins and not inode.pending and not inode.is_dir:
+            directory.hidden = directory.hidden or {}
+            directory.hidden[inode.part] = inode
+        self._unlink(inode)
+        self._touch(parent, time.time_ns())
+
+    def move(self, inode: Inode, parent: Inode, name: bytes) -> Inode | None:
+        """*inode* is *name* in *parent* now; returns what it replaced."""
+        old_parent = inode.parent
+        assert old_parent is not None
+        old = self._change(old_parent, inode.name)
+        if old.children.get(inode.name) is inode:
+            del old.children[inode.name]
+            old.note_missing(inode.name, self.options.negative_ttl)
+        new = self._change(parent, name)
+        replaced = new.children.get(name)
+        if not inode.is_dir:
+            inode.info = inode.info  # of the key that it had
+        inode.parent = parent
+        inode.call(name, name_to_part(name))
+        new.children[name] = inode
+        inode.unlinked = False  # whoever asked for it on its way may have found it missing
+        self._table.keep(inode)
+        if inode.directory is not None:
+            self.moves += 1
+            self._doubt_listings(inode, inode.directory.counted_at)
+            self._rekey(inode)
+        inode.fresh_until = self.fresh_until()
+        inode.stamp += 1
+        if replaced is not None:
+            self._unlink(replaced)
+        now = time.time_ns()
+        self._touch(old_parent, now)
+        self._touch(parent, now)
+        return replaced
+
+    def _doubt_listings(self, top: Inode, since: float) -> None:
+        """A listing made while the objects of *top* were under way to their new keys may have seen only some of them."""
+        waiting = [top]
+        while waiting:
+            directory = waiting.pop().directory
+            if directory is not None:
+                directory.negative.clear()
+                if directory.listed_at >= since:
+                    directory.complete_until = float("-inf")
+                waiting.extend(child for child in directory.children.values() if child.is_dir)
+
+    def _rekey(self, top: Inode) -> None:
+        """What is known of the objects below directory *top*, its own included, is known of them at their new keys."""
+        if top.info is not None:
+            top.info = dataclasses.replace(top.info, key=top.key)
+        waiting = [(top, top.key)]
+        while waiting:
+            directory, prefix = waiting.pop()
+            for child in self.known_children(directory):
+                key = f"{prefix}{child.part}/" if child.is_dir else prefix + child.part
+                if child.info is not None and child.info.key != key:
+                    child.info = dataclasses.replace(child.info, key=key)
+                if child.is_dir:
+                    waiting.append((child, key))
+
+    def _touch(self, directory: Inode, now: int) -> None:
+        """A directory's times move with its names, as programs expect; they are not stored."""
+        directory.attributes.mtime_ns = directory.attributes.ctime_ns = now
+        directory.stamp += 1
+
+    def delivered(self, inode: Inode, info: ObjectInfo) -> None:
+        """The store has *inode*'s bytes and attributes now, as *info* says."""
+        inode.info = info
+        inode.pending = False
+        inode.known = True
+        inode.checked_at = self.about_now()
+        inode.fresh_until = self.fresh_until()
+        if inode.parent is not None and not inode.unlinked:
+            self._change(inode.parent, inode.name)
+        inode.stamp += 1
+        if self.cache is not None and info.metadata is not None:
+            self.cache.put(inode.store.bucket, info)
+
+    def changed(self, inode: Inode) -> None:
+        """*inode*'s attributes were changed here."""
+        if inode.parent is not None and not inode.unlinked:
+            self._change(inode.parent, inode.name)
+        inode.stamp += 1
+
+    def invalidate(self, inode: Inode) -> None:
+        """What is known of *inode* (a directory: of its names too) may be wrong: ask again next time."""
+        inode.fresh_until = float("-inf")
+        inode.stamp += 1
+        pending = [inode]
+        while pending:
+            directory = pending.pop().directory
+            if directory is not None:
+                directory.doubt()
+                directory.negative.clear()
+                for child in directory.children.values():
+                    child.fresh_until = float("-inf")
+                    pending.append(child)

@@ -1,0 +1,184 @@
+"""Attributes brought up to date: one HEAD an inode however many ask, and sweeps over those that will be asked for next.
+
+Owns: the HEADs under way. May use: the store through the inodes, what is known (zosfs.tree.facts).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+from collections.abc import Collection
+
+import trio
+
+from zosfs.errors import StoreError
+from zosfs.tree.directory import Directory
+from zosfs.tree.facts import Facts, fault
+from zosfs.tree.inodes import Inode
+
+log = logging.getLogger(__name__)
+
+SWEEP_WIDTH = 256
+"""HEADs of one sweep under way: more than connections, because the store sends those that wait in batches."""
+FIRST_SWEEP = 32
+
+
+class _Flight:
+    """A HEAD under way that others may wait for."""
+
+    __slots__ = ("arrived", "began", "done")
+
+    def __init__(self) -> None:
+        self.began = trio.current_time()
+        self.done = trio.Event()
+        self.arrived = False  # with an answer
+
+
+class Refresher:
+    """Asks for the attributes of a tree's inodes."""
+
+    def __init__(self, tree: Facts) -> None:
+        self._tree = tree
+        self._heads: dict[int, _Flight] = {}
+
+    def is_fresh(self, inode: Inode) -> bool:
+        """Whether `refresh` would ask nothing."""
+        return inode.dirty or inode.top or inode.unlinked or (inode.known and trio.current_time() < inode.fresh_until)
+
+    async def refresh(self, inode: Inode, *, force: bool = False) -> None:
+        """Bring attributes and info up to date: nothing is asked within metadata_ttl unless *force*.
+
+        ENOENT when the object vanished (the name is taken away then). What *force* tells was true after it was asked. Who asks for
+        one name after the other, of which the attributes are only guessed, finds the next ones asked for already.
+        """
+        if inode.dirty or inode.top or inode.unlinked:
+            return
+        if not force and self.is_fresh(inode):
+            self._tree.counters.add("attribute_hits")
+            return
+        if not inode.known and not force and trio.current_time() < inode.fresh_until:
+            self._ask_ahead(inode)
+        await self._head(inode, force=force)
+
+    async def _head(self, inode: Inode, *, force: bool = False) -> None:
+        """One HEAD, or for directories of which the marker may be missing a look below. *force*: sent after now."""
+        now = trio.current_time()
+        while (flight := self._heads.get(inode.number)) is not None:
+            await flight.done.wait()
+            if inode.unlinked:
+                raise fault(errno.ENOENT)
+            if flight.arrived and (not force or flight.began >= now):
+                return
+        parent = inode.parent
+        assert parent is not None
+        flight = self._heads[inode.number] = _Flight()
+        inode.pins += 1
+        try:
+            with self._tree.flying.request(self._tree.sequence):
+                await self._head_now(inode, parent, inode.name, self._tree.sequence, force)
+            flight.arrived = True
+        finally:
+            inode.pins -= 1
+            del self._heads[inode.number]
+            flight.done.set()
+
+    async def _head_now(self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool) -> None:
+        key = inode.key
+        try:
+            if not inode.is_dir or self._tree.options.posix:
+                info = await inode.store.head(key)
+            elif (await inode.store.list_page(key, max_keys=1)).objects:
+                if inode.key == key:
+                    inode.fresh_until = self._tree.fresh_until()
+                return
+            else:
+                raise StoreError("NoSuchKey", status=404, operation="list", key=key)
+        except StoreError as exc:
+            if exc.errno != errno.ENOENT or inode.dirty:
+                raise
+            if inode.unlinked:
+                raise fault(errno.ENOENT) from None
+            if inode.key != key:
+                # renamed meanwhile: it is looked for at its new place
+                assert inode.parent is not None
+                await self._head_now(inode, inode.parent, inode.name, self._tree.sequence, force)
+                return
+            if inode.is_dir and self._tree.options.posix:
+                if not force and trio.current_time() < inode.fresh_until:
+                    # a listing has just shown something below it
+                    inode.marker, inode.known = False, True
+                    return
+                if await self._lives(inode) or inode.key != key:
+                    return
+            directory = self._tree.directory(parent)
+            if not directory.newer_than(name, sequence):
+                self._tree.vanished(parent, name)
+                directory.note_missing(name, self._tree.options.negative_ttl)
+            raise fault(errno.ENOENT) from None
+        if inode.dirty or inode.unlinked or inode.key != key or self._tree.directory(parent).newer_than(name, sequence):
+            return
+        if inode.is_dir:
+            inode.marker = True
+        self._tree.learn(inode, info)
+        inode.fresh_until = self._tree.fresh_until()
+        if self._tree.cache is not None:
+            self._tree.cache.put(inode.store.bucket, info)
+
+    async def _lives(self, inode: Inode) -> bool:
+        """Whether a directory without a marker has anything below it."""
+        directory = self._tree.directory(inode)
+        inode.marker = False
+        if not (directory.complete() and directory.children):
+            page = await inode.store.list_page(inode.key, max_keys=1)
+            if not page.objects and not page.prefixes:
+                return False
+        inode.known = True
+        inode.fresh_until = self._tree.fresh_until()
+        return True
+
+    def _ask_ahead(self, wanted: Inode) -> None:
+        """HEAD in the background what stands behind *wanted* in its directory: nothing for the first name, ever more then."""
+        assert wanted.parent is not None
+        directory = self._tree.directory(wanted.parent)
+        if directory.sweeping:
+            return
+        if not directory.ahead:
+            directory.ahead = FIRST_SWEEP
+            return
+        directory.ahead *= 2
+        behind = itertools.dropwhile(lambda child: child is not wanted, directory.children.values())
+        unknown = (child for child in behind if not child.known and not child.dirty and child is not wanted)
+        directory.sweeping = True
+        self._tree.nursery.start_soon(self._sweep, directory, list(itertools.islice(unknown, directory.ahead)))
+
+    async def _sweep(self, directory: Directory, inodes: Collection[Inode]) -> None:
+        try:
+            await self.head_all(inodes)
+        except OSError as exc:
+            log.info("attributes of some names stay guessed: %s", exc)
+        finally:
+            directory.sweeping = False
+
+    async def head_all(self, inodes: Collection[Inode]) -> None:
+        """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one)."""
+        waiting = iter(list(inodes))
+        failures: list[OSError] = []
+        width = min(SWEEP_WIDTH, len(inodes))
+
+        async def worker() -> None:
+            for inode in waiting:
+                if inode.known or inode.unlinked or inode.dirty:
+                    continue
+                try:
+                    await self._head(inode)
+                except OSError as exc:
+                    if exc.errno != errno.ENOENT:
+                        failures.append(exc)
+                        return
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(width):
+                nursery.start_soon(worker)
+        if failures:
+            raise failures[0]
