@@ -73,6 +73,7 @@ class Options:
     append: str = option("auto", "append uploads for files grown at the end", group="objects", choices=("auto", "off"))
     gather_deletes: bool = option(True, "removals that follow each other closely go to the server together, a moment later", group="objects")
     append_interval: float = option(1.0, "how long small appends are gathered", group="objects", kind="duration")
+    compact_appends: int = option(0, "appends that make an object worth being made whole on the server once nobody uses it; 0: never. Only where no other host appends to it (docs/semantics.md says why)", group="objects")
 
     # attributes and permissions
     posix: bool = option(True, "keep mode, owner and times with each object, as s3fs does (noposix: from listings alone)", group="attributes")

@@ -48,6 +48,7 @@ METRICS: Mapping[str, str] = {
     "memory_waits": "reservations that had to wait for the memory budget",
     "disk_waits": "writers slowed because too many dirty bytes are staged",
     "flushes": "files delivered",
+    "compactions": "objects of very many appends made whole",
     "conflicts": "deliveries refused because someone else changed the object",
     "journal_replayed": "files delivered from the journal of an earlier run",
     # tree/

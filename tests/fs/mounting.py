@@ -106,7 +106,10 @@ class Mount:
     """One living mount."""
 
     def __init__(self, home: Path, source: str, server: Server, options: dict[str, Any]) -> None:
-        """Mount *source* on ``home/m`` and wait until it lives. *options* are -o options; those of the server are added."""
+        """Mount *source* on ``home/m`` and wait until it lives. *options* are -o options; those of the server are added.
+
+        *patched* among them is Python that the daemon runs before it begins, so as to have other constants.
+        """
         self.home = home
         self.path = home / "m"
         self.path.mkdir(exist_ok=True)
@@ -120,7 +123,9 @@ class Mount:
         }  # fmt: skip
         if server.url.startswith("https"):
             everything["ca_file"] = server.ca_file
-        self.command = [sys.executable, "-m", "zosfs", source, str(self.path), "-f", "-o", option_words(everything)]
+        patched = everything.pop("patched", "")
+        begin = ["-c", f"import sys\n{patched}\nfrom zosfs.cli.main import main\nsys.exit(main())"] if patched else ["-m", "zosfs"]
+        self.command = [sys.executable, *begin, source, str(self.path), "-f", "-o", option_words(everything)]
         self.start()
 
     def start(self) -> None:

@@ -108,6 +108,7 @@ class Files:
         self._later = Later(nursery, self._deliver_promised, self.let_go)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
+        self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
         self._live: dict[int, OpenFile] = {}  # by inode number
         self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
         self._numbers = itertools.count(1)
@@ -321,6 +322,7 @@ class Files:
             if not writer.dirty and not file.attributes_changed:
                 self._times_of(inode, info)
             self._tree.delivered(inode, info)
+            self.on_used(inode)
 
         async def due() -> None:
             try:
@@ -559,6 +561,7 @@ class Files:
         try:
             if not file.handles:
                 await self._last_close(file)
+                self.on_used(file.inode)
         finally:
             self.let_go(file)
 
@@ -702,7 +705,8 @@ class Files:
         await content.settle(inode.key)
         await content.discard(inode.key)
         try:
-            await self.removals.delete(inode)
+            async with content.only_one(inode.key):
+                await self.removals.delete(inode)
         except OSError as exc:
             await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
             writer: Writer | None = inode.file.writer if inode.file is not None else None

@@ -19,6 +19,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
+from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
@@ -73,6 +74,7 @@ class Operations(pyfuse3.Operations):
         self.files = Files(tree, contents, options, counters, nursery, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.changes = Changes(tree, self.files, options)
+        self.compacting = Compacting(tree, self.files, self.changes, options, nursery)
         self.directories = Directories(tree, options, nursery, self.files.removals)
         self.renames = Renames(tree, contents, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)

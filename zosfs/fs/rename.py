@@ -77,7 +77,8 @@ class Renames:
                         await self._files.deliver_attributes(file)
                     await file.content.settle(old_key)
                     await file.content.settle(new_key)
-                    moved = await self._copy(source, file, new_key)
+                    async with file.content.only_one(new_key):
+                        moved = await self._copy(source, file, new_key)
                     await source.store.delete(old_key)
                     if writer is not None:
                         await writer.renamed(new_key)
