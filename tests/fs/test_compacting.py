@@ -81,6 +81,8 @@ def test_it_is_the_same_but_whole(mount: Mounting, bucket: str, s3: Any, large: 
     assert kind_of(s3, bucket) == "Appendable"
     assert int(head["ETag"].strip('"').partition("-")[2]) >= 20
     assert len(grants) == 2
+    tags = [{"Key": "team", "Value": "red"}]
+    assert s3.get_object_tagging(Bucket=bucket, Key="log")["TagSet"] == tags
 
     living = mount(patched=SOON, compact_appends=20)
     assert (living.path / "log").read_bytes() == written
@@ -92,9 +94,7 @@ def test_it_is_the_same_but_whole(mount: Mounting, bucket: str, s3: Any, large: 
     assert now["Metadata"] == head["Metadata"]
     assert now["ContentType"] == head["ContentType"]
     assert s3.get_object_acl(Bucket=bucket, Key="log")["Grants"] == grants
-    wait_for(
-        lambda: s3.get_object_tagging(Bucket=bucket, Key="log")["TagSet"] == [{"Key": "team", "Value": "red"}], 60, "the tags"
-    )
+    wait_for(lambda: s3.get_object_tagging(Bucket=bucket, Key="log")["TagSet"] == tags, 60, "the tags")
     assert unfinished(s3, bucket) == []
     again = os.stat(living.path / "log")
     assert (again.st_mode, again.st_mtime_ns, again.st_size) == (shown.st_mode, shown.st_mtime_ns, shown.st_size)

@@ -110,3 +110,26 @@ def test_a_dump_shows_them_and_ls_asks_for_none(s3: Any, bucket: str, living: Mo
         assert s3.get_object_tagging(Bucket=bucket, Key=name)["TagSet"] == [{"Key": "team", "Value": "blue"}]
     said = subprocess.run(["cp", "-a", path, tmp_path / "out"], check=True, capture_output=True, text=True)
     assert not said.stderr
+
+
+@pytest.mark.parametrize("change", ["chmod", "append"])
+def test_tags_of_a_log_survive_what_is_done_to_it(
+    s3: Any, rgw: Any, bucket: str, mount: Callable[..., Mount], change: str
+) -> None:
+    if s3.meta.endpoint_url != rgw.url:
+        pytest.skip("append uploads are Ceph's")
+    path = mount().path / "f"
+    for name in ("first", "second"):
+        with path.open("a") as file:
+            file.write(f"{name}\n")
+    head = s3.head_object(Bucket=bucket, Key="f")
+    assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
+    os.setxattr(path, "user.zos.tag.team", b"blue")
+    if change == "chmod":
+        path.chmod(0o600)
+    else:
+        with path.open("a") as file:
+            file.write("third\n")
+    head = s3.head_object(Bucket=bucket, Key="f")
+    assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
+    assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "team", "Value": "blue"}]

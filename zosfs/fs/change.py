@@ -95,7 +95,8 @@ class Changes:
         described.grants = await self._files.acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
         if info.appendable and store.abilities.append and self._options.append == "auto":
-            # a copy onto itself would end its appendability
+            # a copy onto itself would end its appendability; what an append does not bring is gone, tags too
+            wanted = dataclasses.replace(wanted, tags=await store.get_tags(key))
             changed = (await set_headers_by_empty_append(store, key, AppendState.of(info), wanted)).info
         else:
             etag, modified_ns = await rewrite(store, info, wanted)
