@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,18 +120,30 @@ def test_it_is_left_alone_unless_asked_for(mount: Mounting, bucket: str, s3: Any
 
 
 class Copying:
-    """A mount that is making `log` whole, of which the server has copied the bytes but has not said so yet."""
+    """A mount that is making `log` whole, as far as *step*: the server has answered that request, and the answer is on its way.
 
-    def __init__(self, mount: Mounting, proxy: Proxy) -> None:
+    That is the copy of the first part ("copy"), the last look before the exchange ("look"), or the exchange itself ("exchange").
+    """
+
+    def __init__(self, mount: Mounting, proxy: Proxy, step: str = "copy") -> None:
         self.held = True
-        proxy.hold = lambda target: 0 if self.held and "partNumber=1" in target and "/log?" in target else None
+
+        def hold(target: str) -> int | None:
+            if step == "look":
+                asked = sum("/log?acl" in asked for _, asked in proxy.requests)
+                there = asked >= 2 and target.endswith("/log")
+            else:
+                there = ("/log?partNumber=1&" if step == "copy" else "/log?uploadId=") in target
+            return 0 if self.held and there else None
+
+        proxy.hold = hold
         first = mount(patched=NEVER)
         self.written = append(first.path / "log", noise(6 * MIB), *lines("first", 10))
         first.stop()
         self.living = mount(url=proxy.url, patched=SOON, compact_appends=10)
         self.path = self.living.path / "log"
         assert self.path.read_bytes() == self.written
-        wait_for(lambda: proxy.held, 120, "the copy to be under way")
+        wait_for(lambda: proxy.held, 120, f"{step} to be under way")
 
     def give_up(self) -> None:
         """Let the answer come, and wait until it is of no use."""
@@ -179,6 +193,35 @@ def test_what_is_removed_meanwhile_does_not_come_back(proxy: Proxy, mount: Mount
     wait_for(lambda: not unfinished(s3, bucket), 60, "the upload to be gone")
     copying.living.stop()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize("step", ["look", "exchange"])
+@pytest.mark.parametrize("what", ["append", "unlink", "rename"])
+def test_what_is_done_during_the_exchange_waits(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, what: str, step: str
+) -> None:
+    copying = Copying(mount, proxy, step)
+    path, other = copying.path, copying.path.with_name("other")
+    doing: Callable[[], object]
+    if what == "append":
+        doing, expected = partial(append, path, b"more\n"), copying.written + b"more\n"
+    elif what == "rename":
+        other.write_bytes(b"other")
+        doing, expected = partial(other.rename, path), b"other"
+    else:
+        doing, expected = path.unlink, b""
+    with ThreadPoolExecutor() as threads:
+        done = threads.submit(doing)
+        with pytest.raises(TimeoutError):
+            done.result(1)
+        copying.held = False
+        done.result(60)
+    assert copying.living.counters()["compactions"] == 1
+    copying.living.stop()
+    if expected:
+        assert bytes_of(s3, bucket) == expected
+    else:
+        assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
 def test_an_upload_cut_short_by_a_crash_is_aborted_by_the_next_run(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
