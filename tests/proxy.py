@@ -75,8 +75,10 @@ class Proxy:
         return self._connections
 
     def reset_all(self) -> None:
-        """Reset the connections that are open now."""
-        self._loop.call_soon_threadsafe(self._reset_all)
+        """Reset the connections that are open now; returns when none of them carries anything any more."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (self._reset_all(), done.set()))
+        done.wait(60)
 
     def _reset_all(self) -> None:
         for writer in list(self._writers):

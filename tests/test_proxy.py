@@ -77,6 +77,18 @@ def test_cuts_and_refuses(upstream: str) -> None:
         assert get(proxy) == (200, BODY)
 
 
+def test_a_reset_is_made_when_it_returns(upstream: str) -> None:
+    with Proxy(upstream) as proxy:
+        kept = http.client.HTTPConnection("127.0.0.1", int(proxy.url.rsplit(":", 1)[1]), timeout=60)
+        kept.request("GET", "/x")
+        assert kept.getresponse().read() == BODY
+        proxy._loop.call_soon_threadsafe(time.sleep, 0.3)  # a busy machine
+        proxy.reset_all()
+        assert not proxy._writers or all(writer.transport.is_closing() for writer in proxy._writers)
+        kept.close()
+        assert get(proxy) == (200, BODY)
+
+
 def test_answers_by_itself(upstream: str) -> None:
     with Proxy(upstream) as proxy:
         proxy.intercept = lambda method, target: answer(403, "AccessDenied") if target == "/x" else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
@@ -1049,6 +1049,33 @@ def test_scattered_changes_larger_than_the_cache(tmp_path: Path, size: int, faul
 
 
 @pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("failed", [False, True])
+@pytest.mark.parametrize("old", [0, 400])
+def test_a_cut_leaves_no_part_in_an_unfinished_upload_that_the_object_has_no_place_for(tmp_path: Path, old: int, failed: bool) -> None:
+    """Ceph makes no object of an upload that has more parts than are named."""
+
+    async def main() -> None:
+        for size in range(10, 400, 24):
+            bucket = Bucket()
+            async with room(bucket, tmp_path / str(size), cache_size=100) as content:
+                writer, data = await edit_beyond_the_cache(content, bucket, old)
+                await until(lambda writer=writer: not writer.arriving)
+                if failed:
+                    bucket.faults = {"upload_part": [None, CUT]}
+                    with pytest.raises(StoreError):
+                        await writer.deliver()
+                    bucket.faults.clear()
+                await writer.truncate(size)
+                data = data[:size] + bytes(max(0, size - len(data)))
+                await writer.deliver()
+                assert bucket.things["k"].data == data
+                await writer.aclose()
+                assert bucket.uploads == {}
+
+    run(main)
+
+
+@pytest.mark.usefixtures("disk")
 @pytest.mark.parametrize("size", [0, 400])
 @pytest.mark.parametrize("change", ["read", "write", "cut", "emptied", "grown", "grown far", "promise", "rename", "conflict"])
 def test_changes_that_are_only_in_an_unfinished_upload(tmp_path: Path, size: int, change: str) -> None:
@@ -1346,6 +1373,11 @@ early = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(st.none(), st.integers(0, 300)), early, faults)
+@example(
+    None,
+    [("write on", 20, 0), ("truncate", 330, 0), ("write on", 38, 0), ("deliver", 0, 0), ("write on", 55, 0), ("truncate", 307, 0)],
+    {"upload_part": [CUT]},
+)
 def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
     old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]]
 ) -> None:

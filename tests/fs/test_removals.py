@@ -60,12 +60,12 @@ def test_a_tree_goes_with_a_few_requests(mount: Mounting, bucket: str, s3: Any, 
         took = time.monotonic() - begun
         os.sync()
         wait_for(lambda: keys(s3, bucket) == {"kept"}, 10, "the delivery of the removals")
-    if took < min(ROW, GATHERED_FOR):
-        assert spent.pop("delete", 0) <= 1 + 1, "the first one, and the directory above"
-        assert spent.pop("delete_many") <= 2
+        delivered = time.monotonic() - begun
+    # on a busy machine rows end, and are delivered, while rm is still at work: not more of them than there is time for
+    assert spent.pop("delete", 0) <= 1 + 1 + took // ROW, "the first one, and the directory above"
+    assert spent.pop("delete_many") <= 2 + took // GATHERED_FOR
+    if delivered < DOUBTED:  # what is older is looked at
         assert sum(spent.values()) <= 3, spent
-    else:  # on a busy machine rows end, and are delivered, while rm is still at work; what is older than DOUBTED is looked at
-        assert spent.pop("delete", 0) + spent.pop("delete_many") <= 240 // 4
     assert os.listdir(living.path) == ["kept"]
 
 
@@ -150,16 +150,27 @@ def test_what_the_server_refuses_to_delete_comes_back(proxy: Proxy, mount: Mount
     refusal = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/xml\r\n\r\n" % len(body) + body
     living = mount(url=proxy.url)
     living.forgive("was removed, but the server refuses to delete it")
-    names = os.listdir(living.path / "d")
-    proxy.intercept = lambda method, target: refusal if method == "POST" else None
-    remove_all(living.path / "d")
-    back = [name for name in names if name not in deleted_alone(proxy)]
-    assert names[0] not in back, "the first one was deleted by itself"
-    assert back
-    told = "the server refuses to delete it (AccessDenied no): it is back"
-    wait_for(lambda: living.log().count(told) == len(back), 10, "the refusals")
-    assert os.listdir(living.path / "d") == back
-    assert (living.path / "d" / back[0]).read_text() == "old"
+    first, *others = os.listdir(living.path / "d")
+
+    def refuse(method: str, target: str) -> bytes | None:
+        if method == "DELETE" and "/d/f" in target and not target.endswith(first):
+            return answer(403, "AccessDenied")  # a single one is no row
+        return refusal if method == "POST" else None
+
+    proxy.intercept = refuse
+    (living.path / "d" / first).unlink()
+    gathered = []
+    for name in others:
+        try:
+            (living.path / "d" / name).unlink()
+            gathered.append(name)
+        except PermissionError:  # on a busy machine it came too late for the row: it was told at once
+            pass
+    assert gathered
+    told = "was removed, but the server refuses to delete it (AccessDenied "
+    wait_for(lambda: living.log().count(told) == len(gathered), 10, "the refusals")
+    assert os.listdir(living.path / "d") == others
+    assert (living.path / "d" / gathered[0]).read_text() == "old"
     proxy.intercept = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -42,3 +43,22 @@ def test_lines_of_four_writers_on_two_mounts(mount: Callable[..., Mount], bucket
     for living in mounts:
         with (living.path / "log").open() as log:
             assert Counter(log.read().splitlines()) == found
+
+
+def test_who_opens_beside_an_idle_writer_reads_what_another_host_has_written(mount: Callable[..., Mount]) -> None:
+    here, there = mount(), mount()
+    log = here.path / "log"
+    with log.open("a") as writer:
+        writer.write("mine\n")
+        writer.flush()
+        os.fsync(writer.fileno())
+        with (there.path / "log").open("a") as other:
+            other.write("another's, which is longer\n")
+        assert log.read_text() == "mine\nanother's, which is longer\n"
+        with log.open() as reader:
+            assert reader.readline() == "mine\n"
+            writer.write("mine again\n")
+            writer.flush()
+            assert log.read_text().endswith("mine again\n"), "a write is seen by everybody here at once"
+            os.fsync(writer.fileno())
+        assert log.read_text() == "mine\nanother's, which is longer\nmine again\n"

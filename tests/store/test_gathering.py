@@ -73,6 +73,31 @@ def test_not_more_at_once_than_a_server_takes() -> None:
     trio.run(test)
 
 
+def test_who_settles_waits_for_what_was_promised_before_and_the_rest_is_gathered() -> None:
+    async def test() -> None:
+        sent: list[list[str]] = []
+
+        async def send(keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+            sent.append(list(keys))
+            gathered.add(f"new{len(sent)}", lambda failure: None)  # somebody goes on removing
+            await trio.lowlevel.checkpoint()
+            return {}
+
+        gathered = Gathered(send)
+        gathered.add("a", lambda failure: None)
+        gathered.add("b", lambda failure: None)
+        with trio.fail_after(60):
+            await gathered.settle()
+        assert sent == [["a", "b"]]
+        assert "new1" in gathered
+        gathered.add("c", lambda failure: None)
+        with trio.fail_after(60):
+            await gathered.settle()
+        assert sent == [["a", "b"], ["new1", "c"]]
+
+    trio.run(test)
+
+
 class _Server:
     """What a bucket with *keys* answers to listings, and to multi-deletes when it is let."""
 

@@ -251,6 +251,43 @@ def test_a_slow_reader_sees_every_name() -> None:
     run(test)
 
 
+def test_a_page_asked_for_ahead_is_not_asked_for_again_when_its_reader_is_slow() -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:02}" for n in range(40)], page=10)
+        async with tree_over(store, posix=False) as tree:
+            listing = tree.listing(tree.root)
+            names: list[bytes] = []
+            while batch := await listing.batch(len(names), 10):
+                names += [name for _, name, _ in batch]
+                await trio.sleep(3)
+            assert names == [f"f{n:02}".encode() for n in range(40)]
+            assert store.requests == {"list": 4}
+
+    run(test)
+
+
+@pytest.mark.parametrize("event", ["changed here", "doubted", "long ago", "not to be believed"])
+def test_a_page_asked_for_ahead_that_may_be_wrong_by_now_is_asked_for_again(event: str) -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:02}" for n in range(20)], page=10)
+        async with tree_over(store, posix=False, metadata_ttl=0 if event == "not to be believed" else 60) as tree:
+            listing = tree.listing(tree.root)
+            await listing.batch(0, 10)
+            await trio.sleep(3)
+            store.drop("f15")
+            store.set("f15x")
+            if event == "changed here":
+                delivered(tree, store, tree.add(tree.root, b"e", new_file()))
+            elif event == "doubted":
+                tree.invalidate(tree.root)
+            elif event == "long ago":
+                await trio.sleep(100)
+            assert b"f15x" in [name for _, name, _ in await listing.batch(10, 100)]
+            assert store.requests["list"] == 3
+
+    run(test)
+
+
 def test_seeking_back_shows_the_same_names_again() -> None:
     async def test() -> None:
         store = Names(*[f"f{n:04}" for n in range(100)], page=20)

@@ -68,6 +68,7 @@ class EditUpload:
         self._parts: dict[int, PartInfo] = {}  # up for good
         self._sent: dict[int, PartInfo] = {}  # up, as the bytes of _generation were
         self._generation = -1
+        self._tried = 0  # the highest number of a part that the server may have
         self.upload_id = ""
         self.headers: ObjectHeaders | None = None
         self.gone = Ranges()
@@ -78,12 +79,16 @@ class EditUpload:
         self.upload_id = await self.store.create_upload(self.key, dataclasses.replace(headers, tags=None))
         self.headers = headers
 
-    def take_over(self, upload_id: str, headers: ObjectHeaders | None, gone: dict[int, PartInfo]) -> None:
-        """Go on with an upload on the same grid, of which the parts *gone* are not on the disk any more."""
+    def take_over(self, upload_id: str, headers: ObjectHeaders | None, gone: dict[int, PartInfo], end: int) -> None:
+        """Go on with an upload on the same grid, which holds bytes up to *end*; the parts *gone* are not on the disk any more."""
         self.upload_id, self.headers = upload_id, headers
         self._parts = dict(gone)
+        self._tried = self._parts_of(end)
         for number in gone:
             self.gone.add((number - 1) * self.length, number * self.length)
+
+    def _parts_of(self, size: int) -> int:
+        return -(-size // self.length)
 
     @property
     def most(self) -> int:
@@ -96,6 +101,7 @@ class EditUpload:
         Writes into it wait; if there is one by then, which *landing* tells, the part stays on the disk and counts as not sent.
         """
         start, end = (number - 1) * self.length, number * self.length
+        self._tried = max(self._tried, number)
         part = await self._upload(number, start, end, kept)
         # no await from here: a write that waited may be next
         if landing().overlaps(start, end):
@@ -135,8 +141,14 @@ class EditUpload:
         return [*pieces, *slice_body(body, at - start, body_length(body))]
 
     def cut(self, size: int) -> bool:
-        """The file is about to be cut to *size* bytes. False, and nothing happened, when that goes through a part that is up."""
+        """The file is about to be cut to *size* bytes. False, and nothing happened, when the upload has to be completed before.
+
+        That is when the cut goes through a part that is nowhere else; or some such part stays, and others that are up do not: no part
+        can be taken out of an upload, and Ceph completes none of whose parts some are not named.
+        """
         if any((number - 1) * self.length < size < number * self.length for number in self._parts):
+            return False
+        if self.gone.overlaps(0, size) and self._tried > self._parts_of(size):
             return False
         for number in [number for number in self._parts if number * self.length > size]:
             del self._parts[number]
@@ -150,6 +162,8 @@ class EditUpload:
         """
         if self._generation != generation:
             self._sent, self._generation = {}, generation
+        numbers = range(1, self._parts_of(size) + 1)
+        self._tried = max(self._tried, len(numbers))
 
         async def one(number: int) -> None:
             start, end = (number - 1) * self.length, min(number * self.length, size)
@@ -161,7 +175,6 @@ class EditUpload:
                 part = await self._upload(number, start, end, kept)
             self._sent[number] = part
 
-        numbers = range(1, -(-size // self.length) + 1)
         missing = [number for number in numbers if number not in self._parts and number not in self._sent]
         await in_parallel([partial(one, number) for number in missing], concurrency)
         return [self._parts.get(number) or self._sent[number] for number in numbers]

@@ -201,7 +201,7 @@ class Uploads:
         return self._edit.most if self._edit is not None else _FOREVER
 
     def cut(self, size: int) -> bool:
-        """The file is about to be cut to *size* bytes. False when that goes through a part that is nowhere else."""
+        """The file is about to be cut to *size* bytes. False when the upload has to be completed before; see `EditUpload.cut`."""
         return self._edit is None or self._edit.cut(size)
 
     async def edit_more(
@@ -222,7 +222,7 @@ class Uploads:
         if stream is not None:
             # it is not written from its beginning any more
             self._edit = edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
-            edit.take_over(stream.upload_id, stream.headers, stream.parts_gone())
+            edit.take_over(stream.upload_id, stream.headers, stream.parts_gone(), stream.end)
             self._stream = None
         elif edit is None:
             edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)

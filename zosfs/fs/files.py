@@ -49,8 +49,8 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "unreported", "untouched",
-        "users", "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "unreported",
+        "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -64,6 +64,7 @@ class OpenFile:
         self.version = 0  # bumped when this mount replaces the object under its readers
         self.attributes_changed = False  # of an object whose bytes are delivered
         self.untouched = False  # created or truncated by open, and nothing written since
+        self.passed = False  # handles may read past the writer
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
         self.error: OSError | None = None
         self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
@@ -78,7 +79,7 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "number", "pid", "reader", "reader_version", "served", "writable")
+    __slots__ = ("append", "file", "number", "past", "pid", "reader", "reader_version", "served", "writable")
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
@@ -89,6 +90,8 @@ class Handle:
         self.reader: Reader | None = None
         self.reader_version = -1
         self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
+        self.past: ObjectInfo | None = None
+        """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""
 
 
 class Files:
@@ -163,8 +166,8 @@ class Files:
                     elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                if not self.prefetch.opening(inode, file.content):
-                    await self._revalidate(inode)
+                if file.writer is not None or not self.prefetch.opening(inode, file.content):
+                    await self._revalidate(file)
                 early = self.prefetch.take(inode)
                 await self._refuse_archived(file)
         except BaseException:
@@ -175,16 +178,22 @@ class Files:
         handle = self._handle(file, flags, pid)
         if early is not None:
             handle.reader, handle.reader_version = early, file.version
+        if not writable and file.writer is not None and not file.dirty:
+            base, info = file.writer.base, inode.info
+            if base is not None and info is not None and base.etag != info.etag:
+                handle.past = base
+                file.passed = True
         return handle
 
-    async def _revalidate(self, inode: Inode) -> None:
+    async def _revalidate(self, file: OpenFile) -> None:
         """Close-to-open: what is opened is what the server has now.
 
         Where the bytes have to be fetched anyway the first GET carries If-Match and finds a change by itself (see `read`);
-        only bytes that would come from a local cache need a HEAD.
+        only bytes that would come from a local cache, or from a writer that owes nothing, need a HEAD.
         """
+        inode = file.inode
         age = trio.current_time() - inode.checked_at
-        if age > self.options.open_ttl and (self._cached(inode) or inode.info is None):
+        if age > self.options.open_ttl and (self._cached(inode) or inode.info is None or file.writer is not None):
             await self._tree.refresh(inode, force=True)
         else:
             await self._tree.refresh(inode)
@@ -372,8 +381,9 @@ class Files:
         """
         handle = self.handle(number)
         file = handle.file
-        if file.writer is not None:
-            data = await file.writer.read(offset, size)
+        writer = file.writer
+        if writer is not None and (handle.past is None or writer.base is not handle.past):
+            data = await writer.read(offset, size)
         else:
             reader = handle.reader
             if reader is None or handle.reader_version != file.version:
@@ -442,8 +452,16 @@ class Files:
         self._written(handle.file, writer, len(data))
         return len(data)
 
-    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
+    def _changed(self, file: OpenFile) -> None:
+        """Bytes of *file* were changed here: everybody here sees that at once."""
         file.untouched = False
+        if file.passed:
+            file.passed = False
+            for handle in file.handles:
+                handle.past = None
+
+    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
+        self._changed(file)
         inode = file.inode
         attributes = inode.attributes
         attributes.size = writer.size
@@ -479,7 +497,7 @@ class Files:
             attributes.size = size
         attributes.mtime_ns = attributes.ctime_ns = time.time_ns()
         attributes.mode = without_setid(attributes.mode)
-        file.untouched = False
+        self._changed(file)
         self._tree.changed(inode)
 
     # -- promises ---------------------------------------------------------------------------------------------------

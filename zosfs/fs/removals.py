@@ -9,7 +9,6 @@ failed, nothing is gathered until a single removal has succeeded: its error reac
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import deque
 
@@ -97,13 +96,16 @@ class Removals:
             log.info("%d removals are tried again in a moment: %s", content.store.promised_deletions, exc)
 
     async def _deliver_later(self, content: Content) -> None:
+        pauses = iter(RETRY_SECONDS)
+        pause: float = GATHERED_FOR
         try:
-            for pause in itertools.chain((GATHERED_FOR,), RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            while content.store.promised_deletions:
                 await trio.sleep(pause)
                 try:
                     await content.store.settle_deletions()
-                    return
+                    pauses, pause = iter(RETRY_SECONDS), GATHERED_FOR
                 except OSError as exc:
+                    pause = next(pauses, RETRY_SECONDS[-1])
                     self._failing.add(content)
                     log.warning("%d removals are not delivered yet: %s", content.store.promised_deletions, exc)
         finally:

@@ -58,11 +58,15 @@ class Gathered:
         self._waiting[key] = done
 
     async def settle(self, *, full: bool = False) -> None:
-        """Return when all that were promised are deleted or refused; *full*: those that fill whole requests. Raises StoreError, and
-        keeps them, when that cannot be told."""
+        """Return when all that were promised so far are deleted or refused; *full*: those that fill whole requests. Raises StoreError,
+        and keeps them, when that cannot be told. What is promised meanwhile is gathered on: each time a handful, and nobody would
+        ever return while somebody removes."""
         async with self._sending:
-            while len(self._waiting) >= (AT_ONCE if full else 1):
-                batch = list(self._waiting)[:AT_ONCE]
+            promised = list(self._waiting)
+            if full:
+                del promised[len(promised) // AT_ONCE * AT_ONCE :]
+            for at in range(0, len(promised), AT_ONCE):
+                batch = promised[at : at + AT_ONCE]
                 self._sent = {key: self._waiting.pop(key) for key in batch}
                 try:
                     failures = await self._send(batch)
