@@ -195,7 +195,7 @@ def test_what_is_removed_meanwhile_does_not_come_back(proxy: Proxy, mount: Mount
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
-@pytest.mark.parametrize("step", ["look", "exchange"])
+@pytest.mark.parametrize("step", [pytest.param("look", marks=pytest.mark.long), "exchange"])
 @pytest.mark.parametrize("what", ["append", "unlink", "rename"])
 def test_what_is_done_during_the_exchange_waits(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any, what: str, step: str
