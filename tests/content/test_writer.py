@@ -1426,7 +1426,7 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
 
     directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
     before = staging.SMALL, staging.INLINE, staging.PATIENCE
-    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 8, 1
+    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 8, 10
     try:
         run(lambda: main(directory))
     finally:
