@@ -30,13 +30,6 @@ def letters(size: int, first: int = 97) -> bytes:
     return bytes(first + at % 26 for at in range(size))
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even small files are staged on the disk, and written there by threads."""
-    monkeypatch.setattr(staging, "SMALL", 0)
-    monkeypatch.setattr(staging, "INLINE", 8)
-
-
 # -- the whole path, one step at a time ---------------------------------------------------------------------------------
 
 
@@ -1378,6 +1371,7 @@ early = st.lists(
     [("write on", 20, 0), ("truncate", 330, 0), ("write on", 38, 0), ("deliver", 0, 0), ("write on", 55, 0), ("truncate", 307, 0)],
     {"upload_part": [CUT]},
 )
+@example(2, [("write on", 20, 0), ("write on", 20, 0), ("write on", 59, 0), ("write", 0, 1)], {})
 def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
     old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]]
 ) -> None:

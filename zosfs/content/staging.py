@@ -9,11 +9,12 @@ Bytes that are being sent, or are held because they will be, are never changed: 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import trio
@@ -259,9 +260,9 @@ class StagedFile:
             if clean:
                 view = memoryview(data)
                 for start, stop in self.present.missing(offset, end):
-                    await self._lay(start, view[start - offset : stop - offset])
+                    await self._lay(start, view[start - offset : stop - offset], clean)
             else:
-                await self._lay(offset, data)
+                await self._lay(offset, data, clean)
                 self.dirty.add(offset, end)
         except BaseException:
             self._budget.release(reserved)
@@ -273,9 +274,14 @@ class StagedFile:
             self._recount(reserved)
 
     async def _reserve(self, n: int, clean: bool) -> None:
+        with self._starving(clean):
+            await self._budget.reserve(n)
+
+    @contextlib.contextmanager
+    def _starving(self, clean: bool) -> Iterator[None]:
         self._starved += clean
         try:
-            await self._budget.reserve(n)
+            yield
         finally:
             self._starved -= clean
 
@@ -284,7 +290,7 @@ class StagedFile:
         """Whether fetched bytes wait for disk space: a delivery that needs them will free none."""
         return self._starved > 0
 
-    async def _lay(self, offset: int, data: Buffer) -> None:
+    async def _lay(self, offset: int, data: Buffer, clean: bool) -> None:
         end = offset + len(data)
         if self._memory is not None:
             grown = end - len(self._memory)
@@ -297,8 +303,11 @@ class StagedFile:
                 await self._write_out(offset, data)
                 break
             except OSError as exc:
-                if exc.errno != errno.ENOSPC or not await self._budget.wait_for_room(len(data)):
+                if exc.errno != errno.ENOSPC:
                     raise
+                with self._starving(clean):
+                    if not await self._budget.wait_for_room(len(data)):
+                        raise
         self.present.add(offset, end)
 
     async def _write_out(self, offset: int, data: Buffer) -> None:

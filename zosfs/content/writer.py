@@ -88,7 +88,7 @@ class Writer:
         self._recorded = -1  # the generation that the record is of
         # deliveries
         self._uploads = Uploads(content)
-        self._expected = ""  # the ETag of what is about to be made of early parts
+        self._expected = ""  # the ETag of what is about to be made of bytes that are not all here
         self._doubts = Doubts(self._sum)
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
         self._sending = False  # being delivered
@@ -685,22 +685,42 @@ class Writer:
             plan, base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
         )
         steps = think()
-        if isinstance(steps, Put | Multipart) and not self.staged.fits(sum(end - start for start, end in steps.downloads)):
+        if not self._has_room(steps):
             # bytes of the base that lie on the disk and are not needed would keep those out that are
             self.staged.shed(dirty.union(Ranges([(kept, _FOREVER)])), held=True)
             steps = think()
         if isinstance(steps, Nothing):
             await self._uploads.only_of(self.key, -1)
             return await self._send_headers(headers)
+        roomy = self._has_room(steps)
+        try:
+            return await self._carry_out(steps, size, generation, base, headers, tail, through_memory=not roomy)
+        except OSError as exc:
+            if isinstance(exc, StoreError) or exc.errno != errno.ENOSPC or not roomy:
+                raise
+        # others have filled the disk meanwhile
+        return await self._carry_out(steps, size, generation, base, headers, tail, through_memory=True)
+
+    def _has_room(self, steps: Plan) -> bool:
+        """Whether the disk takes the base's bytes that the plan needs."""
+        return not isinstance(steps, Put | Multipart) or self.staged.fits(sum(end - start for start, end in steps.downloads))
+
+    async def _carry_out(
+        self, steps: Plan, size: int, generation: int, base: Base | None, headers: ObjectHeaders, tail: tuple[int, int] | None,
+        *, through_memory: bool,
+    ) -> ObjectInfo | None:  # fmt: skip
+        content = self._content
         parts = isinstance(steps, Multipart)
         await self._uploads.only_of(self.key, generation if parts else -1)
-        if self.record is not None:
+        self._expected = ""
+        if self.record is not None and not (through_memory and isinstance(steps, Put)):
             await self._expect(self.record, steps, size)
         try:
             return await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
                 limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
                 on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
+                memory=content.memory if through_memory else None, expect=self._expects,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
@@ -748,7 +768,9 @@ class Writer:
         if exc.errno == errno.ESTALE:
             await self._uploads.aborted()
         elif exc.ambiguous:
-            if isinstance(steps, Put):
+            if self._expected:
+                self._doubts.etags.add(self._expected)
+            elif isinstance(steps, Put):
                 await self._doubts.may_have_put(size)
             elif isinstance(steps, Multipart):
                 upload = self._uploads.unfinished
