@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, until
-from tests.content.test_writer import letters
+from tests.content.test_writer import edit_beyond_the_cache, letters, write_beyond_the_cache
 from zosfs.content import staging
 from zosfs.content.content import Content
 from zosfs.content.writer import Writer
@@ -88,3 +89,98 @@ put_there = staging._pwrite
 
 def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "no space")
+
+
+# -- bytes that are in an unfinished upload only -----------------------------------------------------------------------
+
+
+async def beyond_the_cache(content: Content, bucket: Bucket, kind: str) -> tuple[Writer, bytearray]:
+    if kind == "stream":
+        writer, data = await write_beyond_the_cache(content)
+        await writer.write(400, b"more!")
+        return writer, data + b"more!"
+    return await edit_beyond_the_cache(content, bucket, 400 if kind == "edit" else 0)
+
+
+@pytest.mark.parametrize("kind", ["stream", "edit", "new edit"])
+@pytest.mark.parametrize("fault", [LOST, CUT])
+@pytest.mark.parametrize("change", ["nothing", "written", "grown", "cut", "emptied", "headers"])
+def test_a_completion_without_an_answer_and_then_a_change(tmp_path: Path, kind: str, fault: str, change: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await beyond_the_cache(content, bucket, kind)
+            await until(lambda: not writer.arriving)
+            bucket.faults = {"complete_upload": [fault], "head": [None, CUT]}
+            with pytest.raises(StoreError):
+                await writer.deliver()
+            bucket.faults.clear()
+            assert writer.partly_gone
+            here = next(at for at in range(len(data)) if not writer._uploads.gone.overlaps(at, at + 2))
+            if change == "written":
+                await writer.write(here, b"OK")
+                data[here : here + 2] = b"OK"
+            elif change == "grown":
+                await writer.write(len(data) + 3, b"MORE")
+                data += b"\0\0\0MORE"
+            elif change == "cut":
+                await writer.truncate(33)
+                del data[33:]
+            elif change == "emptied":
+                await writer.truncate(0)
+                data.clear()
+            elif change == "headers":
+                await writer.headers_changed()
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            assert bytes(await writer.read(0, 1000)) == data
+            assert bucket.uploads == {}
+            assert not writer.partly_gone
+            await writer.aclose()
+            assert content.status()["staged_bytes"] == 0
+
+    run(main, seconds=20)
+
+
+@pytest.mark.parametrize("kind", ["stream", "edit", "new edit"])
+@pytest.mark.parametrize("verb", ["head", "upload_part", "complete_upload"])
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_cut_beside_a_delivery_waits_for_its_end(tmp_path: Path, kind: str, verb: str, failing: bool) -> None:
+    """Ceph makes no object of an upload that has more parts than are named."""
+
+    async def main() -> None:
+        for size in (0, 5, 60, 133, 200, 390):
+            bucket = Bucket()
+            async with room(bucket, tmp_path / str(size), cache_size=100) as content:
+                writer, data = await beyond_the_cache(content, bucket, kind)
+                await until(lambda writer=writer: not writer.arriving)
+                done = trio.Event()
+
+                async def cut(writer: Writer = writer, size: int = size, done: trio.Event = done) -> None:
+                    await writer.truncate(size)
+                    done.set()
+
+                async def meanwhile(*words: Any, verb: str = verb, bucket: Bucket = bucket, content: Content = content) -> Any:
+                    delattr(bucket, verb)
+                    content.nursery.start_soon(cut)
+                    for _ in range(20):
+                        await trio.lowlevel.checkpoint()
+                    return await getattr(bucket, verb)(*words)
+
+                setattr(bucket, verb, meanwhile)
+                if failing:
+                    bucket.faults = {"complete_upload": [CUT]}
+                try:
+                    await writer.deliver()
+                except StoreError:
+                    assert failing
+                bucket.faults.clear()
+                await done.wait()
+                await writer.deliver()
+                data = data[:size] + bytes(max(0, size - len(data)))
+                assert bucket.things["k"].data == data
+                assert bytes(await writer.read(0, 1000)) == data
+                await writer.aclose()
+                assert bucket.uploads == {}
+
+    run(main, seconds=20)

@@ -52,6 +52,7 @@ class Uploads:
         self._stream: StreamingUpload | None = None
         self._edit: EditUpload | None = None
         self._most = _FOREVER  # no part that ends beyond is begun
+        self._tried: set[str] = set()  # ETags of what may have been made of what went up early
         self._generation = -1
         self.unfinished: UploadRecord | None = None
         """The upload that the last delivery began; good only for the bytes it was begun with."""
@@ -148,14 +149,14 @@ class Uploads:
         try:
             _, parts = await stream.finish(size)
             etag = multipart_etag(parts)
+            self._tried.add(etag)
             await expect(etag)
             written = await self._complete(stream, key, base, parts, etag)
         except StoreError:
             if not stream.gone:
                 await self.abandon_stream()
             raise
-        self._stream = None
-        await self._content.upload_ended(stream.upload_id)
+        await self.forget_early()
         return await self._with_headers(stream, key, size, written, headers, exact_times=exact_times)
 
     async def _with_headers(
@@ -243,11 +244,24 @@ class Uploads:
         assert edit is not None
         parts = await edit.finish(dirty, size, kept, generation, self._content.options.upload_concurrency)
         etag = multipart_etag(parts)
+        self._tried.add(etag)
         await expect(etag)
         written = await self._complete(edit, key, base, parts, etag)
-        self._edit = None
-        await self._content.upload_ended(edit.upload_id)
+        await self.forget_early()
         return await self._with_headers(edit, key, size, written, headers, exact_times=exact_times)
+
+    async def completed(self, key: str) -> ObjectInfo | None:
+        """The object at *key*, if a try that got no answer made it of what went up early. What is *gone* is in it then."""
+        found = await look(self._content.store, key)
+        return found if found is not None and found.etag in self._tried else None
+
+    async def forget_early(self) -> None:
+        """What went up before its time is an object."""
+        early = self._edit or self._stream
+        self._edit = self._stream = None
+        self._tried = set()
+        if early is not None:
+            await self._content.upload_ended(early.upload_id)
 
     async def abandon_early(self) -> None:
         """End what goes up before its time, if something does; all its bytes are staged, or nobody wants them."""
@@ -260,6 +274,7 @@ class Uploads:
     async def abandon_stream(self) -> None:
         """End the upload that streams, if there is one; all its bytes are staged."""
         stream, self._stream = self._stream, None
+        self._tried = set()
         if stream is not None:
             await stream.abandon()
             if stream.upload_id:

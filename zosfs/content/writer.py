@@ -284,17 +284,29 @@ class Writer:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
         async with self._appending:
+            if self.appending:  # nothing of it goes up early, and a delivery may want the lock that is held
+                await self._cut_staged(size)
+                return
             with self._uploads.none_beyond(size), self._lands(size, _FOREVER):
-                while not self._uploads.cut(size) or size > self._uploads.most:
+                while not await self._cut_uploads_too(size):
                     await self._make_object()
-                while size < self._uploads.stream_end:
-                    if self._uploads.gone.overlaps(0, size):
-                        await self._bring_back(0, size)
-                    else:
-                        await self._uploads.abandon_stream()
-                async with self._changing():
-                    await self.staged.truncate(size)
-                    self._cut(size)
+
+    async def _cut_uploads_too(self, size: int) -> bool:
+        """Cut what goes up early along with the staged bytes; False, and nothing happened, where the object has to be made before."""
+        async with self._delivering:  # which sends what it found, and names its parts by that
+            if self._uploads.gone.overlaps(0, size) and size < self._uploads.stream_end:
+                return False
+            if size > self._uploads.most or not self._uploads.cut(size):
+                return False
+            if size < self._uploads.stream_end:
+                await self._uploads.abandon_stream()
+            await self._cut_staged(size)
+            return True
+
+    async def _cut_staged(self, size: int) -> None:
+        async with self._changing():
+            await self.staged.truncate(size)
+            self._cut(size)
 
     def _cut(self, size: int) -> None:
         self._doubts.changed(size)
@@ -644,6 +656,12 @@ class Writer:
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
+            if self._uploads.gone and (exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
+                made = await self._uploads.completed(self.key)
+                if made is None:
+                    raise
+                kept = await self._stand_on_completed(made, dirty, kept)
+                return await self._send(dirty, size, kept, generation)
             if exc.errno != errno.ESTALE:
                 raise
             await self._doubts.before_change(0, self._base_etag)
@@ -660,6 +678,16 @@ class Writer:
         self.base = found
         self._kept = kept = min(kept, found.size, self._kept)
         self._close_reader()
+        return kept
+
+    async def _stand_on_completed(self, made: ObjectInfo, dirty: Ranges, kept: int) -> int:
+        """An earlier try made an object of what went up early, and got no answer: bytes that were nowhere else are the base's now."""
+        gone = self._uploads.gone.copy()
+        for start, end in gone:
+            dirty.remove(start, end)
+        kept = max(self._stand_on(made, kept), gone.end)
+        self._kept = max(self._kept, gone.end)
+        await self._uploads.forget_early()
         return kept
 
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
