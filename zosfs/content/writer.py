@@ -60,6 +60,11 @@ class Writer:
     on_delivered: Callable[[ObjectInfo], None]
     due: Callable[[], Awaitable[None]] | None = None
 
+    @staticmethod
+    def stays() -> bool:
+        """Whether the file is about to get another key: bytes in an upload to the old one could not go along. To be set by the owner."""
+        return False
+
     def __init__(
         self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool
     ) -> None:
@@ -98,6 +103,7 @@ class Writer:
         """Whether somebody set the file's times since it was last written: the object must have exactly them."""
         self._timed = False
         self._precious = False
+        self._bare = False  # the base lacks tags or locks that it is to have
         self.delivered: ObjectInfo | None = None
         """The version that the staged bytes are equal to, if any."""
         self.unlinked = False
@@ -133,7 +139,7 @@ class Writer:
     @property
     def arriving(self) -> bool:
         """Whether bytes are on their way that need no disk any more once they have arrived."""
-        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved)
+        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved) or (self._changed and self.stays())
 
     @property
     def dirty_bytes(self) -> int:
@@ -353,7 +359,7 @@ class Writer:
             return 0
         new = not self._kept and not self.appending and self.record is None and not self._uploads.editing
         if self._uploads.streaming:
-            return self._uploads.shed(n, Ranges(self._landing)) if new else 0
+            return self._uploads.shed(n, Ranges(self._landing)) if new and not self.stays() else 0
         if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
             self._pressed = True
             self._content.nursery.start_soon(self._stream_early)
@@ -366,7 +372,7 @@ class Writer:
         """The disk is short, and nothing else helps: have some of what changed go up before its time. False where that cannot be."""
         able = self._changed and not (
             self.appending or self.unlinked or self._precious or self._pressed or self._uploads.arriving
-            or self.record is not None or self._delivering.locked() or self._stuck == self._generation
+            or self.record is not None or self._delivering.locked() or self._stuck == self._generation or self.stays()
         )  # fmt: skip
         if able:
             self._pressed = True
@@ -376,7 +382,7 @@ class Writer:
     async def _edit_early(self) -> None:
         try:
             async with self._delivering:
-                if self.record is None and self._changed and not self._uploads.arriving:
+                if self.record is None and self._changed and not self._uploads.arriving and not self.stays():
                     base = Base.of(self.base) if self.base is not None else None
                     if await self._uploads.edit_more(
                         self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
@@ -454,13 +460,17 @@ class Writer:
 
     async def promise(self) -> None:
         """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot."""
-        if self._uploads.gone:
-            await self.deliver()
-        async with self._delivering:
-            if self._changed and not self.promised:
-                generation = self._generation
-                await self._journal(PROMISED, "")
-                self._promised = generation
+        while True:
+            if self._uploads.gone:
+                await self.deliver()
+            async with self._delivering:
+                if self._uploads.gone and not self.unlinked:
+                    continue  # written on meanwhile, and gone
+                if self._changed and not self.promised and not self._uploads.gone:
+                    generation = self._generation
+                    await self._journal(PROMISED, "")
+                    self._promised = generation
+                return
 
     async def failed(self, state: str, cause: str) -> None:
         """Journal what could not be delivered, with its *cause*."""
@@ -574,6 +584,7 @@ class Writer:
                 staged.release()  # what was appended since has to move, and the record is one that recognises itself
                 await self._make_way(info.size - size, size)
             if info is not None:
+                self._bare = False
                 self._rebase(info, size)
                 self.delivered = info if generation == self._generation and info.size == size else None
                 self._doubts.settle()
@@ -698,12 +709,13 @@ class Writer:
             await self._uploads.only_of(self.key, -1)
         if self._uploads.stream_is_good:
             finish = self._uploads.finish_stream(self.key, size, base, headers, self._expects, exact_times=self.exact_times)
-            return await self._send_early(finish)
+            return await self._send_early(finish, dirty)
         if self._uploads.editing and self._uploads.gone:
             return await self._send_early(
                 self._uploads.finish_edit(
                     self.key, dirty, size, kept, generation, base, headers, self._expects, exact_times=self.exact_times
-                )
+                ),
+                dirty,
             )
         await self._uploads.abandon_early()
         content = self._content
@@ -755,14 +767,40 @@ class Writer:
             if tail is not None and exc.ambiguous:
                 await self._doubts.may_have_appended(*tail, self._base_etag)
             raise
+        except BaseException:
+            self._cut_off(steps, size, tail)
+            raise
 
-    async def _send_early(self, finish: Awaitable[ObjectInfo]) -> ObjectInfo:
+    def _cut_off(self, steps: Plan, size: int, tail: tuple[int, int] | None) -> None:
+        """A delivery was given up in the middle of a request, which the server may carry out."""
+        if self._expected:
+            self._doubts.etags.add(self._expected)
+        elif isinstance(steps, Put):
+            self._doubts.cut_off(size, tail)
+        elif isinstance(steps, Append):
+            self._doubts.cut_off(0, (steps.start, steps.end))
+        else:
+            self._may_have_completed(steps)
+
+    def _may_have_completed(self, steps: Plan) -> None:
+        upload = self._uploads.unfinished
+        if isinstance(steps, Multipart) and upload is not None and len(upload.parts) == len(steps.parts):
+            self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
+
+    async def _send_early(self, finish: Awaitable[ObjectInfo], dirty: Ranges) -> ObjectInfo:
         """Make the object of what went up before its time."""
         self._expected = ""
         try:
             return await finish
-        except StoreError as exc:
-            if exc.ambiguous and self._expected:
+        except BaseException as exc:
+            made = self._uploads.made
+            if made is not None:
+                # the store has the bytes, and some of them are nowhere else: what it lacks are headers, tags or locks
+                dirty.clear()
+                self._stand_on(made, 0)
+                self._kept = min(self._kept_after, made.size)
+                self._bare = True
+            elif self._expected and (not isinstance(exc, StoreError) or exc.ambiguous):
                 self._doubts.etags.add(self._expected)
             raise
 
@@ -800,19 +838,24 @@ class Writer:
                 self._doubts.etags.add(self._expected)
             elif isinstance(steps, Put):
                 await self._doubts.may_have_put(size)
-            elif isinstance(steps, Multipart):
-                upload = self._uploads.unfinished
-                if upload is not None and len(upload.parts) == len(steps.parts):
-                    self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
+            else:
+                self._may_have_completed(steps)
         elif not exc.retry:
             await self.drop_upload()
 
     async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
         """The bytes in the store are right; the headers may not be."""
-        base = self.base
-        if base is None or base.metadata is None or dict(base.metadata) == dict(headers.metadata):
+        base, bare = self.base, self._bare
+        if base is None or base.metadata is None:
             return None
-        return await correct_headers(self._store, base, headers)
+        if dict(base.metadata) != dict(headers.metadata):
+            info = await correct_headers(self._store, base, headers)
+        elif bare:
+            await put_tags(self._store, self.key, headers)
+            info = base
+        else:
+            return None
+        return info
 
     def _rebase(self, info: ObjectInfo, size: int) -> None:
         """The store has the first *size* bytes as *info*: they are the base now."""

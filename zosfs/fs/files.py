@@ -49,7 +49,7 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "unreported",
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "renaming", "unreported",
         "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
@@ -69,6 +69,7 @@ class OpenFile:
         self.error: OSError | None = None
         self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
         self.waits = False  # for its delivery, behind others
+        self.renaming = False
 
     @property
     def dirty(self) -> bool:
@@ -342,6 +343,7 @@ class Files:
         writer.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
+        writer.stays = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)  # type: ignore[method-assign]
         file.writer = writer
 
     def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
@@ -697,8 +699,9 @@ class Files:
             if writer is not None and writer.partly_gone and file.handles:
                 await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
             if writer is not None and writer.base is None:
-                await file.content.discard(key)
                 delete = not inode.pending
+                if not delete:
+                    await file.content.discard(key)
             elif file.handles:
                 if writer is None or not writer.complete:
                     file.doomed = True
@@ -709,7 +712,6 @@ class Files:
                         await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed
             else:
-                await file.content.discard(key)
                 delete = True
             if delete:
                 await self._delete_object(inode)
@@ -721,17 +723,19 @@ class Files:
     async def _delete_object(self, inode: Inode) -> None:
         content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
-        await content.discard(inode.key)
+        aside = await content.set_aside(inode.key)
         try:
             async with content.only_one(inode.key):
                 await self.removals.delete(inode)
-        except OSError as exc:
-            await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
-            writer: Writer | None = inode.file.writer if inode.file is not None else None
-            if writer is not None and writer.dirty:
-                writer.unlinked = False
-                await content.failed(writer, exc)
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                await content.put_back(aside)
+                writer: Writer | None = inode.file.writer if inode.file is not None else None
+                if writer is not None and writer.dirty and isinstance(exc, OSError):
+                    await content.failed(writer, exc)
+                await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
             raise
+        await content.throw_away(aside)
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key
@@ -769,8 +773,9 @@ class Files:
         try:
             for file in list(self._live.values()):
                 if file.inode.is_below(directory):
-                    async with file.lock:
-                        pass  # what had begun is done
+                    async with file.lock:  # what had begun is done
+                        if file.writer is not None and file.writer.partly_gone:
+                            await file.writer.deliver()
             yield
         finally:
             del self._moving[directory]
