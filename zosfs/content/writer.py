@@ -127,6 +127,11 @@ class Writer:
         return self.record is not None and self.record.state == CONFLICT
 
     @property
+    def recorded(self) -> bool:
+        """Whether the journal has a record of what is dirty now, promised or not."""
+        return self.record is not None and self._recorded == self._generation
+
+    @property
     def complete(self) -> bool:
         """Whether every byte is here, so that the object in the store is not needed for reading."""
         return self.staged.present.covers(0, self._kept)
