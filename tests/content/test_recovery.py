@@ -16,7 +16,7 @@ from zosfs.content import staging
 from zosfs.content.content import Content
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders
+from zosfs.store.api import ObjectHeaders, PartInfo
 
 pytestmark = pytest.mark.usefixtures("disk")
 
@@ -265,6 +265,14 @@ def test_a_write_far_behind_the_end_that_waits_for_room_has_its_place_in_the_upl
             for at in range(0, 90, 9):
                 await writer.write(at + at // 9, b"123456789")
                 data[at + at // 9 : at + at // 9 + 9] = b"123456789"
+            keep = bucket._keep
+
+            def no_further(upload_id: str, number: int, piece: bytes) -> PartInfo:
+                if number > content.limits.max_parts:
+                    raise StoreError("InvalidPartNumber", status=400)
+                return keep(upload_id, number, piece)
+
+            bucket._keep = no_further  # type: ignore[method-assign]
             await writer.write(2000, b"far behind its end..")
             data[2000:] = b"far behind its end.."
             await writer.deliver()
