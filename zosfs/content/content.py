@@ -402,8 +402,9 @@ class Content:
             writer.unlinked = True
         try:
             await self.promises.forget(*records, deleting=deleting)
-        except OSError:
-            await self.put_back(aside)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.put_back(aside)
             raise
         for record_id, writer in list(self._revived.items()):
             if writer.key == key:
