@@ -6,6 +6,7 @@ They start beside the tests that need none, which therefore come first.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers.beside import Beside
 from tests.servers.server import Server
+
+# Some environments keep Python from caching what it compiles. The tests start it hundreds of times: half a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # One run decides whether work is taken: it tries the same examples every time, and no machine is too slow for them. New
 # examples are looked for by `make test-long`.
