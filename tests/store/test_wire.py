@@ -6,10 +6,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from zosfs.store.wire import Answer, Connection, Peer, WireError
+from zosfs.store.api import FileSlice
+from zosfs.store.wire import PIECE, Answer, Connection, Peer, WireError, slices
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -143,3 +145,22 @@ def test_unasked_words_make_a_connection_stale() -> None:
     with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab") as connection:
         assert ask(connection).body == b"a"
         assert connection.closed or connection.stale()
+
+
+def test_who_reads_slices_of_files_beside_each_other_has_a_buffer_of_his_own(tmp_path: Path) -> None:
+    whole = bytes(range(256)) * 10000
+    path = tmp_path / "file"
+    path.write_bytes(whole)
+    with path.open("rb") as file:
+        for _ in range(2):
+            first, second = slices(FileSlice(file.fileno(), 0, len(whole))), slices(FileSlice(file.fileno(), 5, 10))
+            one, other = next(first), next(second)
+            assert bytes(one) == whole[:PIECE]
+            assert bytes(other) == whole[5:15]
+            assert next(second, None) is next(second, None) is None
+            third = slices(FileSlice(file.fileno(), 7, 10))
+            assert bytes(next(third)) == whole[7:17]
+            assert bytes(one) == whole[:PIECE]
+            assert b"".join(map(bytes, first)) == whole[PIECE:]
+        with pytest.raises(WireError):
+            list(slices(FileSlice(file.fileno(), 0, len(whole) + 1)))
