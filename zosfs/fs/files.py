@@ -593,6 +593,8 @@ class Files:
                     await file.writer.discard()
                     await self._drop_writer(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
+            if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
+                return  # by the close before this
             try:
                 await self.deliver(file, close=True)
             except OSError as exc:
