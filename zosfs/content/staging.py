@@ -130,6 +130,11 @@ class DiskBudget:
         """Whether *n* bytes more are within the budget now."""
         return self.used + n <= self._limit
 
+    @property
+    def half_full(self) -> bool:
+        """Whether what is staged takes half of what it may, of the disk or of the memory."""
+        return self.used > self._limit // 2 or self.in_memory > SMALL_TOGETHER // 2
+
     async def wait_for_room(self, n: int) -> bool:
         """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
         while not await self.make_room(n):

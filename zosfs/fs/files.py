@@ -108,7 +108,7 @@ class Files:
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
-        self._later = Later(nursery, self._deliver_promised, self.let_go)
+        self._later = Later(nursery, self._deliver_promised, self.let_go, contents.pressed)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
