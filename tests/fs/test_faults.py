@@ -64,6 +64,7 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
     assert read_all(living.path / "f") == new
 
 
+@pytest.mark.long_on("weed")
 def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     for n in range(150):
         s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)})
@@ -85,6 +86,7 @@ def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mou
     proxy.intercept = None
 
 
+@pytest.mark.long_on("weed")
 def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 48)
     living = mount(url=proxy.url, read_ahead="1M", **HASTY)
@@ -102,6 +104,7 @@ def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting
     assert "Traceback" not in living.log()
 
 
+@pytest.mark.long_on("weed")
 def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(url=proxy.url, **HASTY)
     living.forgive("")
@@ -123,6 +126,7 @@ def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mount
     assert "Traceback" not in living.log()
 
 
+@pytest.mark.long_on("weed")
 def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
@@ -141,6 +145,7 @@ def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
 
 
+@pytest.mark.long_on("weed")
 def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 24)
     living = mount(url=proxy.url, retries=20)
@@ -151,6 +156,7 @@ def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, 
     assert growth["retries"] > 0
 
 
+@pytest.mark.long_on("weed")
 def test_a_busy_server_is_asked_again(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(url=proxy.url)
     os.listdir(living.path)
