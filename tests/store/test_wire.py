@@ -119,6 +119,37 @@ def test_silence_ends_in_time() -> None:
         assert (failure.value.code, failure.value.received, failure.value.answered) == ("ReadTimeout", 2, True)
 
 
+LARGE = bytes(range(256)) * (5 << 12)
+
+
+def test_silence_in_the_middle_of_a_large_body_ends_in_time() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
+    with peer(head + LARGE[:3000000], hang=True, timeout=1.5) as connection:
+        into = memoryview(bytearray(len(LARGE)))
+        with pytest.raises(WireError) as failure:
+            ask(connection, into)
+        assert (failure.value.code, failure.value.received) == ("ReadTimeout", 3000000)
+        assert into[:3000000] == LARGE[:3000000]
+
+
+def test_a_large_body_that_comes_in_drops_is_whole_and_the_next_answer_follows() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: 200000\r\n\r\n"
+    with peer(head + LARGE[:200000], b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", dribble=True) as connection:
+        into = memoryview(bytearray(200000))
+        assert ask(connection, into).received == 200000
+        assert into == LARGE[:200000]
+        assert ask(connection).body == b"ok"
+
+
+def test_abort_ends_a_large_body_at_once() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
+    with peer(head + LARGE[:3000000], hang=True) as connection:
+        threading.Timer(0.1, connection.abort).start()
+        with pytest.raises(WireError) as failure:
+            ask(connection, memoryview(bytearray(len(LARGE))))
+        assert failure.value.code == "Interrupted"
+
+
 def test_abort_from_another_thread() -> None:
     with peer(b"", hang=True) as connection:
         threading.Timer(0.1, connection.abort).start()
