@@ -509,6 +509,11 @@ class Content:
         """What the journal holds."""
         return list(self.promises.records.values())
 
+    @property
+    def half_full(self) -> bool:
+        """Whether what is staged takes half of what it may, of the disk or of the memory."""
+        return self._disk.half_full
+
     def status(self) -> dict[str, Any]:
         """For `zosfs status`: bytes staged, bytes dirty, and the journal's entries with their causes."""
         return {

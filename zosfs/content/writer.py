@@ -173,17 +173,24 @@ class Writer:
         return len(data)
 
     def write_now(self, offset: int, data: Buffer) -> bool:
-        """As `write`, of a small file with which nothing else is done. False, and nothing happened, where that has to wait."""
-        if self.record is not None or self._doubts.open or self._exchanged is not None or self._uploads.under_way:
+        """As `write`, of a file with which nothing else is done but that it goes up. False, and nothing happened, where that waits."""
+        uploads, end = self._uploads, offset + len(data)
+        if self.record is not None or self._doubts.open or self._exchanged is not None or uploads.editing or uploads.gone:
+            return False
+        grows_up = not self._kept and not self.appending  # see _stream_on
+        if grows_up and not uploads.streaming and max(end, self.size) >= self._stream_from:
             return False
         if not self.staged.write_now(offset, data):
             return False
         self._doubts.changed(offset)
-        self.size = max(self.size, offset + len(data))
+        self.size = max(self.size, end)
         self._changed = True
         self.exact_times = False
         self._generation += 1
         self.delivered = None
+        uploads.rewritten(offset, end)
+        if grows_up and uploads.streaming:
+            uploads.advance(self.staged.dirty.run_end(0))
         return True
 
     async def _write(self, offset: int, data: Buffer) -> None:
@@ -218,14 +225,18 @@ class Writer:
         if self._uploads.editing:
             return
         frontier = self.staged.dirty.run_end(0)
-        limits = self._content.limits
         if not self._uploads.streaming:
-            least = limits.part_size if self._pressed else limits.multipart_threshold + limits.part_size
-            if frontier < least or self._delivering.locked():
+            if frontier < self._stream_from or self._delivering.locked():
                 return
             await self._uploads.begin_stream(self.key, self.staged, self.headers())
             frontier = self.staged.dirty.run_end(0)
         self._uploads.advance(frontier)
+
+    @property
+    def _stream_from(self) -> int:
+        """How much of a new file has to be there before it goes up while it grows."""
+        limits = self._content.limits
+        return limits.part_size if self._pressed else limits.multipart_threshold + limits.part_size
 
     async def _stream_early(self) -> None:
         try:

@@ -111,7 +111,7 @@ class Files:
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
-        self._later = Later(nursery, self._deliver_promised, self.let_go)
+        self._later = Later(nursery, self._deliver_promised, self.let_go, contents.pressed)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
@@ -641,6 +641,8 @@ class Files:
                     await file.writer.discard()
                     await self._drop_writer(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
+            if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
+                return  # by the close before this
             try:
                 await self.deliver(file, close=True)
             except OSError as exc:
