@@ -401,3 +401,28 @@ def test_what_an_earlier_run_promised_stays_when_its_removal_is_refused(tmp_path
         assert bucket.things["k"].data == letters(20)[:3] + b"NEW" + letters(20)[6:]
 
     run(main, seconds=20)
+
+
+def test_a_deletion_that_the_journal_could_not_forget_is_forgotten_before_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run would take the new object for the one that it is to delete: the bytes are the same, and so is the second."""
+
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            await content.owe_deletion(bucket.set("k", letters(20)))
+            del bucket.things["k"]
+            writer = await new(content, "k")
+            await writer.write(0, letters(20))
+            with monkeypatch.context() as patched:
+                patched.setattr(content.promises._commits, "_apply", no_space)
+                with pytest.raises(OSError, match="no space"):
+                    await writer.deliver()
+            await writer.deliver()
+            await writer.aclose()
+        async with room(bucket, tmp_path):
+            pass
+        assert bucket.things["k"].data == letters(20)
+
+    run(main, seconds=20)

@@ -44,7 +44,7 @@ class Promises:
         self._users: dict[str, set[str]] = {}  # staged file -> ids of the records that need it
         self._by_key: dict[str, set[str]] = {}
         self.records: dict[str, Record] = {}
-        self.owed: set[str] = set()  # keys whose objects are to be deleted
+        self.owed: dict[str, Deletion] = {}  # by key: objects that are to be deleted
 
     async def open(self) -> tuple[list[Upload], list[Deletion]]:
         """Open the journal and load the records; returns the uploads without a record and the deletions of an earlier run.
@@ -63,7 +63,7 @@ class Promises:
                 self._budget.take(self._left[stray.name])
         uploads = [upload for upload in await self._commits.alone(self._journal.uploads) if upload.record not in self.records]
         deletions = await self._commits.alone(self._journal.deletions)
-        self.owed = {deletion.key for deletion in deletions}
+        self.owed = {deletion.key: deletion for deletion in deletions}
         return uploads, deletions
 
     def _add(self, record: Record) -> None:
@@ -111,7 +111,7 @@ class Promises:
         if upload_id:
             statements.append(remove_upload(upload_id))
         if deleting is not None:
-            self.owed.add(deleting.key)
+            self.owed[deleting.key] = deleting
             statements.append(put_deletion(deleting))
         await self._commits.commit(*statements)
         for record in known:
@@ -178,14 +178,17 @@ class Promises:
 
     async def owe(self, deletions: Sequence[Deletion]) -> None:
         """These objects are to be deleted: by now, or by the next run."""
-        self.owed.update(deletion.key for deletion in deletions)
+        self.owed.update((deletion.key, deletion) for deletion in deletions)
         await self._commits.commit(*(put_deletion(deletion) for deletion in deletions))
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go from *key* is gone, or another one is about to be there."""
-        if key in self.owed:
-            self.owed.discard(key)
-            await self._commits.commit(remove_deletion(key))
+        deletion = self.owed.get(key)
+        if deletion is None:
+            return
+        await self._commits.commit(remove_deletion(key))
+        if self.owed.get(key) is deletion:  # no other one was promised meanwhile
+            del self.owed[key]
 
     # -- moves ------------------------------------------------------------------------------------------------------
 
