@@ -390,15 +390,66 @@ def test_what_an_earlier_run_promised_stays_when_its_removal_is_refused(tmp_path
             if taken:
                 assert await content.take("k") is not None
             aside = await content.set_aside("k")
-            assert not content.records()
             await content.put_back(aside)
-            await content.deletion_done("k")
             assert [record.key for record in content.records()] == ["k"]
             assert len(content.pending()) == (not taken)
         bucket.faults.clear()
         async with room(bucket, tmp_path) as content:
             await until(lambda: not content.records())
         assert bucket.things["k"].data == letters(20)[:3] + b"NEW" + letters(20)[6:]
+
+    run(main, seconds=20)
+
+
+@pytest.mark.parametrize("became", ["kept", "deleted", "replaced"])
+def test_a_removal_that_was_cut_short_is_found_out_about_by_the_next_run(tmp_path: Path, became: str) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.set("k", letters(20)))
+            await writer.write(3, b"NEW")
+            await writer.promise()
+            await content.set_aside("k")
+            if became == "deleted":
+                await bucket.delete("k")
+            elif became == "replaced":
+                bucket.set("k", b"theirs")
+        async with room(bucket, tmp_path) as content:
+            await until(lambda: all(record.state == "conflict" for record in content.records()))
+            assert not content.pending()
+            assert len(content.records()) == (became == "replaced")
+            assert not content.promises.owed
+        wanted = {"kept": letters(20)[:3] + b"NEW" + letters(20)[6:], "replaced": b"theirs"}
+        assert {key: thing.data for key, thing in bucket.things.items()} == ({"k": wanted[became]} if became in wanted else {})
+
+    run(main, seconds=20)
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_a_removal_that_the_journal_cannot_note_comes_to_an_end_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: bool
+) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.set("k", letters(20)) if base else None)
+            await writer.write(3, b"NEW")
+            await writer.promise()
+            aside = await content.set_aside("k")
+            await bucket.delete("k")
+            with monkeypatch.context() as patched:
+                patched.setattr(content.promises._commits, "_apply", no_space)
+                if base:
+                    await content.throw_away(aside)  # the next run sees that it is gone
+                else:
+                    with pytest.raises(OSError, match="no space"):
+                        await content.throw_away(aside)
+                    await content.put_back(aside)
+            if not base:
+                await content.discard("k")
+        async with room(bucket, tmp_path) as content:
+            assert not content.records()
+        assert not bucket.things
 
     run(main, seconds=20)
 

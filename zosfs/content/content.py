@@ -64,6 +64,7 @@ class Pending:
 class Aside:
     """What there was of a file that is being removed: its writers, and its records in the journal."""
 
+    key: str
     writers: list[Writer]
     records: list[Record]
     revived: dict[str, Writer] = field(default_factory=dict)  # by record id: those that nobody took over
@@ -188,11 +189,23 @@ class Content:
         async with slots, self.only_one(deletion.key):
             try:
                 found = await look(self.store, deletion.key)
-                if deletion.still(found):
+                undecided = self._undecided(deletion)
+                if undecided and found is None:
+                    await self._forget_removed(deletion.key, undecided)
+                    return
+                if not undecided and deletion.still(found):
                     await self.store.delete(deletion.key)
                 await self.promises.deletion_done(deletion.key)
             except OSError as exc:
                 log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
+
+    def _undecided(self, deletion: Deletion) -> list[Record]:
+        """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
+        records = [writer.record for writer in self._revived.values() if writer.key == deletion.key]
+        return [record for record in records if record is not None and record.base is not None and record.base.etag == deletion.etag]
+
+    async def _forget_removed(self, key: str, records: list[Record]) -> None:
+        await self.throw_away(Aside(key, [], records, {record.id: self._revived.pop(record.id) for record in records}))
 
     def _revive(self, record: Record) -> Writer:
         staged = self.staged_file(record.file)
@@ -383,25 +396,34 @@ class Content:
         return replaced
 
     async def discard(self, key: str) -> None:
-        """The file at *key* is removed: what the journal has of it is not wanted any more (conflicts stay)."""
-        await self.throw_away(await self.set_aside(key))
+        """The file at *key* is removed: what the journal has of it is not wanted any more (conflicts stay).
+
+        An object that it is newer than is owed a deletion then.
+        """
+        aside = await self.set_aside(key)
+        try:
+            await self.promises.forget(*aside.records)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.put_back(aside)
+            raise
+        await self._close_revived(aside)
 
     async def set_aside(self, key: str) -> Aside:
-        """The file at *key* is being removed: nothing of it is delivered any more, and the journal forgets it (but not conflicts).
+        """The file at *key* is being removed: nothing of it is delivered any more (conflicts stay).
 
-        If that was newer than an object at *key*, the journal has from now on that the object is to go: delete it,
-        and then say `throw_away` and `deletion_done`; `put_back` where it cannot be deleted.
+        If the journal has something newer than an object at *key*, it has from now on that the object is to go as well: should this
+        run end early, the next one finds out whether it went. Delete it, and then say `throw_away`, or `put_back` where it
+        cannot be deleted.
         """
-        deleting = None
         records = self.promises.of(key)
-        for record in records:
-            if record.base is not None:
-                deleting = Deletion(key, record.base.etag, record.base.modified_ns)
-        aside = Aside([writer for writer in self._writers if writer.key == key and not writer.unlinked], records)
+        deleting = [Deletion(key, record.base.etag, record.base.modified_ns) for record in records if record.base is not None]
+        aside = Aside(key, [writer for writer in self._writers if writer.key == key and not writer.unlinked], records)
         for writer in aside.writers:
             writer.unlinked = True
         try:
-            await self.promises.forget(*records, deleting=deleting)
+            if deleting:
+                await self.promises.owe(deleting[-1:])
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.put_back(aside)
@@ -416,18 +438,27 @@ class Content:
         for writer in aside.writers:
             writer.unlinked = False
         self._revived.update(aside.revived)
-        for record in aside.records:
-            staged = next((writer.staged for writer in aside.writers if writer.staged.name == record.file), None)
-            try:
-                await self.promises.put(record, staged)
-            except OSError as exc:
-                log.error("%s is not in the journal any more: %s", record.key, exc)
+        try:
+            await self.promises.deletion_done(aside.key)
+        except OSError as exc:  # every delivery asks for it again
+            log.warning("the journal still lists the removal of %s, which stays: %s", aside.key, exc)
 
     async def throw_away(self, aside: Aside) -> None:
-        """The file is gone."""
-        for writer in aside.revived.values():
-            await writer.discard()
-            await writer.aclose()
+        """The file is gone. OSError when the journal cannot forget it, where the next run would make it anew."""
+        try:
+            await self.promises.forget(*aside.records, deleted=aside.key)
+        except OSError as exc:
+            if any(record.base is None for record in aside.records):
+                raise
+            log.warning("the journal still lists %s, which is removed: %s", aside.key, exc)
+        await self._close_revived(aside)
+
+    @staticmethod
+    async def _close_revived(aside: Aside) -> None:
+        with trio.CancelScope(shield=True):
+            for writer in aside.revived.values():
+                await writer.discard()
+                await writer.aclose()
 
     async def owe_deletion(self, info: ObjectInfo) -> None:
         """The object *info* was unlinked but is still read: should this run end early, the next one deletes it."""

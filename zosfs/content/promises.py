@@ -97,13 +97,15 @@ class Promises:
             self._remove(instead)
             self._unlink(instead)
 
-    async def forget(self, *records: Record | None, upload_id: str = "", deleting: Deletion | None = None) -> None:
+    async def forget(self, *records: Record | None, upload_id: str = "", deleting: Deletion | None = None, deleted: str = "") -> None:
         """The store has what these speak of, or nobody wants it.
 
-        In the same instant the upload *upload_id*, which brought it there, ends, and the object is owed a deletion.
+        In the same instant the upload *upload_id*, which brought it there, ends, and the object is owed a deletion; or one that was owed
+        at the key *deleted* is made.
         """
         known = [record for record in records if record is not None and record.id in self.records]
-        if not known and not upload_id and deleting is None:
+        made = self.owed.get(deleted)
+        if not known and not upload_id and deleting is None and made is None:
             return
         for record in known:
             self._remove(record)
@@ -113,7 +115,15 @@ class Promises:
         if deleting is not None:
             self.owed[deleting.key] = deleting
             statements.append(put_deletion(deleting))
-        await self._commits.commit(*statements)
+        if made is not None:
+            statements.append(remove_deletion(deleted))
+        try:
+            await self._commits.commit(*statements)
+        except BaseException:
+            for record in known:
+                self._add(record)
+            raise
+        self._no_longer_owed(made)
         for record in known:
             self._unlink(record)
 
@@ -184,11 +194,13 @@ class Promises:
     async def deletion_done(self, key: str) -> None:
         """The object that was to go from *key* is gone, or another one is about to be there."""
         deletion = self.owed.get(key)
-        if deletion is None:
-            return
-        await self._commits.commit(remove_deletion(key))
-        if self.owed.get(key) is deletion:  # no other one was promised meanwhile
-            del self.owed[key]
+        if deletion is not None:
+            await self._commits.commit(remove_deletion(key))
+            self._no_longer_owed(deletion)
+
+    def _no_longer_owed(self, deletion: Deletion | None) -> None:
+        if deletion is not None and self.owed.get(deletion.key) is deletion:  # no other one was promised meanwhile
+            del self.owed[deletion.key]
 
     # -- moves ------------------------------------------------------------------------------------------------------
 

@@ -779,16 +779,16 @@ class Files:
         aside = await content.set_aside(inode.key)
         try:
             async with content.only_one(inode.key):
-                await self.removals.delete(inode)
+                # the bytes that the journal has are all there is of them, and stay until the object is gone
+                await self.removals.delete(inode, at_once=bool(aside.records))
+            await content.throw_away(aside)
         except BaseException as exc:
             with trio.CancelScope(shield=True):
                 await content.put_back(aside)
                 writer: Writer | None = inode.file.writer if inode.file is not None else None
                 if writer is not None and writer.dirty and isinstance(exc, OSError):
                     await content.failed(writer, exc)
-                await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
             raise
-        await content.throw_away(aside)
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key

@@ -49,11 +49,11 @@ class Removals:
         self._failing: set[Content] = set()
         self._refused: deque[tuple[Inode, StoreError]] = deque(maxlen=REMEMBERED)  # directories to which names came back, and why
 
-    async def delete(self, inode: Inode) -> None:
-        """Delete the object of *inode*, now or soon. Raises StoreError, and nothing is deleted then."""
+    async def delete(self, inode: Inode, *, at_once: bool = False) -> None:
+        """Delete the object of *inode*, now or soon, or *at_once*. Raises StoreError, and nothing is deleted then."""
         content = await self._contents.of(inode.volume)
         in_a_row = trio.current_time() - self._last < ROW
-        trusted = in_a_row and self._options.gather_deletes and content not in self._failing
+        trusted = in_a_row and not at_once and self._options.gather_deletes and content not in self._failing
         if not (trusted and await self._gather(inode, content)):
             await inode.store.delete(inode.key)
             self._failing.discard(content)
