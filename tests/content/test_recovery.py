@@ -229,6 +229,44 @@ def test_an_object_that_was_made_lacks_only_what_was_refused_afterwards(
     run(main, seconds=20)
 
 
+REFUSED, BUSY = StoreError("AccessDenied", status=403), StoreError("SlowDown", status=503)
+TAGGED = ObjectHeaders(PLAIN.metadata, PLAIN.content_type, tags={"a": "b"})
+
+
+@pytest.mark.parametrize(("verb", "fault"), [("complete_upload", LOST), ("put_tags", CUT), ("put_tags", REFUSED), ("put_tags", BUSY)])
+@pytest.mark.parametrize("then", ["again", "written", "next run"])
+def test_what_comes_after_an_upload_comes_also_when_the_next_try_completes_it(
+    tmp_path: Path, verb: str, fault: str | StoreError, then: str
+) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        data = bytearray(letters(200))
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.set("k", letters(200)))
+            writer.headers = lambda: TAGGED
+            await writer.write(98, b"NEW")
+            data[98:101] = b"NEW"
+            bucket.faults = {verb: [fault], "head": [None, CUT]}
+            with pytest.raises(StoreError) as caught:
+                await writer.deliver()
+            bucket.faults.clear()
+            if then == "written":
+                await writer.write(3, b"MORE")
+                data[3:7] = b"MORE"
+            if then == "next run":
+                await content.failed(writer, caught.value)
+            else:
+                await writer.deliver()
+        if then == "next run":
+            async with room(bucket, tmp_path) as content:
+                await until(lambda: not content.records())
+        assert bucket.things["k"].data == data
+        assert bucket.tags == {"k": {"a": "b"}}
+        assert bucket.uploads == {}
+
+    run(main, seconds=20)
+
+
 def test_what_is_written_while_its_name_changes_goes_along(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()

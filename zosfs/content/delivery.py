@@ -70,6 +70,8 @@ class UploadRecord:
     upload_id: str
     shape: str
     parts: dict[int, PartInfo] = field(default_factory=dict)
+    made: bool = False
+    """Whether the object is there, and lacks at most its tags and locks."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, fit for JSON."""
@@ -317,6 +319,7 @@ class _Delivery:
             await in_parallel(jobs, self.concurrency)
             parts = [record.parts[number] for number in sorted(record.parts)]
             written = await self._complete(record.upload_id, parts, base)
+            record.made = True
         except BaseException as exc:
             keep = self.on_part is not None and not (isinstance(exc, StoreError) and exc.errno == errno.ESTALE)
             if not keep:
@@ -380,7 +383,11 @@ class _Delivery:
         if len(resume.parts) != len(steps.parts) or not etag:
             return None
         found = await look(self.store, self.key)
-        return found if found is not None and found.etag == etag and found.size == size else None
+        if found is None or found.etag != etag or found.size != size:
+            return None
+        resume.made = True
+        await put_tags(self.store, self.key, self.headers)
+        return found
 
 
 class _Extended:

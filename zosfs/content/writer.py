@@ -856,8 +856,11 @@ class Writer:
                 await self._doubts.may_have_put(size)
             else:
                 self._may_have_completed(steps)
-        elif not exc.retry:
-            await self.drop_upload()
+        else:
+            self._may_have_completed(steps)
+            upload = self._uploads.unfinished
+            if not exc.retry and not (upload is not None and upload.made):  # with it the next try knows what is left to do
+                await self.drop_upload()
 
     async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
         """The bytes in the store are right; the headers may not be."""
