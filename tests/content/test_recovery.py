@@ -144,6 +144,38 @@ def test_a_completion_without_an_answer_and_then_a_change(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", ["stream", "edit", "new edit"])
+@pytest.mark.parametrize(("fault", "later"), [(LOST, False), (LOST, True), (CUT, False)])
+def test_who_writes_on_after_a_completion_without_an_answer_gets_the_disk_he_needs(
+    tmp_path: Path, kind: str, fault: str, later: bool
+) -> None:
+    """The upload is no more, and with it there is nowhere to put what the disk does not take: the object is made first."""
+
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path, cache_size=100) as content:
+            writer, data = await beyond_the_cache(content, bucket, kind)
+            await until(lambda: not writer.arriving)
+            bucket.faults = {"complete_upload": [fault], "head": [None, CUT]}
+            with pytest.raises(StoreError):
+                await writer.deliver()
+            bucket.faults.clear()
+            if later:
+                bucket.faults = {"head": [CUT] * 2}
+            for at in (*range(len(data), len(data) + 200, 20), *range(0, 400, 40)):
+                await writer.write(at, b"which needs the disk")
+                data[at : at + 20] = b"which needs the disk"
+            bucket.faults.clear()
+            await writer.deliver()
+            assert bucket.things["k"].data == data
+            assert bytes(await writer.read(0, 1000)) == data
+            await writer.aclose()
+            assert bucket.uploads == {}
+            assert content.status()["staged_bytes"] == 0
+
+    run(main, seconds=40)
+
+
+@pytest.mark.parametrize("kind", ["stream", "edit", "new edit"])
 @pytest.mark.parametrize("verb", ["head", "upload_part", "complete_upload"])
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_cut_beside_a_delivery_waits_for_its_end(tmp_path: Path, kind: str, verb: str, failing: bool) -> None:

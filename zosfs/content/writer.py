@@ -397,21 +397,29 @@ class Writer:
 
     async def _edit_early(self) -> None:
         try:
-            async with self._delivering:
-                if self.record is None and self._changed and not self._uploads.arriving and not self.stays():
-                    base = Base.of(self.base) if self.base is not None else None
-                    if await self._uploads.edit_more(
-                        self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
-                    ):
-                        self.staged.arrived()
-                    else:
-                        self._stuck = self._generation
-                        self.staged.failed()
+            try:
+                await self._edit_more()
+            except StoreError as exc:
+                if exc.code != "NoSuchUpload":
+                    raise
+                await self.deliver()  # an object may have been made of it without an answer: then there is nothing to add to
         except OSError as exc:
             log.warning("the disk is short, and changes of %s cannot go up: %s", self.key, exc)
             self.staged.failed()
         finally:
             self._pressed = False
+
+    async def _edit_more(self) -> None:
+        async with self._delivering:
+            if self.record is None and self._changed and not self._uploads.arriving and not self.stays():
+                base = Base.of(self.base) if self.base is not None else None
+                if await self._uploads.edit_more(
+                    self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
+                ):
+                    self.staged.arrived()
+                else:
+                    self._stuck = self._generation
+                    self.staged.failed()
 
     # -- the staged file and the promise of its bytes ---------------------------------------------------------------
 
