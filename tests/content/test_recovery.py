@@ -92,6 +92,29 @@ def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "no space")
 
 
+def test_the_old_bytes_of_what_is_extended_are_taken_from_the_memory_budget(tmp_path: Path) -> None:
+    async def main() -> None:
+        bucket = Bucket()
+        used: list[int] = []
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.set("k", letters(3)), appending=True)
+            await writer.write(0, b"ours", append=True)
+            bucket.set("k", letters(4))
+
+            def note() -> None:
+                used.append(content.memory.used)
+                bucket.between["put"] = note
+
+            note()
+            await writer.deliver()
+            assert bucket.things["k"].data == letters(4) + b"ours"
+            assert used[-1] == 4
+            assert content.memory.used == 0
+            assert bytes(await writer.read(0, 100)) == letters(4) + b"ours"
+
+    run(main, seconds=20)
+
+
 # -- bytes that are in an unfinished upload only -----------------------------------------------------------------------
 
 

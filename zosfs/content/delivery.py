@@ -129,6 +129,7 @@ async def deliver(
     on_part: OnPart | None = None,
     progress: Callable[[int], object] | None = None,
     memory: MemoryBudget | None = None,
+    through_memory: bool = False,
     expect: Callable[[str], Awaitable[None]] | None = None,
 ) -> ObjectInfo | None:
     """Make the object at *key* the file of *size* bytes that *plan* was made for; returns its facts (None: nothing to do).
@@ -138,13 +139,15 @@ async def deliver(
     *doubtful*: an earlier delivery of exactly these bytes may have been applied without an answer.
     *on_part* is told the upload after its creation and after each part; with it, an upload that failed for a passing
     reason is kept, to be continued by passing the record as *resume*; without it, it is aborted. *progress* is told the
-    bytes that each finished request brought. With *memory* the base's bytes that are needed are not fetched into the source, whose disk
-    is full, but pass through that budget; *expect* is told the ETag of an object made of such bytes in one PUT, before it is sent.
+    bytes that each finished request brought. With *through_memory* the base's bytes that are needed are not fetched into the source, whose
+    disk is full, but pass through the budget *memory*; *expect* is told the ETag of an object made of such bytes in one PUT, before it is
+    sent. What a changed object needs of its bytes to be extended passes through that budget always.
 
     Raises StoreError: ``Conflict``/``PreconditionFailed`` (ESTALE) when somebody else changed the object, else what the store or
     the source raised.
     """
     work = _Delivery(store, key, headers, concurrency, limits or Limits(), on_part, progress, memory, expect)
+    work.through_memory = through_memory
     if isinstance(plan, Nothing):
         return None
     try:
@@ -176,6 +179,7 @@ class _Delivery:
         self.concurrency, self.limits = concurrency, limits
         self.on_part = on_part
         self.memory, self.expect = memory, expect
+        self.through_memory = False
         self.progress = progress or (lambda done: None)
 
     async def replace(
@@ -191,7 +195,7 @@ class _Delivery:
     @contextlib.asynccontextmanager
     async def _bytes(self, source: Source, start: int, end: int, old: Sequence[tuple[int, int]], base: Base | None) -> AsyncIterator[Body]:
         """Bytes ``[start, end)`` of the file, which do not change within; *old* are those of the base that the source lacks."""
-        if not old or self.memory is None:
+        if not old or not self.through_memory:
             await in_parallel([_bound(self._fetch, source, low, high) for low, high in old], self.concurrency)
             body = source.lend(start, end)
             try:
@@ -200,12 +204,15 @@ class _Delivery:
                 source.give_back(start, end)
             return
         assert base is not None
-        async with self.memory.reserved(sum(high - low for low, high in old)):
+        async with self._reserved(sum(high - low for low, high in old)):
             body = source.lend(start, end)
             try:
                 yield await laid_over(self.store, base, body, start, old)
             finally:
                 source.give_back(start, end)
+
+    def _reserved(self, n: int) -> contextlib.AbstractAsyncContextManager[None]:
+        return self.memory.reserved(n) if self.memory is not None else contextlib.nullcontext()
 
     async def append(
         self, steps: Append, size: int, source: Source, base: Base | None, appending: bool, doubtful: bool
@@ -254,10 +261,11 @@ class _Delivery:
                 base = Base(self.key, old, found.etag) if found else None
                 size = old + end - start
                 steps = plan(base, Ranges([(old, size)]), size, self.limits, Abilities(), appending=False)
-                self.memory = None  # the old bytes pass through it anyway, see _Extended
+                # others' bytes belong neither into the staged file nor into what the next run expects to find of ours
+                self.through_memory, self.expect = True, None
                 if isinstance(steps, Nothing) and found is not None:
                     return found
-                return await self.replace(steps, size, _Extended(source, self.store, base, start), base)
+                return await self.replace(steps, size, _Extended(source, old, start), base)
             except StoreError as exc:
                 if exc.errno != errno.ESTALE:
                     raise
@@ -267,7 +275,7 @@ class _Delivery:
     async def _put(self, size: int, body: Body, base: Base | None) -> ObjectInfo:
         able = self.store.abilities
         conditional = (able.put_if_match if base else able.put_if_none_match) and not able.versioned
-        if self.memory is not None and self.expect is not None:
+        if self.through_memory and self.expect is not None:
             await self.expect(await trio.to_thread.run_sync(body_md5, body))
         try:
             if not conditional:
@@ -391,24 +399,19 @@ class _Delivery:
 
 
 class _Extended:
-    """A Source for an object that is extended: the old object's bytes, and behind them the staged ones from *start* on."""
+    """A Source for an object of *old* bytes that is extended by the staged ones from *start* on; its own bytes are laid over."""
 
-    def __init__(self, source: Source, store: Store, base: Base | None, start: int) -> None:
-        self._source, self._store, self._base = source, store, base
-        self._old = base.size if base else 0
-        self._shift = start - self._old
-        self._fetched: dict[tuple[int, int], memoryview] = {}
+    def __init__(self, source: Source, old: int, start: int) -> None:
+        self._source = source
+        self._old = old
+        self._shift = start - old
 
     def lend(self, start: int, end: int) -> Body:
-        pieces: list[Piece] = []
-        at = start
-        for (low, high), data in sorted(self._fetched.items()):
-            first, last = max(low, at), min(high, end)
-            if first < last:
-                pieces.append(data[first - low : last - low])
-                at = last
-        if max(at, self._old) < end:
-            pieces.extend(self._source.lend(max(at, self._old) + self._shift, end + self._shift))
+        new = max(start, self._old)
+        # zeros that nobody looks at take no memory
+        pieces: list[Piece] = [bytes(min(end, self._old) - start)] if start < self._old else []
+        if new < end:
+            pieces.extend(self._source.lend(new + self._shift, end + self._shift))
         return pieces
 
     def give_back(self, start: int, end: int) -> None:
@@ -416,10 +419,7 @@ class _Extended:
             self._source.give_back(max(start, self._old) + self._shift, end + self._shift)
 
     async def fetch(self, start: int, end: int) -> None:
-        assert self._base is not None
-        data = memoryview(bytearray(end - start))
-        await self._store.get_range(self._base.key, start, data, if_match=self._base.etag)
-        self._fetched[start, end] = data
+        raise AssertionError("the old bytes pass through memory")
 
 
 @contextlib.contextmanager

@@ -784,7 +784,7 @@ class Writer:
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
                 limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
                 on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
-                memory=content.memory if through_memory else None, expect=self._expects,
+                memory=content.memory, through_memory=through_memory, expect=self._expects,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
