@@ -121,6 +121,35 @@ def test_reading_a_small_listed_file(mount: Mounting, bucket: str, s3: Any) -> N
     assert spent == {"get": 10}
 
 
+def read_in_order(directory: Path, size: int) -> int:
+    """Read all files of *directory*, each of *size* bytes, in the order of their names, without looking at them before."""
+    names = sorted(os.listdir(directory))
+    for name in names:
+        with (directory / name).open("rb", buffering=0) as f:
+            assert len(f.read(2 * size)) == size
+    return len(names)
+
+
+def test_reading_small_files_in_listing_order(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:03}" for n in range(80)], noise(4096))
+    living = mount()
+    with living.requests() as spent:
+        assert read_in_order(living.path / "d", 4096) == 80
+    assert spent.get("list", 0) <= 2
+    assert spent["get"] == 80
+    assert spent.get("head", 0) <= 3, "attributes come with the bytes"
+
+
+def test_reading_small_files_in_listing_order_with_prefetch(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:03}" for n in range(80)], noise(4096))
+    living = mount(prefetch="1h")
+    with living.moved() as growth:
+        assert read_in_order(living.path / "d", 4096) == 80
+    assert growth["requests_get"] == 80
+    assert growth["requests_head"] <= 3, "attributes come with the bytes"
+    assert growth["readahead_wasted_bytes"] == 0
+
+
 def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, bucket: str, s3: Any) -> None:
     put_large(s3, bucket, "large", 64)
     living = mount()
