@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import noise, run
 
 MIB = 1 << 20
@@ -292,3 +292,19 @@ def test_removing_a_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     living.stop()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert spent.get("delete", 0) + spent.get("delete_many", 0) <= 150 + 1
+
+
+UNHURRIED = "import zosfs.fs.gathering_pace as pace, zosfs.fs.removals as removals; pace.QUIET = pace.LONGEST = removals.ROW = 60.0"
+
+
+def test_removing_a_tree_begins_while_the_program_is_at_work(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/{n % 5}/f{n:03}" for n in range(500)])
+    living = mount(posix=False, patched=UNHURRIED)
+    run("find", living.path / "d")
+    with living.moved() as growth:
+        run("rm", "-r", living.path / "d")
+        wait_for(lambda: living.counters()["requests_delete_many"] == 2, 60, "what is enough for a request to be sent")
+    living.stop()
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    assert growth["gathered_deletes"] >= 500 - 2
+    assert growth["requests_delete"] <= 2
