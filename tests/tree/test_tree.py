@@ -15,6 +15,7 @@ from zosfs.errors import StoreError
 from zosfs.store.api import ListPage
 from zosfs.tree import listing as listing_module
 from zosfs.tree.inodes import Inode
+from zosfs.tree.spread import IN_VAIN
 
 Test = Callable[[], Awaitable[None]]
 
@@ -261,7 +262,7 @@ def test_a_page_asked_for_ahead_is_not_asked_for_again_when_its_reader_is_slow()
                 names += [name for _, name, _ in batch]
                 await trio.sleep(3)
             assert names == [f"f{n:02}".encode() for n in range(40)]
-            assert store.requests == {"list": 4}
+            assert store.requests["list"] <= 4 + IN_VAIN
 
     run(test)
 
@@ -284,6 +285,27 @@ def test_a_page_asked_for_ahead_that_may_be_wrong_by_now_is_asked_for_again(even
                 await trio.sleep(100)
             assert b"f15x" in [name for _, name, _ in await listing.batch(10, 100)]
             assert store.requests["list"] == 3
+
+    run(test)
+
+
+@pytest.mark.parametrize("new", ["a", "z"])
+def test_a_directory_renamed_while_its_reader_pauses_shows_every_name(new: str) -> None:
+    async def test() -> None:
+        store = Names(*[f"old/f{n:02}" for n in range(60)], page=10)
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "old")
+            listing = tree.listing(directory)
+            names: list[bytes] = []
+            names += [name for _, name, _ in await listing.batch(0, 5)]
+            await trio.sleep(3)
+            for key in list(store.objects):
+                store.set(key.replace("old/", f"{new}/"))
+                store.drop(key)
+            tree.move(directory, tree.root, new.encode())
+            while batch := await listing.batch(len(names), 10):
+                names += [name for _, name, _ in batch]
+            assert sorted(names) == [f"f{n:02}".encode() for n in range(60)]
 
     run(test)
 

@@ -6,22 +6,20 @@ million keys gives its first names after the first page. May use: the store thro
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cachetools
 import trio
 
 from zosfs.errors import StoreError
-from zosfs.store.api import ListPage, ObjectInfo, Store
+from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
-from zosfs.tree.directory import Directory
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import file_beside_directory, part_to_name
+from zosfs.tree.pages import Pages
 from zosfs.tree.walk import Walks
 
 if TYPE_CHECKING:
@@ -35,9 +33,6 @@ KEPT_ENTRIES = 1_000_000
 
 STALE = 10.0
 """Seconds between two looks for listings that are not worth their memory any more, at least."""
-
-AHEAD = 5.0
-"""Seconds for which a page that was asked for ahead waits for a reader who pauses."""
 
 SYMLINK_MAX = 4096
 """A target of a symbolic link is shorter than this (PATH_MAX counts its NUL), a FIFO is an empty object: smaller ones need a HEAD."""
@@ -58,29 +53,23 @@ class _Kept(cachetools.LRUCache[int, Inode]):
         return number, inode
 
 
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A page that came before anybody wanted it: asked for at a time, and at the tree's sequence of then."""
-
-    page: ListPage
-    asked: float
-    sequence: int
-
-
 class Load:
     """One listing of one directory under way.
 
     When nobody reads on it pauses behind *marker*, for as long as some reader may come back.
     """
 
-    __slots__ = ("ahead", "done", "entries", "failure", "first", "local", "marker", "onward", "placed", "progress", "readers", "seen")
+    __slots__ = (
+        "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "pages", "placed", "progress", "readers", "seen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.entries: list[tuple[bytes, Inode]] = []
         self.seen: set[bytes] = set()
         self.local: set[bytes] = set()  # names that are in `entries` because this host knows them better than the store
         self.marker = ""
-        self.ahead: _Ahead | None = None  # what comes behind `marker`
+        self.moves = 0  # the tree's of when `pages` began
+        self.pages: Pages | None = None  # what was asked for ahead while it was under way
         self.done = False
         self.failure: OSError | None = None
         self.progress = trio.Event()
@@ -307,62 +296,44 @@ class Loader:
 
     async def _pages(self, inode: Inode, load: Load) -> bool:
         """Apply page after page; False when nobody wants what lies behind `load.marker`, or the directory is gone."""
-        tree, store, prefix = self._tree, inode.store, inode.key
-        directory, moves = tree.directory(inode), tree.moves
+        tree = self._tree
+        directory, moves = tree.directory(inode), load.moves
         marker, load.marker = load.marker, ""
-        ahead, load.ahead = load.ahead, None
+        pages, load.pages = load.pages, None
         if not marker:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
-        sequence = tree.sequence
-        if ahead is not None and self._still_true(ahead, directory):
-            page = ahead.page
-        else:
-            page = await store.list_page(prefix, delimiter="/", marker=marker)
+        if pages is not None:
+            pages.keep(directory)
         while True:
-            if inode.unlinked:
-                return False
-            if tree.moves != moves and inode.key != prefix:
-                # renamed meanwhile: what was said of the old place may be half of the truth
-                prefix, moves = inode.key, tree.moves
+            if pages is None or (tree.moves != moves and pages.prefix != inode.key):
+                # the first page; or renamed meanwhile, and what was said of the old place may be half of the truth
+                pages, moves, marker = Pages(tree, inode.store, inode.key), tree.moves, ""
                 load.local.update(name for name, _ in load.entries)
                 load.seen.clear()
-                sequence = tree.sequence
-                page = await store.list_page(prefix, delimiter="/")
+            page, sequence = await pages.after(marker)
+            if inode.unlinked:
+                return False
+            if tree.moves != moves and pages.prefix != inode.key:
                 continue
             marker = page.next_marker
-            following: list[_Ahead] = []
-            async with trio.open_nursery() as nursery:
-                if marker and load.readers:
-                    nursery.start_soon(self._ask_ahead, store, prefix, marker, following)
-                await self._apply(inode, prefix, page, load, sequence)
-                load.advance()
-                if not marker:
-                    return True
-                directory.huge = True
-                load.first.set()
+            if marker and load.readers:
+                pages.ask(page)
+            await self._apply(inode, pages.prefix, page, load, sequence)
+            load.advance()
+            if not marker:
+                return True
+            directory.huge = True
+            load.first.set()
+            await pages.coming(marker)
             if not load.readers:
                 # nobody reads on for now: a reader between two batches comes back within a moment
                 with trio.move_on_after(1.0):
                     load.onward = trio.Event()
                     await load.onward.wait()
                 if not load.readers and not load.onward.is_set():
-                    load.marker = marker
-                    load.ahead = following[0] if following else None
+                    load.marker, load.pages, load.moves = marker, pages, moves
                     return False
-            sequence = following[0].sequence if following else tree.sequence
-            page = following[0].page if following else await store.list_page(prefix, delimiter="/", marker=marker)
-
-    async def _ask_ahead(self, store: Store, prefix: str, marker: str, answer: list[_Ahead]) -> None:
-        sequence, asked = self._tree.sequence, trio.current_time()
-        with contextlib.suppress(OSError):  # it is asked for again where the failure can be told
-            answer.append(_Ahead(await store.list_page(prefix, delimiter="/", marker=marker), asked, sequence))
-
-    def _still_true(self, ahead: _Ahead, directory: Directory) -> bool:
-        """Whether that page may still be believed. Changes here since are remembered by nobody, once nothing is under way."""
-        age = trio.current_time() - ahead.asked
-        return ahead.sequence == self._tree.sequence and directory.doubted_at < ahead.asked \
-            and age < min(AHEAD, self._tree.options.metadata_ttl)  # fmt: skip
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
         tree = self._tree
