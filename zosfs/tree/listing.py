@@ -60,10 +60,13 @@ class Load:
     """
 
     __slots__ = (
-        "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "pages", "placed", "progress", "readers", "seen",
+        "began", "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "outdated", "pages", "placed", "progress",
+        "readers", "seen",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.began = trio.current_time()
+        self.outdated = False  # somebody told of changes since, and another load looks for them: what is known by now is newer
         self.entries: list[tuple[bytes, Inode]] = []
         self.seen: set[bytes] = set()
         self.local: set[bytes] = set()  # names that are in `entries` because this host knows them better than the store
@@ -147,7 +150,9 @@ class Loader:
     def _start(self, inode: Inode) -> Load:
         directory = self._tree.directory(inode)
         load = directory.loading
-        if not isinstance(load, Load):
+        if isinstance(load, Load) and directory.doubted_at >= load.began:
+            load.outdated = True
+        if not isinstance(load, Load) or load.outdated:
             load = Load()
             directory.loading = load
             self._tree.nursery.start_soon(self._run, inode, load)
@@ -229,7 +234,8 @@ class Loader:
                 else:
                     whole = await self._pages(inode, load)
                 if whole and not inode.unlinked:
-                    self.finish(inode, load.seen, started, sequence)
+                    if not load.outdated:
+                        self.finish(inode, load.seen, started, sequence)
                     # what was made here meanwhile is on no page, or was taken away and made again after its page
                     shown = {name for name, _ in load.entries}
                     load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
@@ -350,12 +356,14 @@ class Loader:
                 assert info is not None
                 if info.key == prefix:
                     self.marker(inode, info)
-                if info.key != prefix or info.size > 0:
-                    # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                wanted = info.key != prefix or info.size > 0
+                if wanted and not (load.outdated and self._shown(inode, info.key[skip:], load.seen, fresh)):
                     self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
                 info = next(objects, None)
             else:
-                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
+                if not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
+                    self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
                 below = next(prefixes, None)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
@@ -365,6 +373,15 @@ class Loader:
         shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
         # what has a name by now: during the sweep another may have come in the place of what the page shows
         load.entries.extend((name, directory.children[name]) for name in shown if name in directory.children)
+
+    def _shown(self, inode: Inode, part: str, seen: set[bytes], fresh: list[tuple[bytes, Inode]]) -> bool:
+        """Show *part* as it is known, if it is."""
+        name = part_to_name(part)
+        child = self._tree.directory(inode).children.get(name)
+        if child is not None:
+            seen.add(name)
+            fresh.append((name, child))
+        return child is not None
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""

@@ -63,7 +63,8 @@ class Pages:
 
     def keep(self, directory: Directory) -> None:
         """Somebody reads on after a pause: forget what may not be true any more. Changes here since are remembered by nobody, once
-        nothing is under way."""
+        nothing is under way. Who pauses is not waiting for the server, and nothing is guessed for him any more."""
+        self._guesses.trusted = False
         now, ttl = trio.current_time(), self._tree.options.metadata_ttl
         for start, flight in list(self._flights.items()):
             same = flight.sequence == self._tree.sequence and directory.doubted_at < flight.asked
