@@ -54,24 +54,24 @@ def _read(path: Path) -> int:
 
 
 def _sequential_read(root: Path, scale: Scale) -> None:
-    assert _read(root / "large") == scale.large * MIB
+    assert _read(root / "large.bin") == scale.large * MIB
 
 
 def _parallel_reads(root: Path, scale: Scale) -> None:
     with ThreadPoolExecutor(4) as pool:
-        sizes = list(pool.map(lambda n: _read(root / f"quarter{n}"), range(4)))
+        sizes = list(pool.map(lambda n: _read(root / f"quarter{n}.bin"), range(4)))
     assert sizes == [scale.quarter * MIB] * 4
 
 
 def _first_byte(root: Path, scale: Scale) -> None:
-    fd = os.open(root / "large", os.O_RDONLY)
+    fd = os.open(root / "large.bin", os.O_RDONLY)
     assert os.pread(fd, 4096, 0) == NOISE[:4096]
     os.close(fd)
 
 
 def _random_reads(root: Path, scale: Scale) -> None:
     rng = random.Random(2)
-    fd = os.open(root / "large", os.O_RDONLY)
+    fd = os.open(root / "large.bin", os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     for _ in range(scale.reads):
         at = rng.randrange(scale.large * MIB // 4096) * 4096
@@ -112,7 +112,7 @@ def _append(root: Path, scale: Scale) -> None:
 
 
 def _edit(root: Path, scale: Scale) -> None:
-    with (root / "scratch" / "large").open("r+b", buffering=0) as f:
+    with (root / "scratch" / "large.bin").open("r+b", buffering=0) as f:
         f.seek(scale.large * MIB // 3)
         f.write(bytes(MIB))
 

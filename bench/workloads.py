@@ -35,12 +35,12 @@ class Workload:
 
 
 def _large(place: Place, scale: Scale) -> None:
-    place.put_large("large", scale.large)
+    place.put_large("large.bin", scale.large)
 
 
 def _quarters(place: Place, scale: Scale) -> None:
     for n in range(4):
-        place.put_large(f"quarter{n}", scale.quarter)
+        place.put_large(f"quarter{n}.bin", scale.quarter)
 
 
 def _many(place: Place, scale: Scale) -> None:
@@ -71,7 +71,7 @@ def set_up(place: Place, scale: Scale, workloads: Iterable[Workload]) -> None:
 def to_warm(workloads: Iterable[Workload]) -> list[str]:
     """The keys that are worth reading once before anything is timed."""
     sets = {each.reads for each in workloads}
-    return [*(["large"] if "large" in sets else []), *(f"quarter{n}" for n in range(4) if "quarters" in sets)]
+    return [*(["large.bin"] if "large" in sets else []), *(f"quarter{n}.bin" for n in range(4) if "quarters" in sets)]
 
 
 def _scratch(place: Place, scale: Scale) -> None:
@@ -84,9 +84,9 @@ def _scratch_log(place: Place, scale: Scale) -> None:
 
 
 def _scratch_large(place: Place, scale: Scale) -> None:
-    place.copy("large", "scratch/large")
+    place.copy("large.bin", "scratch/large.bin")
     if isinstance(place, Bucket):
-        _before_edit[place.name] = place.etag("scratch/large")
+        _before_edit[place.name] = place.etag("scratch/large.bin")
 
 
 def _scratch_tree(place: Place, scale: Scale) -> None:
@@ -97,7 +97,7 @@ _before_edit: dict[str, str] = {}
 
 
 def _edited(bucket: Bucket, scale: Scale) -> bool:
-    return bucket.size("scratch/large") == scale.large * MIB and bucket.etag("scratch/large") != _before_edit[bucket.name]
+    return bucket.size("scratch/large.bin") == scale.large * MIB and bucket.etag("scratch/large.bin") != _before_edit[bucket.name]
 
 
 def _only(bucket: Bucket, prefix: str, count: int) -> bool:
