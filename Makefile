@@ -2,6 +2,8 @@
 # under .venv/stamps, so that a second run starts at once.
 
 SHELL := /bin/bash
+# the packages that only the tests need come while pip builds and the linters run
+MAKEFLAGS += --jobs=2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,10 +23,10 @@ BENCH_ARGS ?=
 
 .PHONY: test test-long lint demo bench clean
 
-test: lint
+test: lint $(STAMPS)/apt-test
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
-test-long: lint
+test-long: lint $(STAMPS)/apt-test
 	$(BIN)/python -m pytest --timeout 7200 --hypothesis-profile=search $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev
@@ -53,7 +55,7 @@ $(STAMPS)/demo: $(STAMPS)/apt-run pyproject.toml constraints.txt
 	$(PIP) -e ".[demo]"
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/apt-test pyproject.toml constraints.txt
+$(STAMPS)/dev: $(STAMPS)/apt-run pyproject.toml constraints.txt
 	$(PIP) -e ".[dev]"
 	@touch $@ $(STAMPS)/demo
 

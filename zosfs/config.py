@@ -106,7 +106,7 @@ class Options:
     read_ahead: int = option(64 * MIB, "largest read-ahead window of one stream", group="memory and disk", kind="size", aliases=("vfs_read_ahead",))
 
     # promises
-    writeback: float = option(-1.0, "close returns when the local journal has the data; upload after this delay", group="promises", kind="duration", aliases=("vfs_write_back",))
+    writeback: float = option(-1.0, "close returns when the local journal has the data; upload after this delay (5s where none is given)", group="promises", kind="duration", aliases=("vfs_write_back",))
     fsync: str = option("store", "what fsync waits for under writeback", group="promises", choices=("store", "journal"))
 
     # mount and log

@@ -15,6 +15,7 @@ from typing import Any
 import diskcache
 import pytest
 import trio
+import trio.testing
 
 from zosfs.content import chunks as module
 from zosfs.content.chunks import SEGMENT, ChunkCache
@@ -281,6 +282,38 @@ def test_a_full_queue_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert not cache.write(version("b"), 0, memoryview(b"x" * 60))
         await cache.settle()
         assert cache.write(version("b"), 0, memoryview(b"x" * 60))
+
+    run(tmp_path / "chunks", body)
+
+
+def test_small_pieces_are_written_together_and_at_once_when_somebody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    write_all = module.write_all
+
+    def counted(jobs: list[tuple[int, int, memoryview]]) -> None:
+        batches.append(len(jobs))
+        write_all(jobs)
+        if len(batches) == 2:
+            trio.from_thread.run_sync(second.set, trio_token=tokens[0])
+
+    tokens: list[trio.lowlevel.TrioToken] = []
+    second = trio.Event()
+    monkeypatch.setattr(module, "write_all", counted)
+    monkeypatch.setattr(module, "GATHERED", 3600.0)
+
+    async def body(cache: ChunkCache) -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        for n in range(40):
+            assert cache.write(version("a"), n * 4096, memoryview(noise(4096, n)))
+            await trio.testing.wait_all_tasks_blocked()
+        assert batches == [], "nobody waits for so few bytes"
+        await cache.settle()
+        assert batches == [40]
+        for n in range(module.SOME):
+            assert cache.write(version(f"b{n}"), 0, memoryview(b"x"))
+            await trio.testing.wait_all_tasks_blocked()
+        await second.wait()
+        assert batches == [40, module.SOME]
 
     run(tmp_path / "chunks", body)
 

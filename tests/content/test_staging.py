@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import shutil
+import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from tests.content.room import run, until
 from zosfs.content import staging
 from zosfs.content.ranges import Ranges
-from zosfs.content.staging import DiskBudget, StagedFile
+from zosfs.content.staging import DiskBudget, Pace, StagedFile
 from zosfs.counters import Counters
 from zosfs.store.api import FileSlice
 from zosfs.threads import ThreadPool
@@ -31,7 +34,7 @@ def made(directory: Path, limit: int = 1 << 30) -> tuple[StagedFile, DiskBudget]
 
 operations = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["write", "keep"]), st.integers(0, 200), st.binary(min_size=1, max_size=60)),
+        st.tuples(st.sampled_from(["write", "write now", "keep"]), st.integers(0, 200), st.binary(min_size=1, max_size=60)),
         st.tuples(st.just("truncate"), st.integers(0, 200)),
         st.tuples(st.just("copy")),
         st.tuples(st.just("shed")),
@@ -52,8 +55,9 @@ def test_any_history_equals_the_reference(
         bytes_, dirty, present = {}, set[int](), set[int]()
         for number, operation in enumerate(history):
             match operation:
-                case ("write", offset, data):
-                    await file.write(offset, data)
+                case ("write" | "write now", offset, data):
+                    if operation[0] == "write" or not file.write_now(offset, data):
+                        await file.write(offset, data)
                     for at, byte in enumerate(data, offset):
                         bytes_[at] = byte
                         dirty.add(at)
@@ -90,6 +94,60 @@ def test_any_history_equals_the_reference(
         run(main)
     finally:
         staging.SMALL, staging.INLINE = before
+
+
+def test_what_is_on_the_disk_is_written_at_once_while_the_page_cache_takes_it_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        file, budget = made(tmp_path)
+        await file.write(0, b"x" * 100_000)
+        assert file.write_now(100_000, b"y" * 1000)
+        assert file.read(99_999, 2) == b"xy"
+        file.lend(0, 10)
+        assert not file.write_now(5, b"z")
+        file.give_back(0, 10)
+        now = time.monotonic()
+        budget.pace.took(now - 1, now, waited=True)
+        assert not file.write_now(5, b"z"), "the disk is slow: the trio thread does not wait for it"
+        assert file.read(5, 1) == b"x"
+        await file.write(5, b"z")
+        assert file.read(5, 1) == b"z"
+        assert budget.used == file.counted == 101_000
+        file.close(remove=True)
+
+    run(main)
+
+
+def test_a_write_that_the_disk_refuses_at_once_counts_for_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        file, budget = made(tmp_path)
+        await file.write(0, b"x" * 100_000)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        refused = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, before[1]))
+            assert not file.write_now(150_000, b"y" * 1000)
+            assert budget.used == file.counted == file.present.total == 100_000
+            with pytest.raises(OSError, match="too large"):
+                await file.write(150_000, b"y" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, refused)
+        file.close(remove=True)
+
+    run(main)
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2), st.booleans()), max_size=20))
+def test_after_a_write_that_had_to_wait_the_next_ones_are_not_expected_to_be_prompt(writes: list[tuple[float, float, bool]]) -> None:
+    pace, now, again = Pace(), 100.0, 0.0
+    for pause, took, waited in writes:
+        now += pause
+        assert pace.prompt(now) == (now >= again)
+        pace.took(now, now + took, waited=waited)
+        now += took
+        if waited and took > Pace.SLOW + 1e-9:
+            again = now + Pace.PAUSE
+    assert pace.prompt(now + Pace.PAUSE)
 
 
 def test_a_small_file_is_memory_and_a_large_one_is_not(tmp_path: Path) -> None:
@@ -187,7 +245,7 @@ def test_a_write_counts_what_it_replaces_anew_after_it_waited(tmp_path: Path, mo
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["write", "fetch"]), st.integers(0, 180), st.integers(1, 60)),
+        st.tuples(st.sampled_from(["write", "write now", "fetch"]), st.integers(0, 180), st.integers(1, 60)),
         st.tuples(st.sampled_from(["shed", "punch"]), st.integers(0, 180), st.integers(1, 60)),
         st.tuples(st.sampled_from(["lend", "give back", "hold", "let go", "cut"]), st.integers(0, 180), st.integers(1, 60)),
     ),
@@ -213,6 +271,8 @@ def test_the_disk_budget_is_kept_to_the_byte(history: list[tuple[str, int, int]]
                 match verb:
                     case "write" | "fetch":
                         nursery.start_soon(put, verb, at, length)
+                    case "write now":
+                        staged.write_now(at, bytes([65]) * length)
                     case "shed":
                         staged.shed(Ranges([(at, at + length)]))
                     case "punch":

@@ -30,13 +30,6 @@ def letters(size: int, first: int = 97) -> bytes:
     return bytes(first + at % 26 for at in range(size))
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even small files are staged on the disk, and written there by threads."""
-    monkeypatch.setattr(staging, "SMALL", 0)
-    monkeypatch.setattr(staging, "INLINE", 8)
-
-
 # -- the whole path, one step at a time ---------------------------------------------------------------------------------
 
 
@@ -85,15 +78,22 @@ def test_truncating_sends_nothing_and_the_old_object_stays_until_the_new_one_is_
 
 
 @pytest.mark.usefixtures("disk")
-def test_a_long_new_file_goes_up_while_it_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_long_new_file_goes_up_while_it_is_written(tmp_path: Path, at_once: bool) -> None:
     async def main() -> None:
         bucket = Bucket()
+        waited = 0
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k")
             for at in range(0, 200, 5):
-                await writer.write(at, letters(200)[at : at + 5])
+                piece = letters(200)[at : at + 5]
+                if not (at_once and writer.write_now(at, piece)):
+                    waited += 1
+                    await writer.write(at, piece)
                 await trio.testing.wait_all_tasks_blocked()
             assert bucket.calls.count("upload_part") >= 17
+            if at_once:
+                assert waited <= 2, "leaving memory, and beginning the upload"
             assert "k" not in bucket.things
             await writer.write(33, b"CHANGED")
             await writer.deliver()
@@ -1372,14 +1372,16 @@ early = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.one_of(st.none(), st.integers(0, 300)), early, faults)
+@given(st.one_of(st.none(), st.integers(0, 300)), early, faults, st.booleans())
 @example(
     None,
     [("write on", 20, 0), ("truncate", 330, 0), ("write on", 38, 0), ("deliver", 0, 0), ("write on", 55, 0), ("truncate", 307, 0)],
     {"upload_part": [CUT]},
+    False,
 )
+@example(2, [("write on", 20, 0), ("write on", 20, 0), ("write on", 59, 0), ("write", 0, 1)], {}, False)
 def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
-    old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]]
+    old: int | None, history: list[tuple[str, int, int]], trouble: dict[str, list[str | None]], at_once: bool
 ) -> None:
     """What is refused did not happen; what is visible is a state that the file had; the disk takes no byte more than it may."""
 
@@ -1396,7 +1398,8 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
                     match verb:
                         case "write" | "write on":
                             start, piece = (at, bytes([65 + number]) * length) if verb == "write" else (len(now), bytes([65 + number]) * at)
-                            await writer.write(start, piece)
+                            if not (at_once and writer.write_now(start, piece)):
+                                await writer.write(start, piece)
                             now.extend(bytes(max(0, start - len(now))))
                             now[start : start + len(piece)] = piece
                         case "truncate":
@@ -1426,7 +1429,7 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
 
     directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
     before = staging.SMALL, staging.INLINE, staging.PATIENCE
-    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 8, 10
+    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 64 if at_once else 8, 10
     try:
         run(lambda: main(directory))
     finally:

@@ -25,6 +25,8 @@ from zosfs.cli import restore
 
 Mounting = Callable[..., Mount]
 
+pytestmark = pytest.mark.long_on("weed")
+
 
 @pytest.fixture
 def archive(server: Server) -> Iterator[Archive]:

@@ -20,6 +20,8 @@ from tests.fs.running import noise, run
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
 
+pytestmark = pytest.mark.long_on("weed")
+
 
 def put_many(s3: Any, bucket: str, keys: list[str], body: bytes = b"x") -> None:
     """Make the objects, eight at a time."""
@@ -90,6 +92,7 @@ def test_find_tells_large_files_from_links_without_asking(mount: Mounting, bucke
     assert spent.get("head", 0) <= 5 + 2, "the small ones, which may be links, and directories"
 
 
+@pytest.mark.long_on  # depends on the server
 def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     # the border of a page is in the midst of names that Ceph lists in another order than SeaweedFS
     tops = {"0": 20, "a": 40, "a-b": 15}
@@ -202,6 +205,7 @@ def test_attributes_of_a_fresh_file_ride_on_its_put(mount: Mounting, bucket: str
     assert spent == {"put": 1}
 
 
+@pytest.mark.long_on  # depends on the server
 def test_appending_sends_only_the_new_bytes(mount: Mounting, bucket: str, server: Any) -> None:
     living = mount()
     os.listdir(living.path)
@@ -247,6 +251,7 @@ def test_appending_to_a_large_file_does_not_send_it_again(mount: Mounting, bucke
     assert got == noise(MIB) * 24 + b"tail"
 
 
+@pytest.mark.long_on  # depends on the server
 def test_an_edit_inside_a_large_file_sends_little(mount: Mounting, bucket: str, s3: Any) -> None:
     put_large(s3, bucket, "large", 96)
     living = mount()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount, works_again
+from tests.fs.mounting import Mount, works_again, zosfs
 from tests.fs.running import noise, refused
 from tests.proxy import Proxy, answer
 
@@ -64,6 +65,7 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
     assert read_all(living.path / "f") == new
 
 
+@pytest.mark.long_on("weed")
 def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     for n in range(150):
         s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)})
@@ -85,6 +87,7 @@ def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mou
     proxy.intercept = None
 
 
+@pytest.mark.long_on("weed")
 def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 48)
     living = mount(url=proxy.url, read_ahead="1M", **HASTY)
@@ -102,6 +105,7 @@ def test_the_server_goes_away_while_a_file_is_read(proxy: Proxy, mount: Mounting
     assert "Traceback" not in living.log()
 
 
+@pytest.mark.long_on("weed")
 def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(url=proxy.url, **HASTY)
     living.forgive("")
@@ -123,6 +127,7 @@ def test_the_server_goes_away_while_a_file_is_written(proxy: Proxy, mount: Mount
     assert "Traceback" not in living.log()
 
 
+@pytest.mark.long_on("weed")
 def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
@@ -141,6 +146,7 @@ def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
 
 
+@pytest.mark.long_on("weed")
 def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 24)
     living = mount(url=proxy.url, retries=20)
@@ -151,6 +157,7 @@ def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, 
     assert growth["retries"] > 0
 
 
+@pytest.mark.long_on("weed")
 def test_a_busy_server_is_asked_again(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(url=proxy.url)
     os.listdir(living.path)
@@ -232,6 +239,55 @@ def test_killed_after_fsync(mount: Mounting, bucket: str, s3: Any) -> None:
     living.start()
     assert read_all(living.path / "closed") == b"closed"
     assert read_all(living.path / "synced")[:200_000] == noise(200_000)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_who_opens_a_file_beside_a_loser_works_on_what_is_there_now(
+    mount: Mounting, bucket: str, s3: Any, tmp_path: Path, closed: bool
+) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"base, and longer")
+    living = mount()
+    living.forgive("")
+    path = living.path / "f"
+    loser = os.open(path, os.O_RDWR)
+    os.pwrite(loser, b"mine", 0)
+    s3.put_object(Bucket=bucket, Key="f", Body=b"theirs")
+    refused(errno.ESTALE, os.fsync, loser)
+    os.pwrite(loser, b"more", 4)
+    other = os.open(path, os.O_RDWR)
+    assert os.pread(other, 100, 0) == b"theirs"
+    os.pwrite(other, b"THE", 0)
+    if not closed:
+        refused(errno.ESTALE, os.fsync, loser)
+    refused(errno.ESTALE, os.close, loser)
+    os.close(other)
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"THEirs"
+    assert path.read_bytes() == b"THEirs"
+    path.write_bytes(b"and on")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"and on"
+    (entry,) = json.loads(zosfs("journal", "list", "--json", f"--cache-dir={living.cache_dir}").stdout)
+    assert entry["state"] == "conflict"
+    kept = tmp_path / "kept"
+    zosfs("journal", "export", entry["id"], kept, f"--cache-dir={living.cache_dir}")
+    assert kept.read_bytes()[:8] == b"minemore"
+    assert "Traceback" not in living.log()
+
+
+def test_a_file_whose_removal_was_refused_is_written_on(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
+    living = mount(url=proxy.url)
+    living.forgive("/f|f:|refus|AccessDenied")
+    fd = os.open(living.path / "f", os.O_RDWR)
+    os.pwrite(fd, b"WHAT", 0)
+    os.fsync(fd)
+    os.pread(fd, 100, 0)
+    proxy.intercept = lambda method, target: answer(403, "AccessDenied", "Forbidden") if method == "DELETE" else None
+    refused(errno.EACCES, os.unlink, living.path / "f")
+    proxy.intercept = None
+    os.pwrite(fd, b"AND", 5)
+    os.close(fd)
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"WHAT AND there"
+    os.unlink(living.path / "f")
 
 
 def test_a_replaced_object_is_not_overwritten(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import noise, refused
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
+
+pytestmark = pytest.mark.long_on("weed")
 
 
 def pieces_of(s3: Any, bucket: str, key: str) -> list[bytes]:

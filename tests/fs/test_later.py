@@ -7,11 +7,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zosfs.errors import StoreError
-from zosfs.fs.later import AT_ONCE, Later
+from zosfs.fs.later import AT_ONCE, FEW, GIVE_WAY, QUIET, Later, at_once
 
 
 def file(name: str) -> Any:
@@ -53,6 +56,76 @@ def test_each_is_delivered_after_its_delay_and_only_so_many_at_once() -> None:
         assert min(times) == began + 5
         assert most == AT_ONCE
         assert not any(each.users or each.dirty or each.waits for each in files)
+
+    run(main)
+
+
+@given(st.floats(-10, 10), st.floats(0, 10), st.booleans())
+def test_who_writes_is_given_way_for_a_while_and_never_when_there_is_no_room(overdue: float, since_last: float, pressed: bool) -> None:
+    most = at_once(overdue, since_last, pressed)
+    assert most in (FEW, AT_ONCE)
+    assert FEW >= 1, "something always goes on"
+    if pressed or overdue >= GIVE_WAY or since_last >= QUIET:
+        assert most == AT_ONCE
+    if not pressed and since_last == 0 and overdue <= 0:
+        assert most == FEW
+
+
+@pytest.mark.parametrize("pressed", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_while_promises_come_one_after_the_other_few_go_up_but_none_waits_for_long(delay: float, pressed: bool) -> None:
+    async def main() -> None:
+        under_way: list[tuple[float, int]] = []
+        late: list[float] = []
+        promised: dict[Any, float] = {}
+        last = running = 0.0
+
+        async def deliver(each: Any) -> None:
+            nonlocal running
+            running += 1
+            now = trio.current_time()
+            under_way.append((now, int(running)))
+            late.append(now - promised[each.inode.key] - delay)
+            await trio.sleep(0.15)
+            running -= 1
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go, lambda: pressed)
+            began = trio.current_time()
+            for number in range(500):
+                promised[str(number)] = last = trio.current_time()
+                later.add(file(str(number)), delay)
+                await trio.sleep(0.02)
+        assert len(late) == 500
+        giving_way = [running for at, running in under_way if at < min(last, began + delay + GIVE_WAY)]
+        assert giving_way
+        assert max(giving_way) == (FEW if not pressed else max(running for _, running in under_way))
+        # FEW at once keep up with 13 a second, 50 come
+        assert max(late) <= (GIVE_WAY + 1 if not pressed else 0.1)
+        assert max(running for _, running in under_way) > FEW
+
+    run(main)
+
+
+def test_a_trickle_is_delivered_as_it_comes() -> None:
+    async def main() -> None:
+        late: list[float] = []
+        promised: dict[Any, float] = {}
+
+        async def deliver(each: Any) -> None:
+            late.append(trio.current_time() - promised[each.inode.key] - 5)
+            await trio.sleep(0.05)
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            for number in range(300):
+                promised[str(number)] = trio.current_time()
+                later.add(file(str(number)), 5.0)
+                await trio.sleep(QUIET / 2)
+        assert len(late) == 300
+        assert max(late) < 0.1
 
     run(main)
 

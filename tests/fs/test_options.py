@@ -21,6 +21,8 @@ from tests.proxy import Proxy
 Mounting = Callable[..., Mount]
 MIB = 1 << 20
 
+pytestmark = pytest.mark.long_on("weed")
+
 
 @pytest.fixture
 def proxy(server: Any) -> Iterator[Proxy]:
@@ -212,9 +214,9 @@ def test_what_fsync_waits_for_under_writeback(proxy: Proxy, mount: Mounting, buc
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"kept"
 
 
-@pytest.mark.parametrize("server", ["rgw"], indirect=True)  # it waits half a minute, and the disk is the same
+@pytest.mark.parametrize("server", ["rgw"], indirect=True)  # the disk is the same
 def test_free_space_is_left_free(mount: Mounting, bucket: str, s3: Any) -> None:
-    living = mount(free_space="1000T")
+    living = mount(free_space="1000T", patched="from zosfs.content import staging; staging.PATIENCE = 2.0")
     living.forgive("")
     s3.put_object(Bucket=bucket, Key="there", Body=noise(MIB))
 

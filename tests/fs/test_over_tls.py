@@ -1,4 +1,7 @@
-"""The core suite once more over TLS: the POSIX calls and the programs, on Ceph, with a certificate authority of our own."""
+"""The core suite once more over TLS: the POSIX calls that move bytes and the programs, on Ceph, with a certificate authority of our own.
+
+The other calls are in `test_posix_over_tls`, for the long suite.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,15 @@ import pytest
 
 from tests.fs.conftest import client
 from tests.fs.mounting import passwd_file, zosfs
-from tests.fs.test_posix import *  # noqa: F403  # the same tests, collected here with this module's server
+from tests.fs.test_posix import (  # noqa: F401  # the same tests, collected here with this module's server
+    test_append_after_truncate,
+    test_attributes_survive_a_remount,
+    test_open_flags,
+    test_read_and_write_at_any_offset,
+    test_rename,
+    test_sparse_files,
+    test_truncate,
+)
 from tests.fs.test_programs import (  # noqa: F401
     test_cp_mv_rm,
     test_git,

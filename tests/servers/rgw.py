@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +29,8 @@ SECOND_CLASS = "STANDARD_IA"
 """A storage class besides STANDARD, so that objects can be moved."""
 STORE_BYTES = 24 << 30
 TRIES = 3
+DIES = ("setpriv", "--pdeathsig", "KILL")
+"""In front of a command: it is killed when the thread that started it ends, however that ends."""
 STEP_WITHIN = 150.0
 """Seconds for one of the programs that make and start a cluster."""
 
@@ -79,7 +81,7 @@ class Rgw:
 
     def __init__(self, directory: Path, *, sts: bool = False, memory: int = 1 << 30) -> None:
         self.directory = directory
-        self._gateway: subprocess.Popen[bytes] | None = None
+        self._daemons: list[subprocess.Popen[bytes]] = []
         shutil.rmtree(directory, ignore_errors=True)
         for name in ("mon", "osd", "mgr", "run", "log"):
             (directory / name).mkdir(parents=True)
@@ -107,9 +109,19 @@ class Rgw:
     def _run(self, *command: object) -> None:
         with open(self.directory / "log" / "up.log", "ab") as log:
             subprocess.run(
-                [str(word) for word in command], check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=STEP_WITHIN,
+                [*DIES, *map(str, command)], check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=STEP_WITHIN,
                 env={**os.environ, "CEPH_CONF": str(self.directory / "ceph.conf")},
             )  # fmt: skip
+
+    def _daemon(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start one of the cluster's own: in the foreground, so that one that finds its ports taken is seen to end."""
+        with open(self.directory / "log" / "up.log", "ab") as log:
+            daemon = subprocess.Popen(
+                [*DIES, *command, "-f"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, env={**os.environ, "CEPH_CONF": str(self.directory / "ceph.conf")},
+            )  # fmt: skip
+        self._daemons.append(daemon)
+        return daemon
 
     def _start(self, mon: int) -> None:
         d = self.directory
@@ -122,21 +134,18 @@ class Rgw:
         fsid = conf.split("fsid = ")[1].split("\n")[0]
         self._run("monmaptool", "--create", "--addv", "a", f"[v2:127.0.0.1:{mon}]", "--fsid", fsid, d / "monmap")
         self._run("ceph-mon", "-i", "a", "--mkfs", "--monmap", d / "monmap", "--keyring", keyring)
-        self._run("ceph-mon", "-i", "a")
+        monitor = self._daemon("ceph-mon", "-i", "a")
+        wait_for_port(mon, alive=lambda: monitor.poll() is None)  # who asks before that asks again seconds later
         osd = uuid.uuid4()
         self._run("ceph", "osd", "new", osd)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self._run("ceph-osd", "-i", "0")
-        self._run("ceph-mgr", "-i", "x")
+        self._daemon("ceph-osd", "-i", "0")
+        self._daemon("ceph-mgr", "-i", "x")
         self.admin("user", "create", "--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret-key={SECRET}")
         place = ("placement", "add", "--placement-id", "default-placement", "--storage-class", SECOND_CLASS)
         self.admin("zonegroup", *place, "--rgw-zonegroup", "default")
         self.admin("zone", *place, "--rgw-zone", "default", "--data-pool", "default.rgw.buckets.data")
-        with open(d / "log" / "up.log", "ab") as log:  # in front: a gateway that finds its ports taken is seen to end
-            self._gateway = gateway = subprocess.Popen(
-                ["radosgw", "-f", "-n", "client.rgw"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "CEPH_CONF": str(d / "ceph.conf")},
-            )  # fmt: skip
+        gateway = self._daemon("radosgw", "-n", "client.rgw")
         wait_for_http(self.server.url, alive=lambda: gateway.poll() is None)
         self._first_requests()
 
@@ -160,20 +169,11 @@ class Rgw:
         self._run("radosgw-admin", *command)
 
     def stop(self) -> None:
-        """End the daemons by their pid files and remove the data."""
-        if self._gateway is not None:
-            self._gateway.kill()
-            self._gateway.wait()
-        pids = []
-        for file in (self.directory / "run").glob("*.pid"):
-            try:
-                pids.append(int(file.read_text()))
-                os.kill(pids[-1], signal.SIGKILL)
-            except (ValueError, ProcessLookupError):
-                pass
-        deadline = time.monotonic() + 20
-        while any(Path(f"/proc/{pid}/exe").exists() for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        """End the daemons and remove the data."""
+        for daemon in self._daemons:
+            daemon.kill()
+        for daemon in self._daemons:
+            daemon.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -192,6 +192,19 @@ def running_rgw(directory: Path, *, sts: bool = False) -> Iterator[Rgw]:
         yield running
     finally:
         running.stop()
+
+
+def wait_for_port(port: int, patience: float = 120.0, alive: Callable[[], bool] = lambda: True) -> None:
+    """Return when somebody listens on *port*; TimeoutError after *patience* seconds, or when nobody is *alive* to."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+            return
+        except OSError:
+            if not alive() or time.monotonic() > deadline:
+                raise TimeoutError(f"nobody listens on port {port}") from None
+            time.sleep(0.02)
 
 
 def wait_for_http(url: str, patience: float = 120.0, alive: Callable[[], bool] = lambda: True) -> None:

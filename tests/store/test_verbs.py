@@ -100,6 +100,7 @@ def test_bodies_of_files_and_buffers(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_conditions(run: Run) -> None:
     async def test(store: S3Store) -> None:
         assert store.abilities.put_if_match
@@ -121,6 +122,7 @@ def test_conditions(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_append(run: Run) -> None:
     async def test(store: S3Store) -> None:
         headers = ObjectHeaders({"mode": "33188"})
@@ -182,6 +184,7 @@ def test_multipart(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_a_completion_says_no_with_a_reason(run: Run) -> None:
     async def test(store: S3Store) -> None:
         if not is_ceph(store):
@@ -198,6 +201,7 @@ def test_a_completion_says_no_with_a_reason(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_copy(run: Run) -> None:
     async def test(store: S3Store) -> None:
         await store.put("a b+ü", (b"hello",), ObjectHeaders({"mode": "33188"}, "text/plain", tags={"t": "1"}))
@@ -217,6 +221,7 @@ def test_copy(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_deletes(run: Run) -> None:
     async def test(store: S3Store) -> None:
         keys = ["a", "b/c", "d & <e>", "ü"] + (["tab\there", "line\nbreak"] if is_ceph(store) else [])
@@ -234,6 +239,7 @@ def test_deletes(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_an_empty_key_never_becomes_a_request_on_the_bucket(run: Run) -> None:
     async def test(store: S3Store) -> None:
         for attempt in (
@@ -247,6 +253,7 @@ def test_an_empty_key_never_becomes_a_request_on_the_bucket(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_tags_and_acl(run: Run) -> None:
     async def test(store: S3Store) -> None:
         await store.put("k", (b"x",), NONE)
@@ -331,6 +338,7 @@ def test_signature_version_2(server: Any) -> None:
     with_store(server, test, sigv2=True)
 
 
+@pytest.mark.long_on("tls")
 def test_usage(run: Run) -> None:
     async def test(store: S3Store) -> None:
         await store.put("k", (b"12345",), NONE)
@@ -344,6 +352,7 @@ def test_usage(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.long_on("tls")
 def test_requests_of_one_key_never_overlap(run: Run) -> None:
     async def test(store: S3Store) -> None:
         running: list[str] = []

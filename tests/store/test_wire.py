@@ -6,10 +6,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from zosfs.store.wire import Answer, Connection, Peer, WireError
+from zosfs.store.api import FileSlice
+from zosfs.store.wire import PIECE, Answer, Connection, Peer, WireError, slices
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -117,6 +119,37 @@ def test_silence_ends_in_time() -> None:
         assert (failure.value.code, failure.value.received, failure.value.answered) == ("ReadTimeout", 2, True)
 
 
+LARGE = bytes(range(256)) * (5 << 12)
+
+
+def test_silence_in_the_middle_of_a_large_body_ends_in_time() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
+    with peer(head + LARGE[:3000000], hang=True, timeout=1.5) as connection:
+        into = memoryview(bytearray(len(LARGE)))
+        with pytest.raises(WireError) as failure:
+            ask(connection, into)
+        assert (failure.value.code, failure.value.received) == ("ReadTimeout", 3000000)
+        assert into[:3000000] == LARGE[:3000000]
+
+
+def test_a_large_body_that_comes_in_drops_is_whole_and_the_next_answer_follows() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: 200000\r\n\r\n"
+    with peer(head + LARGE[:200000], b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", dribble=True) as connection:
+        into = memoryview(bytearray(200000))
+        assert ask(connection, into).received == 200000
+        assert into == LARGE[:200000]
+        assert ask(connection).body == b"ok"
+
+
+def test_abort_ends_a_large_body_at_once() -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
+    with peer(head + LARGE[:3000000], hang=True) as connection:
+        threading.Timer(0.1, connection.abort).start()
+        with pytest.raises(WireError) as failure:
+            ask(connection, memoryview(bytearray(len(LARGE))))
+        assert failure.value.code == "Interrupted"
+
+
 def test_abort_from_another_thread() -> None:
     with peer(b"", hang=True) as connection:
         threading.Timer(0.1, connection.abort).start()
@@ -143,3 +176,22 @@ def test_unasked_words_make_a_connection_stale() -> None:
     with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab") as connection:
         assert ask(connection).body == b"a"
         assert connection.closed or connection.stale()
+
+
+def test_who_reads_slices_of_files_beside_each_other_has_a_buffer_of_his_own(tmp_path: Path) -> None:
+    whole = bytes(range(256)) * 10000
+    path = tmp_path / "file"
+    path.write_bytes(whole)
+    with path.open("rb") as file:
+        for _ in range(2):
+            first, second = slices(FileSlice(file.fileno(), 0, len(whole))), slices(FileSlice(file.fileno(), 5, 10))
+            one, other = next(first), next(second)
+            assert bytes(one) == whole[:PIECE]
+            assert bytes(other) == whole[5:15]
+            assert next(second, None) is next(second, None) is None
+            third = slices(FileSlice(file.fileno(), 7, 10))
+            assert bytes(next(third)) == whole[7:17]
+            assert bytes(one) == whole[:PIECE]
+            assert b"".join(map(bytes, first)) == whole[PIECE:]
+        with pytest.raises(WireError):
+            list(slices(FileSlice(file.fileno(), 0, len(whole) + 1)))

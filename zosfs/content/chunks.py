@@ -41,6 +41,11 @@ SEGMENT = 64 << 20
 QUEUED = 64 << 20
 """Fetched bytes that may wait to be written; what comes in beyond is not kept."""
 BATCH = 16 << 20
+LITTLE = 1 << 20
+SOME = 64
+"""Fewer bytes than LITTLE, in fewer pieces than SOME, wait for more to come, up to GATHERED seconds: what is written for each small
+read would cost more than the read, and open too many files at once."""
+GATHERED = 0.2
 FRAGMENTS = 4096
 """Separate spans of one file at most: beyond, the index costs more than the bytes are worth."""
 COMMIT_EVERY = 10.0
@@ -95,6 +100,8 @@ class ChunkCache:
         self._queue: deque[tuple[ObjectInfo, int, memoryview]] = deque()
         self._queued = 0
         self._wake = trio.Event()
+        self._enough = trio.Event()
+        self._settling = 0
         self._idle = trio.Event()
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -282,12 +289,22 @@ class ChunkCache:
         self._queue.append((info, start, view))
         self._queued += len(view)
         self._wake.set()
+        if not self._is_little():
+            self._enough.set()
         return True
+
+    def _is_little(self) -> bool:
+        return self._queued < LITTLE and len(self._queue) < SOME and not self._settling
 
     async def settle(self) -> None:
         """Wait until everything taken so far is on the disk or was given up."""
-        while self._queued and self.enabled:
-            await self._idle.wait()
+        self._settling += 1
+        self._enough.set()
+        try:
+            while self._queued and self.enabled:
+                await self._idle.wait()
+        finally:
+            self._settling -= 1
 
     async def adopt(self, path: Path, info: ObjectInfo, present: Ranges) -> bool:
         """Make the local file *path* the cached version *info*, of which it has the bytes *present*.
@@ -404,6 +421,10 @@ class ChunkCache:
             waiting = bool(self._gone) or any(entry.changed for entry in self._entries.values())
             with trio.move_on_after(COMMIT_EVERY if waiting else float("inf")):
                 await self._wake.wait()
+        if self._queue and self._is_little():
+            self._enough = trio.Event()
+            with trio.move_on_after(GATHERED):
+                await self._enough.wait()
         if self._queue:
             await self._write_batch()
         if trio.current_time() - self._committed > COMMIT_EVERY:
@@ -412,7 +433,7 @@ class ChunkCache:
     async def _write_batch(self) -> None:
         batch: list[tuple[ObjectInfo, int, memoryview]] = []
         size = 0
-        while self._queue and size < BATCH:
+        while self._queue and size < BATCH and len(batch) < SOME:
             batch.append(self._queue.popleft())
             size += len(batch[-1][2])
         try:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ class Pending:
     headers: ObjectHeaders
     state: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What there was of a file that is being removed: its writers, and its records in the journal."""
+
+    writers: list[Writer]
+    records: list[Record]
+    revived: dict[str, Writer] = field(default_factory=dict)  # by record id: those that nobody took over
 
 
 class Content:
@@ -374,25 +383,51 @@ class Content:
         return replaced
 
     async def discard(self, key: str) -> None:
-        """The file at *key* is being removed: what the journal has of it is not wanted any more (conflicts stay).
+        """The file at *key* is removed: what the journal has of it is not wanted any more (conflicts stay)."""
+        await self.throw_away(await self.set_aside(key))
+
+    async def set_aside(self, key: str) -> Aside:
+        """The file at *key* is being removed: nothing of it is delivered any more, and the journal forgets it (but not conflicts).
 
         If that was newer than an object at *key*, the journal has from now on that the object is to go: delete it,
-        and then say `deletion_done`.
+        and then say `throw_away` and `deletion_done`; `put_back` where it cannot be deleted.
         """
         deleting = None
-        for writer in self._writers:
-            if writer.key == key:
-                writer.unlinked = True
         records = self.promises.of(key)
         for record in records:
             if record.base is not None:
                 deleting = Deletion(key, record.base.etag, record.base.modified_ns)
-        await self.promises.forget(*records, deleting=deleting)
+        aside = Aside([writer for writer in self._writers if writer.key == key and not writer.unlinked], records)
+        for writer in aside.writers:
+            writer.unlinked = True
+        try:
+            await self.promises.forget(*records, deleting=deleting)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.put_back(aside)
+            raise
         for record_id, writer in list(self._revived.items()):
             if writer.key == key:
-                del self._revived[record_id]
-                await writer.discard()
-                await writer.aclose()
+                aside.revived[record_id] = self._revived.pop(record_id)
+        return aside
+
+    async def put_back(self, aside: Aside) -> None:
+        """The file stays: what was set aside is to be delivered as before."""
+        for writer in aside.writers:
+            writer.unlinked = False
+        self._revived.update(aside.revived)
+        for record in aside.records:
+            staged = next((writer.staged for writer in aside.writers if writer.staged.name == record.file), None)
+            try:
+                await self.promises.put(record, staged)
+            except OSError as exc:
+                log.error("%s is not in the journal any more: %s", record.key, exc)
+
+    async def throw_away(self, aside: Aside) -> None:
+        """The file is gone."""
+        for writer in aside.revived.values():
+            await writer.discard()
+            await writer.aclose()
 
     async def owe_deletion(self, info: ObjectInfo) -> None:
         """The object *info* was unlinked but is still read: should this run end early, the next one deletes it."""
@@ -473,6 +508,11 @@ class Content:
     def records(self) -> list[Record]:
         """What the journal holds."""
         return list(self.promises.records.values())
+
+    @property
+    def half_full(self) -> bool:
+        """Whether what is staged takes half of what it may, of the disk or of the memory."""
+        return self._disk.half_full
 
     def status(self) -> dict[str, Any]:
         """For `zosfs status`: bytes staged, bytes dirty, and the journal's entries with their causes."""

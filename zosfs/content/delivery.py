@@ -9,24 +9,26 @@ request that replaces it, and a change between those two goes unnoticed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import trio
 
 from zosfs.content.append import AppendState, append, holds, look
-from zosfs.content.etags import body_md5, multipart_etag
+from zosfs.content.etags import body_md5, multipart_etag, slice_body
+from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Append, Base, CopyRange, Limits, Multipart, Nothing, Part, Plan, Put, plan
 from zosfs.content.ranges import Ranges
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, PartInfo, Piece, Store, Written
+from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, PartInfo, Piece, Store, Written, body_length
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Source(Protocol):
         ...
 
     async def fetch(self, start: int, end: int) -> None:
-        """Make the base's bytes ``[start, end)`` present."""
+        """Make the base's bytes ``[start, end)`` present. OSError(ENOSPC) where the disk does not take them."""
         ...
 
 
@@ -124,6 +126,8 @@ async def deliver(
     resume: UploadRecord | None = None,
     on_part: OnPart | None = None,
     progress: Callable[[int], object] | None = None,
+    memory: MemoryBudget | None = None,
+    expect: Callable[[str], Awaitable[None]] | None = None,
 ) -> ObjectInfo | None:
     """Make the object at *key* the file of *size* bytes that *plan* was made for; returns its facts (None: nothing to do).
 
@@ -132,12 +136,13 @@ async def deliver(
     *doubtful*: an earlier delivery of exactly these bytes may have been applied without an answer.
     *on_part* is told the upload after its creation and after each part; with it, an upload that failed for a passing
     reason is kept, to be continued by passing the record as *resume*; without it, it is aborted. *progress* is told the
-    bytes that each finished request brought.
+    bytes that each finished request brought. With *memory* the base's bytes that are needed are not fetched into the source, whose disk
+    is full, but pass through that budget; *expect* is told the ETag of an object made of such bytes in one PUT, before it is sent.
 
     Raises StoreError: ``Conflict``/``PreconditionFailed`` (ESTALE) when somebody else changed the object, else what the store or
     the source raised.
     """
-    work = _Delivery(store, key, headers, concurrency, limits or Limits(), on_part, progress)
+    work = _Delivery(store, key, headers, concurrency, limits or Limits(), on_part, progress, memory, expect)
     if isinstance(plan, Nothing):
         return None
     try:
@@ -162,10 +167,13 @@ class _Delivery:
         limits: Limits,
         on_part: OnPart | None,
         progress: Callable[[int], object] | None,
+        memory: MemoryBudget | None,
+        expect: Callable[[str], Awaitable[None]] | None,
     ) -> None:
         self.store, self.key, self.headers = store, key, headers
         self.concurrency, self.limits = concurrency, limits
         self.on_part = on_part
+        self.memory, self.expect = memory, expect
         self.progress = progress or (lambda done: None)
 
     async def replace(
@@ -175,8 +183,27 @@ class _Delivery:
         if isinstance(steps, Multipart):
             return await self._multipart(steps, size, source, base, resume)
         assert isinstance(steps, Put)
-        await in_parallel([_bound(self._fetch, source, start, end) for start, end in steps.downloads], self.concurrency)
-        return await self._put(size, source, base)
+        async with self._bytes(source, 0, size, steps.downloads, base) as body:
+            return await self._put(size, body, base)
+
+    @contextlib.asynccontextmanager
+    async def _bytes(self, source: Source, start: int, end: int, old: Sequence[tuple[int, int]], base: Base | None) -> AsyncIterator[Body]:
+        """Bytes ``[start, end)`` of the file, which do not change within; *old* are those of the base that the source lacks."""
+        if not old or self.memory is None:
+            await in_parallel([_bound(self._fetch, source, low, high) for low, high in old], self.concurrency)
+            body = source.lend(start, end)
+            try:
+                yield body
+            finally:
+                source.give_back(start, end)
+            return
+        assert base is not None
+        async with self.memory.reserved(sum(high - low for low, high in old)):
+            body = source.lend(start, end)
+            try:
+                yield await laid_over(self.store, base, body, start, old)
+            finally:
+                source.give_back(start, end)
 
     async def append(
         self, steps: Append, size: int, source: Source, base: Base | None, appending: bool, doubtful: bool
@@ -225,6 +252,7 @@ class _Delivery:
                 base = Base(self.key, old, found.etag) if found else None
                 size = old + end - start
                 steps = plan(base, Ranges([(old, size)]), size, self.limits, Abilities(), appending=False)
+                self.memory = None  # the old bytes pass through it anyway, see _Extended
                 if isinstance(steps, Nothing) and found is not None:
                     return found
                 return await self.replace(steps, size, _Extended(source, self.store, base, start), base)
@@ -234,29 +262,26 @@ class _Delivery:
             await trio.sleep(random.uniform(0, 0.05))
         raise _conflict(self.key, "others went on changing it")
 
-    async def _put(self, size: int, source: Source, base: Base | None) -> ObjectInfo:
+    async def _put(self, size: int, body: Body, base: Base | None) -> ObjectInfo:
         able = self.store.abilities
         conditional = (able.put_if_match if base else able.put_if_none_match) and not able.versioned
-        body = source.lend(0, size) if size else ()
+        if self.memory is not None and self.expect is not None:
+            await self.expect(await trio.to_thread.run_sync(body_md5, body))
         try:
-            try:
-                if not conditional:
-                    await check_unchanged(self.store, self.key, base)
-                written = await self.store.put(
-                    self.key, body, self.headers,
-                    if_match=base.etag if base and conditional else "", if_none_match=base is None and bool(conditional),
-                )  # fmt: skip
-            except StoreError as exc:
-                # a PUT whose answer got lost, now or in an earlier delivery, must not be a conflict with itself
-                ours = await self._already_there(size, body) if exc.ambiguous or _changed(exc) else None
-                if ours is not None:
-                    return ours
-                if _changed(exc) and exc.errno != errno.ESTALE:
-                    raise _conflict(self.key, exc.code) from exc
-                raise
-        finally:
-            if size:
-                source.give_back(0, size)
+            if not conditional:
+                await check_unchanged(self.store, self.key, base)
+            written = await self.store.put(
+                self.key, body, self.headers,
+                if_match=base.etag if base and conditional else "", if_none_match=base is None and bool(conditional),
+            )  # fmt: skip
+        except StoreError as exc:
+            # a PUT whose answer got lost, now or in an earlier delivery, must not be a conflict with itself
+            ours = await self._already_there(size, body) if exc.ambiguous or _changed(exc) else None
+            if ours is not None:
+                return ours
+            if _changed(exc) and exc.errno != errno.ESTALE:
+                raise _conflict(self.key, exc.code) from exc
+            raise
         self.progress(size)
         return delivered_info(self.key, size, written, self.headers)
 
@@ -306,33 +331,18 @@ class _Delivery:
         upload = record.upload_id
         if isinstance(part, CopyRange):
             assert base is not None
-            try:
-                record.parts[number] = await self.store.upload_part_copy(
-                    self.key, upload, number, base.key, part.start, part.end, if_match=base.etag
-                )
-            except StoreError as exc:
-                if exc.code in _GONE:
-                    raise _conflict(self.key, f"its old bytes are gone ({exc.code})") from exc
-                raise
+            record.parts[number] = await part_of_base(self.store, self.key, upload, number, base, part.start, part.end)
         else:
-            for start, end in Ranges(steps.downloads).within(part.start, part.end):
-                await self._fetch(source, start, end)
-            body = source.lend(part.start, part.end)
-            try:
+            old = Ranges(steps.downloads).within(part.start, part.end)
+            async with self._bytes(source, part.start, part.end, old, base) as body:
                 record.parts[number] = await self.store.upload_part(self.key, upload, number, body)
-            finally:
-                source.give_back(part.start, part.end)
             self.progress(part.end - part.start)
         if self.on_part is not None:
             await self.on_part(record)
 
     async def _fetch(self, source: Source, start: int, end: int) -> None:
-        try:
+        with _needing(self.key):
             await source.fetch(start, end)
-        except StoreError as exc:
-            if exc.code in _GONE:
-                raise _conflict(self.key, f"its old bytes are gone ({exc.code})") from exc
-            raise
 
     async def _complete(self, upload: str, parts: list[PartInfo], base: Base | None) -> Written:
         etag = multipart_etag(parts)
@@ -403,6 +413,40 @@ class _Extended:
         data = memoryview(bytearray(end - start))
         await self._store.get_range(self._base.key, start, data, if_match=self._base.etag)
         self._fetched[start, end] = data
+
+
+@contextlib.contextmanager
+def _needing(key: str) -> Iterator[None]:
+    """Within, the base's bytes are needed: that they are gone is a ``Conflict``."""
+    try:
+        yield
+    except StoreError as exc:
+        if exc.code in _GONE:
+            raise _conflict(key, f"its old bytes are gone ({exc.code})") from exc
+        raise
+
+
+async def part_of_base(store: Store, key: str, upload: str, number: int, base: Base, start: int, end: int) -> PartInfo:
+    """Have the server copy the base's bytes ``[start, end)`` as a part. StoreError ``Conflict`` when others changed them."""
+    with _needing(key):
+        return await store.upload_part_copy(key, upload, number, base.key, start, end, if_match=base.etag)
+
+
+async def laid_over(store: Store, base: Base, body: Body, start: int, old: Sequence[tuple[int, int]]) -> Body:
+    """The staged *body*, which begins at byte *start* of the file, with the base's bytes *old* in their places.
+
+    They are in memory, which the caller has reserved. StoreError ``Conflict`` when others changed the base.
+    """
+    pieces: list[Piece] = []
+    at = start
+    for low, high in old:
+        pieces += slice_body(body, at - start, low - start)
+        data = memoryview(bytearray(high - low))
+        with _needing(base.key):
+            await store.get_range(base.key, low, data, if_match=base.etag)
+        pieces.append(data)
+        at = high
+    return [*pieces, *slice_body(body, at - start, body_length(body))]
 
 
 async def abort(store: Store, key: str, upload_id: str) -> None:

@@ -70,6 +70,11 @@ class Doubts:
         """The first *size* staged bytes may be the object."""
         self.etags.add(await self._sum(0, size))
 
+    def cut_off(self, size: int, tail: tuple[int, int] | None) -> None:
+        """The first *size* staged bytes may be the object, or *tail* may have been appended: nobody waited for the answer."""
+        self._unsettled = size
+        self._untold = tail
+
     def ours(self, found: ObjectInfo | None) -> bool:
         """Whether *found* is what a try of ours left."""
         return found is not None and found.etag in self.etags

@@ -11,13 +11,12 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-from zosfs.content.delivery import in_parallel
-from zosfs.content.etags import slice_body
+from zosfs.content.delivery import in_parallel, laid_over, part_of_base
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.plan import Base, Limits
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
-from zosfs.store.api import Body, ObjectHeaders, PartInfo, Piece, Store, Written, body_length
+from zosfs.store.api import ObjectHeaders, PartInfo, Store, Written
 
 LARGEST = 64 << 20
 """Bytes of the largest part that may pass through memory: files for which parts would have to be larger do not go up early."""
@@ -117,28 +116,14 @@ class EditUpload:
         body = staged.lend(start, end)
         try:
             old = staged.present.missing(start, min(end, kept))
-            needed = sum(high - low for low, high in old)
-            await self._memory.reserve(needed)
-            try:
-                pieces = await self._over(body, start, old)
+            if not old:
+                return await self.store.upload_part(self.key, self.upload_id, number, body)
+            assert self.base is not None
+            async with self._memory.reserved(sum(high - low for low, high in old)):
+                pieces = await laid_over(self.store, self.base, body, start, old)
                 return await self.store.upload_part(self.key, self.upload_id, number, pieces)
-            finally:
-                self._memory.release(needed)
         finally:
             staged.give_back(start, end)
-
-    async def _over(self, body: Body, start: int, old: list[tuple[int, int]]) -> Body:
-        """The staged *body*, which begins at byte *start* of the file, with the base's bytes *old* in their places."""
-        pieces: list[Piece] = []
-        at = start
-        for low, high in old:
-            assert self.base is not None
-            pieces += slice_body(body, at - start, low - start)
-            data = memoryview(bytearray(high - low))
-            await self.store.get_range(self.base.key, low, data, if_match=self.base.etag)
-            pieces.append(data)
-            at = high
-        return [*pieces, *slice_body(body, at - start, body_length(body))]
 
     def cut(self, size: int) -> bool:
         """The file is about to be cut to *size* bytes. False, and nothing happened, when the upload has to be completed before.
@@ -168,9 +153,7 @@ class EditUpload:
         async def one(number: int) -> None:
             start, end = (number - 1) * self.length, min(number * self.length, size)
             if self.base is not None and end <= kept and not dirty.overlaps(start, end):
-                part = await self.store.upload_part_copy(
-                    self.key, self.upload_id, number, self.base.key, start, end, if_match=self.base.etag
-                )
+                part = await part_of_base(self.store, self.key, self.upload_id, number, self.base, start, end)
             else:
                 part = await self._upload(number, start, end, kept)
             self._sent[number] = part

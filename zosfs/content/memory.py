@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
@@ -116,6 +116,15 @@ class MemoryBudget:
         """Give *n* bytes back."""
         self.used -= n
         self._grant()
+
+    @contextlib.asynccontextmanager
+    async def reserved(self, n: int) -> AsyncIterator[None]:
+        """*n* bytes within; waits in turn as `reserve` does."""
+        await self.reserve(n)
+        try:
+            yield
+        finally:
+            self.release(n)
 
     def press(self) -> None:
         """Ask who holds bytes to let go of some, as long as somebody waits; called also by them when bytes become idle."""

@@ -15,12 +15,13 @@ from zosfs.config import Options
 from zosfs.content.blocks import Block, Version, pieces
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.memory import MemoryBudget, slab_size
+from zosfs.content.pace import Pace, may_ask_for
 from zosfs.content.readahead import Advice, Found, History, Span
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Buffer, ObjectInfo, Store
 
-KEPT = 16 << 20
+KEPT = 8 << 20
 """Bytes that a handle has read and still keeps in memory: the kernel keeps what it got, but direct I/O may come back."""
 
 
@@ -41,6 +42,8 @@ class Readers:
         self.budget = budget
         self.most = options.read_ahead
         self._ahead_slots = max(2, options.connections // 2)
+        self._pace = Pace()
+        self._ahead: set[Reader] = set()
         self._store = store
         self._nursery = nursery
         self._versions: dict[tuple[str, str, str, int], Version] = {}
@@ -69,11 +72,21 @@ class Readers:
         if self._shrink in self.budget.shrink:
             self.budget.shrink.remove(self._shrink)
 
-    def may_run_ahead(self) -> bool:
-        """Whether connections are left for what nobody waits for yet."""
-        return sum(version.running_ahead for version in self._versions.values()) < self._ahead_slots
+    def may_run_ahead(self, reader: Reader, n: int, *, next_one: bool) -> bool:
+        """Whether *n* bytes may be asked for that *reader* does not wait for yet: connections are left, and more ahead is worth it, which
+        for the *next_one* range of a stream it always is."""
+        self._ahead = {each for each in self._ahead if each.under_way}  # who pauses takes nothing from the others
+        self._ahead.add(reader)
+        if sum(each.under_way for each in self._ahead) >= self._ahead_slots:
+            return False
+        unread = sum(each.unread for each in self._ahead)
+        if not next_one and not may_ask_for(self._pace.limit, unread, reader.unread, len(self._ahead), n):
+            self._pace.refused()
+            return False
+        return True
 
     def _keep(self, info: ObjectInfo, start: int, view: memoryview) -> None:
+        self._pace.came(trio.current_time(), len(view))
         if self.chunks is not None:
             self.chunks.write(info, start, view)
 
@@ -98,6 +111,8 @@ class Reader:
         self._mine: dict[Block, None] = {}  # what this reader asked for
         self._read: OrderedDict[Block, None] = OrderedDict()  # of these, what it has read, oldest first
         self._read_bytes = 0
+        self.under_way = 0
+        self.unread = 0
         self._closed = False
 
     @property
@@ -146,9 +161,8 @@ class Reader:
 
         For small files: all of it is asked for at once.
         """
-        budget = self._readers.budget
         for start, end in self._gaps(0, self.info.size):
-            if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
+            if not self._may_ask_ahead(start, end, next_one=True):
                 return False
             self._mine[self._version.begin(start, end, self, ahead=True)] = None
         for block in self._version.within(0, self.info.size):
@@ -214,16 +228,24 @@ class Reader:
                     self._let_go(block)
         if self._closed or advice.stream is None:
             return
-        budget = self._readers.budget
+        place = advice.stream.place
         for at, span in enumerate(advice.ahead):
             for start, end in self._gaps(*span):
-                if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
+                way = min(abs(start - place), abs(end - place))
+                if not self._may_ask_ahead(start, end, next_one=way < end - start):
                     for refused in reversed(advice.ahead[at:]):
                         advice.stream.refuse(refused)
                     return
                 self._mine[self._version.begin(start, end, self, ahead=True)] = None
             for block in self._version.within(*span):
                 self._want(block)  # another reader's, perhaps: now it is ours too
+
+    def _may_ask_ahead(self, start: int, end: int, *, next_one: bool) -> bool:
+        """Whether ``[start, end)`` may be asked for although nobody waits for it; if so, its memory is reserved."""
+        budget = self._readers.budget
+        return self._readers.may_run_ahead(self, end - start, next_one=next_one) and budget.try_reserve(
+            slab_size(end - start), spare=budget.limit // 4
+        )
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -263,7 +285,7 @@ class Reader:
     async def _bytes(self, block: Block, upto: int) -> memoryview:
         self._want(block)
         view = block.view if block.good >= upto else await self._version.wait(block, upto)
-        block.touched = True
+        self._version.touch(block)
         if block in self._read:
             self._read.move_to_end(block)
         elif block in self._mine:

@@ -52,9 +52,12 @@ class Uploads:
         self._stream: StreamingUpload | None = None
         self._edit: EditUpload | None = None
         self._most = _FOREVER  # no part that ends beyond is begun
+        self._tried: set[str] = set()  # ETags of what may have been made of what went up early
         self._generation = -1
         self.unfinished: UploadRecord | None = None
         """The upload that the last delivery began; good only for the bytes it was begun with."""
+        self.made: ObjectInfo | None = None
+        """What the last `finish_stream` or `finish_edit` made, if it came so far, without tags, locks and headers of now."""
 
     # -- a new file that goes up while it is written ----------------------------------------------------------------
 
@@ -107,11 +110,9 @@ class Uploads:
         )
         try:
             await stream.begin(headers)
-            await content.promises.note_upload(key, UploadRecord(stream.upload_id, "stream"))
+            await self._note(key, UploadRecord(stream.upload_id, "stream"))
         except StoreError as exc:
             stream.failure = exc
-        except OSError as exc:
-            log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
         if stream is not self._stream:
             await stream.abandon()  # a delivery came in between and went without it
             if stream.upload_id:
@@ -141,31 +142,32 @@ class Uploads:
 
         Without *exact_times* the object keeps the times that its upload was begun with, rather than being copied for them: the
         facts returned tell. *expect* is told the ETag before the object is made. Raises StoreError, ``Conflict`` when others changed
-        the object; the upload is aborted then, unless bytes are nowhere else.
+        the object; the upload is aborted then, unless bytes are nowhere else. *made* tells whether the object was made nevertheless.
         """
         stream = self._stream
         assert stream is not None
+        self.made = None
         try:
             _, parts = await stream.finish(size)
             etag = multipart_etag(parts)
+            self._tried.add(etag)
             await expect(etag)
             written = await self._complete(stream, key, base, parts, etag)
         except StoreError:
             if not stream.gone:
                 await self.abandon_stream()
             raise
-        self._stream = None
-        await self._content.upload_ended(stream.upload_id)
-        return await self._with_headers(stream, key, size, written, headers, exact_times=exact_times)
+        return await self._made(stream, key, size, written, headers, exact_times=exact_times)
 
-    async def _with_headers(
+    async def _made(
         self, upload: StreamingUpload | EditUpload, key: str, size: int, written: Written, headers: ObjectHeaders, *, exact_times: bool
     ) -> ObjectInfo:
         """See to the headers of what *upload*, which was begun with those of then, has made."""
         store = self._content.store
         began = upload.headers
         assert began is not None
-        info = delivered_info(key, size, written, began)
+        self.made = info = delivered_info(key, size, written, began)
+        await self.forget_early()
         if not exact_times:
             headers = with_times_of(headers, began)
         if not alike(began, headers):
@@ -215,7 +217,10 @@ class Uploads:
         content = self._content
         edit, stream = self._edit, self._stream
         early = edit or stream
-        length = early.length if early is not None else grid_of(size, content.limits)
+        reach = max([size, *(end for _, end in landing() if end < _FOREVER)])
+        length = early.length if early is not None else grid_of(reach, content.limits)
+        if reach > length * (content.limits.max_parts - 1):
+            return False
         number = fullest(staged.dirty, staged.present, length, size, landing()) if length else 0
         if not number:
             return False
@@ -228,10 +233,7 @@ class Uploads:
             edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
             await edit.begin(headers)
             self._edit = edit
-            try:
-                await content.promises.note_upload(key, UploadRecord(edit.upload_id, "edit"))
-            except OSError as exc:
-                log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: it is what makes room
+            await self._note(key, UploadRecord(edit.upload_id, "edit"))
         return await edit.send(number, kept, landing)
 
     async def finish_edit(
@@ -241,13 +243,26 @@ class Uploads:
         """Make the object of *size* bytes of what went up and what is missing; see `finish_stream`."""
         edit = self._edit
         assert edit is not None
+        self.made = None
         parts = await edit.finish(dirty, size, kept, generation, self._content.options.upload_concurrency)
         etag = multipart_etag(parts)
+        self._tried.add(etag)
         await expect(etag)
         written = await self._complete(edit, key, base, parts, etag)
-        self._edit = None
-        await self._content.upload_ended(edit.upload_id)
-        return await self._with_headers(edit, key, size, written, headers, exact_times=exact_times)
+        return await self._made(edit, key, size, written, headers, exact_times=exact_times)
+
+    async def completed(self, key: str) -> ObjectInfo | None:
+        """The object at *key*, if a try that got no answer made it of what went up early. What is *gone* is in it then."""
+        found = await look(self._content.store, key)
+        return found if found is not None and found.etag in self._tried else None
+
+    async def forget_early(self) -> None:
+        """What went up before its time is an object."""
+        early = self._edit or self._stream
+        self._edit = self._stream = None
+        self._tried = set()
+        if early is not None:
+            await self._content.upload_ended(early.upload_id)
 
     async def abandon_early(self) -> None:
         """End what goes up before its time, if something does; all its bytes are staged, or nobody wants them."""
@@ -260,12 +275,19 @@ class Uploads:
     async def abandon_stream(self) -> None:
         """End the upload that streams, if there is one; all its bytes are staged."""
         stream, self._stream = self._stream, None
+        self._tried = set()
         if stream is not None:
             await stream.abandon()
             if stream.upload_id:
                 await self._content.upload_ended(stream.upload_id)
 
     # -- an upload that may be continued ----------------------------------------------------------------------------
+
+    async def _note(self, key: str, upload: UploadRecord, record: Record | None = None) -> None:
+        try:
+            await self._content.promises.note_upload(key, upload, record)
+        except OSError as exc:
+            log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: delivering is what makes room
 
     def restore(self, upload: UploadRecord | None, generation: int) -> None:
         """An earlier run began *upload* with the bytes of *generation*."""
@@ -278,7 +300,7 @@ class Uploads:
             begun = self.unfinished is not upload
             self.unfinished, self._generation = upload, generation
             if begun or record is not None:
-                await self._content.promises.note_upload(key, upload, record)
+                await self._note(key, upload, record)
 
         return on_part
 

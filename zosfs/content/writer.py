@@ -60,6 +60,11 @@ class Writer:
     on_delivered: Callable[[ObjectInfo], None]
     due: Callable[[], Awaitable[None]] | None = None
 
+    @staticmethod
+    def stays() -> bool:
+        """Whether the file is about to get another key: bytes in an upload to the old one could not go along. To be set by the owner."""
+        return False
+
     def __init__(
         self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool
     ) -> None:
@@ -88,7 +93,7 @@ class Writer:
         self._recorded = -1  # the generation that the record is of
         # deliveries
         self._uploads = Uploads(content)
-        self._expected = ""  # the ETag of what is about to be made of early parts
+        self._expected = ""  # the ETag of what is about to be made of bytes that are not all here
         self._doubts = Doubts(self._sum)
         self._landing: list[tuple[int, int]] = []  # writes under way: what they touch stays on the disk
         self._sending = False  # being delivered
@@ -98,6 +103,7 @@ class Writer:
         """Whether somebody set the file's times since it was last written: the object must have exactly them."""
         self._timed = False
         self._precious = False
+        self._bare = False  # the base lacks tags or locks that it is to have
         self.delivered: ObjectInfo | None = None
         """The version that the staged bytes are equal to, if any."""
         self.unlinked = False
@@ -121,6 +127,11 @@ class Writer:
         return self.record is not None and self.record.state == CONFLICT
 
     @property
+    def recorded(self) -> bool:
+        """Whether the journal has a record of what is dirty now, promised or not."""
+        return self.record is not None and self._recorded == self._generation
+
+    @property
     def complete(self) -> bool:
         """Whether every byte is here, so that the object in the store is not needed for reading."""
         return self.staged.present.covers(0, self._kept)
@@ -133,7 +144,7 @@ class Writer:
     @property
     def arriving(self) -> bool:
         """Whether bytes are on their way that need no disk any more once they have arrived."""
-        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved)
+        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved) or (self._changed and self.stays())
 
     @property
     def dirty_bytes(self) -> int:
@@ -162,17 +173,24 @@ class Writer:
         return len(data)
 
     def write_now(self, offset: int, data: Buffer) -> bool:
-        """As `write`, of a small file with which nothing else is done. False, and nothing happened, where that has to wait."""
-        if self.record is not None or self._doubts.open or self._exchanged is not None or self._uploads.under_way:
+        """As `write`, of a file with which nothing else is done but that it goes up. False, and nothing happened, where that waits."""
+        uploads, end = self._uploads, offset + len(data)
+        if self.record is not None or self._doubts.open or self._exchanged is not None or uploads.editing or uploads.gone:
+            return False
+        grows_up = not self._kept and not self.appending  # see _stream_on
+        if grows_up and not uploads.streaming and max(end, self.size) >= self._stream_from:
             return False
         if not self.staged.write_now(offset, data):
             return False
         self._doubts.changed(offset)
-        self.size = max(self.size, offset + len(data))
+        self.size = max(self.size, end)
         self._changed = True
         self.exact_times = False
         self._generation += 1
         self.delivered = None
+        uploads.rewritten(offset, end)
+        if grows_up and uploads.streaming:
+            uploads.advance(self.staged.dirty.run_end(0))
         return True
 
     async def _write(self, offset: int, data: Buffer) -> None:
@@ -207,14 +225,18 @@ class Writer:
         if self._uploads.editing:
             return
         frontier = self.staged.dirty.run_end(0)
-        limits = self._content.limits
         if not self._uploads.streaming:
-            least = limits.part_size if self._pressed else limits.multipart_threshold + limits.part_size
-            if frontier < least or self._delivering.locked():
+            if frontier < self._stream_from or self._delivering.locked():
                 return
             await self._uploads.begin_stream(self.key, self.staged, self.headers())
             frontier = self.staged.dirty.run_end(0)
         self._uploads.advance(frontier)
+
+    @property
+    def _stream_from(self) -> int:
+        """How much of a new file has to be there before it goes up while it grows."""
+        limits = self._content.limits
+        return limits.part_size if self._pressed else limits.multipart_threshold + limits.part_size
 
     async def _stream_early(self) -> None:
         try:
@@ -284,17 +306,29 @@ class Writer:
             await self._keep_promise(size, nothing_left=size == 0)
             await self._promise_less(size)
         async with self._appending:
+            if self.appending:  # nothing of it goes up early, and a delivery may want the lock that is held
+                await self._cut_staged(size)
+                return
             with self._uploads.none_beyond(size), self._lands(size, _FOREVER):
-                while not self._uploads.cut(size) or size > self._uploads.most:
+                while not await self._cut_uploads_too(size):
                     await self._make_object()
-                while size < self._uploads.stream_end:
-                    if self._uploads.gone.overlaps(0, size):
-                        await self._bring_back(0, size)
-                    else:
-                        await self._uploads.abandon_stream()
-                async with self._changing():
-                    await self.staged.truncate(size)
-                    self._cut(size)
+
+    async def _cut_uploads_too(self, size: int) -> bool:
+        """Cut what goes up early along with the staged bytes; False, and nothing happened, where the object has to be made before."""
+        async with self._delivering:  # which sends what it found, and names its parts by that
+            if self._uploads.gone.overlaps(0, size) and size < self._uploads.stream_end:
+                return False
+            if size > self._uploads.most or not self._uploads.cut(size):
+                return False
+            if size < self._uploads.stream_end:
+                await self._uploads.abandon_stream()
+            await self._cut_staged(size)
+            return True
+
+    async def _cut_staged(self, size: int) -> None:
+        async with self._changing():
+            await self.staged.truncate(size)
+            self._cut(size)
 
     def _cut(self, size: int) -> None:
         self._doubts.changed(size)
@@ -341,7 +375,7 @@ class Writer:
             return 0
         new = not self._kept and not self.appending and self.record is None and not self._uploads.editing
         if self._uploads.streaming:
-            return self._uploads.shed(n, Ranges(self._landing)) if new else 0
+            return self._uploads.shed(n, Ranges(self._landing)) if new and not self.stays() else 0
         if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
             self._pressed = True
             self._content.nursery.start_soon(self._stream_early)
@@ -354,7 +388,7 @@ class Writer:
         """The disk is short, and nothing else helps: have some of what changed go up before its time. False where that cannot be."""
         able = self._changed and not (
             self.appending or self.unlinked or self._precious or self._pressed or self._uploads.arriving
-            or self.record is not None or self._delivering.locked() or self._stuck == self._generation
+            or self.record is not None or self._delivering.locked() or self._stuck == self._generation or self.stays()
         )  # fmt: skip
         if able:
             self._pressed = True
@@ -364,7 +398,7 @@ class Writer:
     async def _edit_early(self) -> None:
         try:
             async with self._delivering:
-                if self.record is None and self._changed and not self._uploads.arriving:
+                if self.record is None and self._changed and not self._uploads.arriving and not self.stays():
                     base = Base.of(self.base) if self.base is not None else None
                     if await self._uploads.edit_more(
                         self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)
@@ -442,13 +476,17 @@ class Writer:
 
     async def promise(self) -> None:
         """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot."""
-        if self._uploads.gone:
-            await self.deliver()
-        async with self._delivering:
-            if self._changed and not self.promised:
-                generation = self._generation
-                await self._journal(PROMISED, "")
-                self._promised = generation
+        while True:
+            if self._uploads.gone:
+                await self.deliver()
+            async with self._delivering:
+                if self._uploads.gone and not self.unlinked:
+                    continue  # written on meanwhile, and gone
+                if self._changed and not self.promised and not self._uploads.gone:
+                    generation = self._generation
+                    await self._journal(PROMISED, "")
+                    self._promised = generation
+                return
 
     async def failed(self, state: str, cause: str) -> None:
         """Journal what could not be delivered, with its *cause*."""
@@ -562,6 +600,7 @@ class Writer:
                 staged.release()  # what was appended since has to move, and the record is one that recognises itself
                 await self._make_way(info.size - size, size)
             if info is not None:
+                self._bare = False
                 self._rebase(info, size)
                 self.delivered = info if generation == self._generation and info.size == size else None
                 self._doubts.settle()
@@ -644,6 +683,12 @@ class Writer:
         try:
             return await self._send(dirty, size, kept, generation)
         except StoreError as exc:
+            if self._uploads.gone and (exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
+                made = await self._uploads.completed(self.key)
+                if made is None:
+                    raise
+                kept = await self._stand_on_completed(made, dirty, kept)
+                return await self._send(dirty, size, kept, generation)
             if exc.errno != errno.ESTALE:
                 raise
             await self._doubts.before_change(0, self._base_etag)
@@ -662,6 +707,16 @@ class Writer:
         self._close_reader()
         return kept
 
+    async def _stand_on_completed(self, made: ObjectInfo, dirty: Ranges, kept: int) -> int:
+        """An earlier try made an object of what went up early, and got no answer: bytes that were nowhere else are the base's now."""
+        gone = self._uploads.gone.copy()
+        for start, end in gone:
+            dirty.remove(start, end)
+        kept = max(self._stand_on(made, kept), gone.end)
+        self._kept = max(self._kept, gone.end)
+        await self._uploads.forget_early()
+        return kept
+
     async def _send(self, dirty: Ranges, size: int, kept: int, generation: int) -> ObjectInfo | None:
         headers = self.headers()
         base = Base.of(self.base) if self.base is not None else None
@@ -670,12 +725,13 @@ class Writer:
             await self._uploads.only_of(self.key, -1)
         if self._uploads.stream_is_good:
             finish = self._uploads.finish_stream(self.key, size, base, headers, self._expects, exact_times=self.exact_times)
-            return await self._send_early(finish)
+            return await self._send_early(finish, dirty)
         if self._uploads.editing and self._uploads.gone:
             return await self._send_early(
                 self._uploads.finish_edit(
                     self.key, dirty, size, kept, generation, base, headers, self._expects, exact_times=self.exact_times
-                )
+                ),
+                dirty,
             )
         await self._uploads.abandon_early()
         content = self._content
@@ -685,36 +741,82 @@ class Writer:
             plan, base, dirty, size, content.limits, content.abilities, appending=appending, present=self.staged.present, kept=kept
         )
         steps = think()
-        if isinstance(steps, Put | Multipart) and not self.staged.fits(sum(end - start for start, end in steps.downloads)):
+        if not self._has_room(steps):
             # bytes of the base that lie on the disk and are not needed would keep those out that are
             self.staged.shed(dirty.union(Ranges([(kept, _FOREVER)])), held=True)
             steps = think()
         if isinstance(steps, Nothing):
             await self._uploads.only_of(self.key, -1)
             return await self._send_headers(headers)
+        roomy = self._has_room(steps)
+        try:
+            return await self._carry_out(steps, size, generation, base, headers, tail, through_memory=not roomy)
+        except OSError as exc:
+            if isinstance(exc, StoreError) or exc.errno != errno.ENOSPC or not roomy:
+                raise
+        # others have filled the disk meanwhile
+        return await self._carry_out(steps, size, generation, base, headers, tail, through_memory=True)
+
+    def _has_room(self, steps: Plan) -> bool:
+        """Whether the disk takes the base's bytes that the plan needs."""
+        return not isinstance(steps, Put | Multipart) or self.staged.fits(sum(end - start for start, end in steps.downloads))
+
+    async def _carry_out(
+        self, steps: Plan, size: int, generation: int, base: Base | None, headers: ObjectHeaders, tail: tuple[int, int] | None,
+        *, through_memory: bool,
+    ) -> ObjectInfo | None:  # fmt: skip
+        content = self._content
         parts = isinstance(steps, Multipart)
         await self._uploads.only_of(self.key, generation if parts else -1)
-        if self.record is not None:
+        self._expected = ""
+        if self.record is not None and not (through_memory and isinstance(steps, Put)):
             await self._expect(self.record, steps, size)
         try:
             return await deliver(
                 self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
                 limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
                 on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
+                memory=content.memory if through_memory else None, expect=self._expects,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)
             if tail is not None and exc.ambiguous:
                 await self._doubts.may_have_appended(*tail, self._base_etag)
             raise
+        except BaseException:
+            self._cut_off(steps, size, tail)
+            raise
 
-    async def _send_early(self, finish: Awaitable[ObjectInfo]) -> ObjectInfo:
+    def _cut_off(self, steps: Plan, size: int, tail: tuple[int, int] | None) -> None:
+        """A delivery was given up in the middle of a request, which the server may carry out."""
+        if self._expected:
+            self._doubts.etags.add(self._expected)
+        elif isinstance(steps, Put):
+            self._doubts.cut_off(size, tail)
+        elif isinstance(steps, Append):
+            self._doubts.cut_off(0, (steps.start, steps.end))
+        else:
+            self._may_have_completed(steps)
+
+    def _may_have_completed(self, steps: Plan) -> None:
+        upload = self._uploads.unfinished
+        if isinstance(steps, Multipart) and upload is not None and len(upload.parts) == len(steps.parts):
+            self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
+
+    async def _send_early(self, finish: Awaitable[ObjectInfo], dirty: Ranges) -> ObjectInfo:
         """Make the object of what went up before its time."""
         self._expected = ""
         try:
             return await finish
-        except StoreError as exc:
-            if exc.ambiguous and self._expected:
+        except BaseException as exc:
+            made = self._uploads.made
+            if made is not None:
+                # the store has the bytes, and some of them are nowhere else: what it lacks are headers, tags or locks
+                dirty.clear()
+                self._stand_on(made, 0)
+                self._kept = min(self._kept_after, made.size)
+                self._bare = True
+            elif self._expected and (not isinstance(exc, StoreError) or exc.ambiguous):
                 self._doubts.etags.add(self._expected)
             raise
 
@@ -748,21 +850,28 @@ class Writer:
         if exc.errno == errno.ESTALE:
             await self._uploads.aborted()
         elif exc.ambiguous:
-            if isinstance(steps, Put):
+            if self._expected:
+                self._doubts.etags.add(self._expected)
+            elif isinstance(steps, Put):
                 await self._doubts.may_have_put(size)
-            elif isinstance(steps, Multipart):
-                upload = self._uploads.unfinished
-                if upload is not None and len(upload.parts) == len(steps.parts):
-                    self._doubts.etags.add(multipart_etag(list(upload.parts.values())))
+            else:
+                self._may_have_completed(steps)
         elif not exc.retry:
             await self.drop_upload()
 
     async def _send_headers(self, headers: ObjectHeaders) -> ObjectInfo | None:
         """The bytes in the store are right; the headers may not be."""
-        base = self.base
-        if base is None or base.metadata is None or dict(base.metadata) == dict(headers.metadata):
+        base, bare = self.base, self._bare
+        if base is None or base.metadata is None:
             return None
-        return await correct_headers(self._store, base, headers)
+        if dict(base.metadata) != dict(headers.metadata):
+            info = await correct_headers(self._store, base, headers)
+        elif bare:
+            await put_tags(self._store, self.key, headers)
+            info = base
+        else:
+            return None
+        return info
 
     def _rebase(self, info: ObjectInfo, size: int) -> None:
         """The store has the first *size* bytes as *info*: they are the base now."""

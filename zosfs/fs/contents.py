@@ -82,6 +82,10 @@ class Contents:
         """Every Content made so far."""
         return list(self._made.values())
 
+    def pressed(self) -> bool:
+        """Whether what some bucket is owed should leave this host soon: it takes half of the disk or the memory that it may."""
+        return any(content.half_full for content in self._made.values())
+
     async def drain(self, progress: Callable[[int, int], None], patience: Patience) -> None:
         """Deliver everything that was promised, as far as *patience* goes; *progress* gets the files and bytes that are left.
 

@@ -50,7 +50,7 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "unreported",
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "renaming", "unreported",
         "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
@@ -70,6 +70,7 @@ class OpenFile:
         self.error: OSError | None = None
         self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
         self.waits = False  # for its delivery, behind others
+        self.renaming = False
 
     @property
     def dirty(self) -> bool:
@@ -80,7 +81,7 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "number", "past", "pid", "reader", "reader_version", "served", "writable")
+    __slots__ = ("append", "file", "lost", "number", "past", "pid", "reader", "reader_version", "served", "writable")
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
@@ -93,6 +94,8 @@ class Handle:
         self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
         self.past: ObjectInfo | None = None
         """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""
+        self.lost: Writer | None = None
+        """The writer of before, whose changes lost against another host's: this goes on with it, later handles do not."""
 
 
 class Files:
@@ -109,7 +112,7 @@ class Files:
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
-        self._later = Later(nursery, self._deliver_promised, self.let_go)
+        self._later = Later(nursery, self._deliver_promised, self.let_go, contents.pressed)
         self._handles: dict[int, Handle] = {}
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
@@ -153,6 +156,9 @@ class Files:
         file = await self.hold(inode)
         early: Reader | None = None
         try:
+            if file.writer is not None and file.writer.conflict:
+                async with file.lock:
+                    await self._leave_behind(file)
             if writable and file.unreported is not None:
                 refused, file.unreported = file.unreported, None
                 raise refused  # once: whoever opens it again means to see to it
@@ -192,6 +198,32 @@ class Files:
                 handle.past = base
                 file.passed = True
         return handle
+
+    async def _leave_behind(self, file: OpenFile) -> None:
+        """What was written here lost against another host's change, and is in the journal: who opens the file now gets that one's.
+
+        Handles that are open go on with what they have.
+        """
+        writer = file.writer
+        if writer is None or not writer.conflict:
+            return
+        await self._keep_lost(file, writer)
+        file.writer, file.described, file.error, file.unreported = None, None, None, None
+        file.attributes_changed = file.untouched = file.passed = False
+        file.version += 1
+        for handle in file.handles:
+            handle.past = None
+            if handle.lost is None:
+                handle.lost = writer
+        if not file.handles:
+            await writer.aclose()
+        self._pages.pop(file.inode.number, None)
+        await self._tree.refresh(file.inode, force=True)
+
+    async def _keep_lost(self, file: OpenFile, writer: Writer) -> None:
+        """Journal what was written since the conflict was found."""
+        if not writer.recorded:
+            await file.content.failed(writer, file.error or OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
 
     async def _revalidate(self, file: OpenFile) -> None:
         """Close-to-open: what is opened is what the server has now.
@@ -350,6 +382,7 @@ class Files:
         writer.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
+        writer.stays = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)  # type: ignore[method-assign]
         file.writer = writer
 
     def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
@@ -389,7 +422,7 @@ class Files:
         """
         handle = self.handle(number)
         file = handle.file
-        writer = file.writer
+        writer = handle.lost or file.writer
         if writer is not None and (handle.past is None or writer.base is not handle.past):
             data = await writer.read(offset, size)
         else:
@@ -441,6 +474,8 @@ class Files:
         """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
         handle = self.handle(number)
         file = handle.file
+        if handle.lost is not None:
+            return await handle.lost.write(offset, data, append=handle.append)
         writer = file.writer
         if writer is None:
             async with file.lock:
@@ -452,7 +487,7 @@ class Files:
     def write_now(self, number: int, offset: int, data: Buffer) -> int | None:
         """As `write`, where nothing has to be waited for; None where something has."""
         handle = self._handles.get(number)
-        if handle is None or handle.append:
+        if handle is None or handle.append or handle.lost is not None:
             return None
         writer = handle.file.writer
         if writer is None or not writer.write_now(offset, data):
@@ -516,6 +551,7 @@ class Files:
         file = handle.file
         if not handle.writable:
             return  # who only read has no part in what others wrote, nor in why it is not delivered
+        await self._refuse_lost(handle)
         if file.untouched and file.dirty and self._open_elsewhere(handle):
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
@@ -541,7 +577,15 @@ class Files:
 
     async def fsync(self, number: int) -> None:
         """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
-        await self.deliver(self.handle(number).file, close=self.options.fsync == "journal")
+        handle = self.handle(number)
+        await self._refuse_lost(handle)
+        await self.deliver(handle.file, close=self.options.fsync == "journal")
+
+    async def _refuse_lost(self, handle: Handle) -> None:
+        """Raise ESTALE where what this handle wrote lost against another host's change; all of it is in the journal by then."""
+        if handle.lost is not None:
+            await self._keep_lost(handle.file, handle.lost)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
         """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
@@ -585,6 +629,10 @@ class Files:
         if handle.reader is not None:
             handle.reader.close()
         try:
+            lost = handle.lost
+            if lost is not None and not any(other.lost is lost for other in file.handles):
+                await self._keep_lost(file, lost)
+                await lost.aclose()
             if not file.handles:
                 await self._last_close(file)
                 self.on_used(file.inode)
@@ -601,6 +649,8 @@ class Files:
                     await file.writer.discard()
                     await self._drop_writer(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
+            if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
+                return  # by the close before this
             try:
                 await self.deliver(file, close=True)
             except OSError as exc:
@@ -609,6 +659,11 @@ class Files:
         elif file.dirty:
             # a conflict: the journal keeps these bytes, the name shows what the other writer left
             async with file.lock:
+                writer = file.writer
+                if writer is not None and not writer.partly_gone:
+                    await self._keep_lost(file, writer)
+                    if not writer.conflict:  # the disk is full, say: they are here and nowhere else
+                        return
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
 
@@ -705,8 +760,9 @@ class Files:
             if writer is not None and writer.partly_gone and file.handles:
                 await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
             if writer is not None and writer.base is None:
-                await file.content.discard(key)
                 delete = not inode.pending
+                if not delete:
+                    await file.content.discard(key)
             elif file.handles:
                 if writer is None or not writer.complete:
                     file.doomed = True
@@ -717,7 +773,6 @@ class Files:
                         await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed
             else:
-                await file.content.discard(key)
                 delete = True
             if delete:
                 await self._delete_object(inode)
@@ -729,17 +784,19 @@ class Files:
     async def _delete_object(self, inode: Inode) -> None:
         content = await self.contents.of(inode.volume)
         await content.settle(inode.key)
-        await content.discard(inode.key)
+        aside = await content.set_aside(inode.key)
         try:
             async with content.only_one(inode.key):
                 await self.removals.delete(inode)
-        except OSError as exc:
-            await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
-            writer: Writer | None = inode.file.writer if inode.file is not None else None
-            if writer is not None and writer.dirty:
-                writer.unlinked = False
-                await content.failed(writer, exc)
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                await content.put_back(aside)
+                writer: Writer | None = inode.file.writer if inode.file is not None else None
+                if writer is not None and writer.dirty and isinstance(exc, OSError):
+                    await content.failed(writer, exc)
+                await content.deletion_done(inode.key)  # there is none: the next run is not to make up for it
             raise
+        await content.throw_away(aside)
 
     async def _delete_doomed(self, file: OpenFile) -> None:
         key = file.inode.key
@@ -777,8 +834,9 @@ class Files:
         try:
             for file in list(self._live.values()):
                 if file.inode.is_below(directory):
-                    async with file.lock:
-                        pass  # what had begun is done
+                    async with file.lock:  # what had begun is done
+                        if file.writer is not None and file.writer.partly_gone:
+                            await file.writer.deliver()
             yield
         finally:
             del self._moving[directory]

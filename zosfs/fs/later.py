@@ -23,29 +23,48 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """First tries under way: more than the server answers at once would only take the loop from the programs that write."""
+FEW = 2
+"""First tries under way while a program is in the middle of writing many files: it waits for each of its promises, nobody for these."""
+QUIET = 0.1
+"""Seconds without a new promise after which nobody is in the middle of that any more."""
+GIVE_WAY = 2.0
+"""Seconds that a delivery is put off at most for those who write."""
 RETRY_SECONDS = (1, 5, 15, 60)
+
+
+def at_once(overdue: float, since_last: float, pressed: bool) -> int:
+    """How many first tries may be under way (pure), the next of which was due *overdue* seconds ago.
+
+    *since_last*: seconds since the last promise. *pressed*: what is promised should leave the memory and the disk soon.
+    """
+    return FEW if since_last < QUIET and overdue < GIVE_WAY and not pressed else AT_ONCE
 
 
 class Later:
     """Deliveries to come. Each file is held (`OpenFile.users`) until it is delivered or given up, and let go by *let_go* then."""
 
     def __init__(
-        self, nursery: trio.Nursery, deliver: Callable[[OpenFile], Awaitable[None]], let_go: Callable[[OpenFile], None]
-    ) -> None:
+        self, nursery: trio.Nursery, deliver: Callable[[OpenFile], Awaitable[None]], let_go: Callable[[OpenFile], None],
+        pressed: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self._nursery = nursery
         self._deliver = deliver
         self._let_go = let_go
+        self._pressed = pressed
         self._line: deque[tuple[float, OpenFile]] = deque()  # all with the same delay: the first is due first
         self._running = False
-        self._slots = trio.Semaphore(AT_ONCE)
+        self._added = -QUIET  # when the last one came
+        self._under_way = 0  # first tries
+        self._ended = trio.Event()  # one of them has
 
     def add(self, file: OpenFile, delay: float) -> None:
         """Deliver *file* after *delay* seconds, the same for all; nothing to do for one that waits already."""
+        self._added = now = trio.current_time()
         if file.waits:
             return
         file.waits = True
         file.users += 1
-        self._line.append((trio.current_time() + delay, file))
+        self._line.append((now + delay, file))
         if not self._running:
             self._running = True
             self._nursery.start_soon(self._run)
@@ -60,9 +79,10 @@ class Later:
             while self._line:
                 due, file = self._line[0]
                 await trio.sleep_until(due)
-                await self._slots.acquire()
+                await self._turn(due)
                 self._line.popleft()
                 file.waits = False
+                self._under_way += 1
                 self._nursery.start_soon(self._first, file)
         finally:
             self._running = False
@@ -70,12 +90,24 @@ class Later:
                 self._let_go(file)
             self._line.clear()
 
+    async def _turn(self, due: float) -> None:
+        """Wait until one more first try may be made, of what was due at *due*."""
+        while True:
+            now = trio.current_time()
+            most = at_once(now - due, now - self._added, self._pressed())
+            if self._under_way < most:
+                return
+            with trio.move_on_after(QUIET if most < AT_ONCE else float("inf")):
+                await self._ended.wait()
+
     async def _first(self, file: OpenFile) -> None:
         try:
             try:
                 done = await self._try(file)
             finally:
-                self._slots.release()
+                self._under_way -= 1
+                self._ended.set()
+                self._ended = trio.Event()
             if not done:
                 self.again(file)
         finally:

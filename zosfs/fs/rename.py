@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from zosfs.config import Options
 from zosfs.content.grants import acl_under_another_name
@@ -15,6 +17,15 @@ from zosfs.fs.files import Files, OpenFile
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+
+@asynccontextmanager
+async def _renaming(file: OpenFile) -> AsyncIterator[None]:
+    file.renaming = True
+    try:
+        yield
+    finally:
+        file.renaming = False
 
 
 def _fail(number: int) -> OSError:
@@ -61,7 +72,7 @@ class Renames:
     async def _file(self, source: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
         file = await self._files.hold(source)
         try:
-            async with file.lock:
+            async with file.lock, _renaming(file):
                 old_key, new_key = source.key, self._tree.key_of(new_parent, new_name)
                 writer = file.writer
                 if target is not None and target.file is not None:

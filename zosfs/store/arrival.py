@@ -79,6 +79,11 @@ class Arrival:
         """The answer's body comes from now on."""
         self._answer = (status, headers)
 
+    @property
+    def lacking(self) -> int:
+        """How many more bytes somebody waits for; very many when nobody does."""
+        return self._mark - self._have
+
     def count(self, received: int) -> None:
         """The first *received* bytes of this answer's body are in the buffer."""
         self._have = self._base + received
