@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tree.bucket import Names, by_bytes, by_names, delivered, new_file, read, tree_over
+from tests.tree.bucket import Names, by_bytes, by_letters, by_names, delivered, new_file, read, tree_over
 from zosfs.tree.spread import IN_VAIN, next_start
 
 
@@ -52,11 +52,16 @@ def gathered(n: int) -> list[str]:
     return [*(f"{i}" for i in range(30)), *(f"9-{i:05}" + ("/below" if i % 97 == 5 else "") for i in range(n))]
 
 
-KINDS = [padded, unpadded, hashed, words, stamped, gathered]
+def capitals(n: int) -> list[str]:
+    """Small letters, and at the end some capitals."""
+    return ["a" + name for name in hashed(n)] + [f"B{i:02}" for i in range(n // 20)]
+
+
+KINDS = [padded, unpadded, hashed, words, stamped, gathered, capitals]
 
 
 @given(
-    st.sampled_from(KINDS), st.integers(0, 700), st.integers(3, 40), st.sampled_from([by_bytes, by_names]), st.integers(0, 99),
+    st.sampled_from(KINDS), st.integers(0, 700), st.integers(3, 40), st.sampled_from([by_bytes, by_names, by_letters]), st.integers(0, 99),
     st.booleans(),
 )
 def test_no_name_is_lost_or_doubled(
@@ -85,6 +90,19 @@ def test_no_name_is_lost_or_doubled(
             assert len(shown) == len(set(shown))
         pages = -(-len(names) // page)
         assert changes or store.requests["list"] <= max(1, 2 * pages) + IN_VAIN
+
+    run(test)
+
+
+@pytest.mark.parametrize("n", [270, 277, 284, 340])
+def test_a_server_with_an_order_of_its_own_is_not_guessed_at(n: int) -> None:
+    async def test() -> None:
+        keys = capitals(n)
+        store = Names(*keys, page=50)
+        store.order = by_letters
+        store.before = store.after = random.Random(n).random
+        async with tree_over(store, posix=False) as tree:
+            assert sorted(await read(tree, tree.root)) == sorted(key.encode() for key in keys)
 
     run(test)
 

@@ -45,7 +45,7 @@ class Pages:
         if found is None:
             sequence = self._tree.sequence
             found = await self._list(reached), sequence
-        self._guesses.told(found[0])
+        self._guesses.told(found[0], reached)
         return found
 
     def ask(self, page: ListPage) -> None:
@@ -81,7 +81,7 @@ class Pages:
                 continue  # it is asked for again, so that the failure is told
             if start == reached:
                 return flight.page, flight.sequence
-            if plain(flight.page) and self._guesses.trusted:
+            if plain(flight.page, start) and self._guesses.trusted:
                 rest = later(flight.page, reached)
                 self._guesses.used(len(rest.objects), len(flight.page.objects))
                 if rest.objects or not rest.next_marker:

@@ -25,9 +25,12 @@ IN_VAIN = 2
 """Guesses that may bring little or nothing, in one directory."""
 
 
-def plain(page: ListPage) -> bool:
-    """Whether *page* has nothing but objects, in bytewise order as far as its own marker tells."""
-    return not page.prefixes and bool(page.objects) and page.next_marker in ("", page.objects[-1].key)
+def plain(page: ListPage, start: str) -> bool:
+    """Whether *page* has nothing but objects, all behind *start*, behind which it was asked for, in bytewise order."""
+    if page.prefixes or not page.objects or page.next_marker not in ("", page.objects[-1].key):
+        return False
+    keys = [start, *(info.key for info in page.objects)]
+    return keys == sorted(keys, key=lambda key: key.encode("utf-8", "surrogateescape"))
 
 
 def later(page: ListPage, reached: str) -> ListPage:
@@ -96,10 +99,10 @@ class Guesses:
     _full: int = 0
     _keys: list[str] = field(default_factory=list)
 
-    def told(self, page: ListPage) -> None:
-        """One more page was told, in order."""
+    def told(self, page: ListPage, start: str) -> None:
+        """One more page was told, which goes on from *start*."""
         self.pages += 1
-        self.trusted = self.trusted and plain(page)
+        self.trusted = self.trusted and plain(page, start)
         if self.trusted and self.in_vain < IN_VAIN and page.next_marker:
             self._full = max(self._full, len(page.objects))
             self._keys = [*self._keys, *(info.key for info in page.objects)][-self._full :]
