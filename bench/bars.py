@@ -51,6 +51,7 @@ BARS = (
     Bar("`find`, `noposix`", "find", 3, 20, ours="zosfs-noposix"),
     Bar("`find`, stored attributes", "find", 3, 20),
     Bar("read small files in listing order", "read-small", 1.5, 3),
+    Bar("the same, `prefetch=5s`", "read-small", 1.5, 3, ours="zosfs-prefetch"),
     Bar("`rm -r`", "rm", 3, 10),
     Bar("rename of a directory", "rename", 1.2, 3),
     Bar("sequential write", "seq-write", 1, 1),

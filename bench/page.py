@@ -160,7 +160,7 @@ def _times(run: Run, where: str) -> str:
         if not there:
             continue
         ours = [f"{cell(there.get('zosfs'))}"]
-        variant = next((there[name] for name in ("zosfs-noposix", "zosfs-writeback") if name in there), None)
+        variant = next((there[name] for name in ("zosfs-noposix", "zosfs-prefetch", "zosfs-writeback") if name in there), None)
         ours.append(f"`{variant.tool.partition('-')[2]}` {cell(variant)}" if variant else "")
         for other in others:
             one = best_of(there.values(), family(other))

@@ -130,6 +130,7 @@ TOOLS = {
     for tool in (
         Tool("zosfs", "", "as it comes", _zosfs(), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-noposix", "", "`-o noposix`", _zosfs("noposix"), Kind.OURS, durable=True),
+        Tool("zosfs-prefetch", "", "`-o prefetch=5s`", _zosfs("prefetch=5s"), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-writeback", "", "`-o writeback`", _zosfs("writeback"), Kind.OURS, attributes=True),
         Tool("s3fs", "s3fs", "as it comes", _s3fs, attributes=True, durable=True),
         Tool("rclone", "rclone", "as it comes, without cache", _rclone(), attributes=True, durable=True),

@@ -118,7 +118,7 @@ WORKLOADS = (
     Workload("find", "`find -type f` over {files} files in {tree} directories", "zosfs zosfs-noposix s3fs rclone juicefs", "tree"),
     Workload("create", "create {created} files of 4 KiB", "zosfs zosfs-writeback s3fs rclone rclone-writes juicefs", "", _scratch,
              lambda b, s: _only(b, "scratch/new", s.created)),
-    Workload("read-small", "read {some} files of 4 KiB in listing order", "zosfs s3fs rclone juicefs", "some"),
+    Workload("read-small", "read {some} files of 4 KiB in listing order", "zosfs zosfs-prefetch s3fs rclone juicefs", "some"),
     Workload("append", "20 times: open a file of 32 MiB, append 100 bytes, close", "zosfs s3fs rclone-writes juicefs", "", _scratch_log,
              lambda b, s: b.size("scratch/log") == _LOG * MIB + 2000, far=False),
     Workload("edit", "overwrite 1 MiB inside {large} MiB", "zosfs s3fs rclone-writes juicefs", "large", _scratch_large, _edited, far=False),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import noise, run
 
 MIB = 1 << 20
@@ -122,6 +122,35 @@ def test_reading_a_small_listed_file(mount: Mounting, bucket: str, s3: Any) -> N
         for n in range(10):
             assert (living.path / "d" / f"f{n}").read_bytes() == b"small"
     assert spent == {"get": 10}
+
+
+def read_in_order(directory: Path, size: int) -> int:
+    """Read all files of *directory*, each of *size* bytes, in the order of their names, without looking at them before."""
+    names = sorted(os.listdir(directory))
+    for name in names:
+        with (directory / name).open("rb", buffering=0) as f:
+            assert len(f.read(2 * size)) == size
+    return len(names)
+
+
+def test_reading_small_files_in_listing_order(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:03}" for n in range(80)], noise(4096))
+    living = mount()
+    with living.requests() as spent:
+        assert read_in_order(living.path / "d", 4096) == 80
+    assert spent.get("list", 0) <= 2
+    assert spent["get"] == 80
+    assert spent.get("head", 0) <= 3, "attributes come with the bytes"
+
+
+def test_reading_small_files_in_listing_order_with_prefetch(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/f{n:03}" for n in range(80)], noise(4096))
+    living = mount(prefetch="1h")
+    with living.moved() as growth:
+        assert read_in_order(living.path / "d", 4096) == 80
+    assert growth["requests_get"] == 80
+    assert growth["requests_head"] <= 3, "attributes come with the bytes"
+    assert growth["readahead_wasted_bytes"] == 0
 
 
 def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, bucket: str, s3: Any) -> None:
@@ -268,3 +297,19 @@ def test_removing_a_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     living.stop()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert spent.get("delete", 0) + spent.get("delete_many", 0) <= 150 + 1
+
+
+UNHURRIED = "import zosfs.fs.gathering_pace as pace, zosfs.fs.removals as removals; pace.QUIET = pace.LONGEST = removals.ROW = 60.0"
+
+
+def test_removing_a_tree_begins_while_the_program_is_at_work(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, [f"d/{n % 5}/f{n:03}" for n in range(500)])
+    living = mount(posix=False, patched=UNHURRIED)
+    run("find", living.path / "d")
+    with living.moved() as growth:
+        run("rm", "-r", living.path / "d")
+        wait_for(lambda: living.counters()["requests_delete_many"] == 2, 60, "what is enough for a request to be sent")
+    living.stop()
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    assert growth["gathered_deletes"] >= 500 - 2
+    assert growth["requests_delete"] <= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,45 @@ def test_small_files_are_one_request_each(mount: Mounting, bucket: str, s3: Any)
         for name, body in files.items():
             assert (living.path / "d" / name).read_bytes() == body
     assert spent == {"get": 30}
+
+
+def read_in_turn(directory: Path, names: list[str], files: dict[str, bytes]) -> None:
+    for name in names:
+        assert (directory / name).read_bytes() == files[name]
+
+
+def test_who_looks_before_it_opens_sees_what_was_written_in_between(mount: Mounting, bucket: str, s3: Any) -> None:
+    files = small_files(s3, bucket, 12)
+    living = mount()
+    names = sorted(os.listdir(living.path / "d"))
+    read_in_turn(living.path / "d", names[:6], files)
+    new = noise(4 * KIB, 99)
+    path = living.path / "d" / names[6]
+    with living.requests() as spent:
+        os.stat(path)
+    assert spent == {"get": 1}, "taken for the beginning of an open"
+    s3.put_object(Bucket=bucket, Key=f"d/{names[6]}", Body=new)
+    assert path.read_bytes() == new
+
+
+def test_attributes_that_came_with_the_bytes_are_those_of_the_object(mount: Mounting, bucket: str, s3: Any) -> None:
+    for n in range(12):
+        stored = {"mode": str(0o100640 + n % 2), "uid": str(1000 + n), "gid": "7", "mtime": str(1_500_000_000 + n)}
+        s3.put_object(Bucket=bucket, Key=f"d/f{n:02}", Body=noise(4 * KIB, n), Metadata=stored, ContentType="text/x-odd")
+    first, second = mount(), mount()
+    names = sorted(os.listdir(first.path / "d"))
+    read_in_turn(first.path / "d", names, {f"f{n:02}": noise(4 * KIB, n) for n in range(12)})
+
+    def told(directory: Path) -> list[Any]:
+        facts = [(directory / name).stat() for name in names]
+        xattrs = [{key: os.getxattr(directory / name, key) for key in os.listxattr(directory / name)} for name in names]
+        return [(f.st_mode, f.st_uid, f.st_gid, f.st_size, f.st_mtime_ns, f.st_ctime_ns, x) for f, x in zip(facts, xattrs, strict=True)]
+
+    with first.requests() as spent:
+        got = told(first.path / "d")
+    assert spent.get("head", 0) == 0, spent
+    assert got == told(second.path / "d"), "as a HEAD tells them"
+    assert [facts[1] for facts in got] == [1000 + n for n in range(12)]
 
 
 def test_prefetched_files_are_fetched_once(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -40,6 +40,11 @@ def by_names(key: str) -> tuple[bytes, ...]:
     return tuple(part.encode() for part in key.split("/"))
 
 
+def by_letters(key: str) -> str:
+    """An order of no server that we know: capitals among the small letters."""
+    return "".join(letter.lower() + letter for letter in key)
+
+
 class Names:
     """The listing half of a Store."""
 

@@ -288,6 +288,27 @@ def test_a_page_asked_for_ahead_that_may_be_wrong_by_now_is_asked_for_again(even
     run(test)
 
 
+@pytest.mark.parametrize("new", ["a", "z"])
+def test_a_directory_renamed_while_its_reader_pauses_shows_every_name(new: str) -> None:
+    async def test() -> None:
+        store = Names(*[f"old/f{n:02}" for n in range(60)], page=10)
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "old")
+            listing = tree.listing(directory)
+            names: list[bytes] = []
+            names += [name for _, name, _ in await listing.batch(0, 5)]
+            await trio.sleep(3)
+            for key in list(store.objects):
+                store.set(key.replace("old/", f"{new}/"))
+                store.drop(key)
+            tree.move(directory, tree.root, new.encode())
+            while batch := await listing.batch(len(names), 10):
+                names += [name for _, name, _ in batch]
+            assert sorted(names) == [f"f{n:02}".encode() for n in range(60)]
+
+    run(test)
+
+
 def test_seeking_back_shows_the_same_names_again() -> None:
     async def test() -> None:
         store = Names(*[f"f{n:04}" for n in range(100)], page=20)
@@ -816,5 +837,32 @@ def test_a_forgotten_file_keeps_its_number_and_a_new_one_of_its_name_gets_anothe
             assert tree.add(parent, b"f0", new_file()).number != again.number
             tree.forget(again.number, 1)
             assert (await find(tree, "d0/f0")).number != again.number
+
+    run(test)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_lists_after_a_hint_does_not_see_what_was_asked_for_before_it(known: bool) -> None:
+    async def test() -> None:
+        store = Names(*[f"f{n:02}" for n in range(30)], page=10)
+        async with tree_over(store, posix=False) as tree, trio.open_nursery() as nursery:
+            if known:
+                await read(tree, tree.root)
+                await trio.sleep(1000)
+            store.after = lambda: 1.0
+            nursery.start_soon(read, tree, tree.root)
+            await trio.sleep(1.5)
+            store.set("a")
+            changed = store.set("f15", b"other, and longer")
+            store.drop("f05")
+            tree.invalidate(tree.root)
+            after = [*[f"f{n:02}".encode() for n in range(30) if n != 5], b"a"]
+            assert sorted(await read(tree, tree.root)) == sorted(after)
+            await trio.sleep(10)  # the older listing has come to its end, too
+            assert sorted(await read(tree, tree.root)) == sorted(after)
+            found = await tree.lookup(tree.root, b"f15")
+            assert found is not None
+            assert found.info is not None
+            assert found.info.etag == changed.etag
 
     run(test)

@@ -88,6 +88,7 @@ class Version:
     ) -> None:
         """*fetched* is told of every span of bytes that came over the network: version, offset, bytes."""
         self.info = info
+        self.answer: ObjectInfo | None = None  # what the server said last with bytes of it
         self.readers = 0
         self._store = store
         self._budget = budget
@@ -247,11 +248,12 @@ class Version:
                 self._budget.press()
 
     def _check(self, answer: ObjectInfo) -> None:
-        """Pin what the first answer tells, and refuse another version where the server did not."""
+        """Keep what the answer tells, pin the first one's, and refuse another version where the server did not."""
         if not self._etag:
             self._etag = answer.etag
         elif answer.etag and answer.etag != self._etag:
             raise StoreError("PreconditionFailed", status=412, operation="get", key=self.info.key)
+        self.answer = answer
         if not self._version_id and answer.version_id != "null":
             self._version_id = answer.version_id
 

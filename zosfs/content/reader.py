@@ -18,6 +18,7 @@ from zosfs.content.memory import MemoryBudget, slab_size
 from zosfs.content.pace import Pace, may_ask_for
 from zosfs.content.readahead import Advice, Found, History, Span
 from zosfs.counters import Counters
+from zosfs.errors import StoreError
 from zosfs.store.api import Buffer, ObjectInfo, Store
 
 KEPT = 8 << 20
@@ -167,6 +168,22 @@ class Reader:
         for block in self._version.within(0, self.info.size):
             self._want(block)
         return True
+
+    def ask_whole(self) -> bool:
+        """Begin to fetch all of the version with one request that is sent from now on; False where some of it is here or coming already,
+        or where memory or connections do not allow it. For small files."""
+        if self._version.within(0, self.info.size) or self._gaps(0, self.info.size) != [(0, self.info.size)]:
+            return False
+        return self.ask_ahead()
+
+    async def facts(self) -> ObjectInfo:
+        """What the answer to what was asked ahead says of the object, as soon as the first byte is here. Raises StoreError."""
+        block = self._version.at(0)
+        if block is not None:
+            await self._version.wait(block, 1)
+        if self._version.answer is None:
+            raise StoreError("Cancelled", operation="get", key=self.info.key)
+        return self._version.answer
 
     # -- asking -----------------------------------------------------------------------------------------------------
 

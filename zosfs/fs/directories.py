@@ -19,6 +19,7 @@ from zosfs.config import Options
 from zosfs.fs.change import described_info
 from zosfs.fs.entries import entry
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.openings import Openings
 from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
@@ -34,8 +35,9 @@ MARKER_DELAY = 0.5
 class Directories:
     """Directory handles and markers of a mount."""
 
-    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals) -> None:
+    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals, openings: Openings) -> None:
         self._tree = tree
+        self._openings = openings
         self._removals = removals
         self._options = options
         self._nursery = nursery
@@ -72,6 +74,7 @@ class Directories:
             for cookie, name, inode in batch:
                 if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
                     return
+                self._openings.shown(inode, 0)
                 self._tree.remember(inode)
                 start = cookie
             return  # one batch an answer: the kernel asks again, and names reach the reader early

@@ -33,6 +33,7 @@ from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.later import Later
+from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.locks import Lock
@@ -120,6 +121,7 @@ class Files:
         self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.prefetch = Prefetch(tree, options, nursery, self._cached)
+        self.openings = Openings(tree, contents, nursery, self._cached, self.prefetch.coming)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     async def content_of(self, inode: Inode) -> Content:
@@ -172,9 +174,15 @@ class Files:
                     elif append:
                         await self._writer(file, appending=True)
             elif not file.dirty:
-                if file.writer is not None or not self.prefetch.opening(inode, file.content):
-                    await self._revalidate(file)
-                early = self.prefetch.take(inode)
+                early = self.openings.take(inode, pid)
+                if early is not None and file.writer is None:
+                    self.prefetch.opening(inode, file.content)
+                else:
+                    if file.writer is not None or not self.prefetch.opening(inode, file.content):
+                        await self._revalidate(file)
+                    if early is not None:
+                        early.close()
+                    early = self.prefetch.take(inode)
                 await self._refuse_archived(file)
         except BaseException:
             self.let_go(file)

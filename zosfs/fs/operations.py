@@ -75,7 +75,7 @@ class Operations(pyfuse3.Operations):
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.changes = Changes(tree, self.files, options)
         self.compacting = Compacting(tree, self.files, self.changes, options, nursery)
-        self.directories = Directories(tree, options, nursery, self.files.removals)
+        self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
         self.renames = Renames(tree, contents, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)
         self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
@@ -114,6 +114,7 @@ class Operations(pyfuse3.Operations):
             return None
         self.counters["listing_hits"] += 1
         tree.remember(inode)
+        self.files.openings.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
@@ -121,6 +122,7 @@ class Operations(pyfuse3.Operations):
         if found is None or not self.tree.is_fresh(found):
             return None
         self.counters["attribute_hits"] += 1
+        self.files.openings.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     @handler(known=_lookup_known)
@@ -134,9 +136,10 @@ class Operations(pyfuse3.Operations):
             inode = await self.tree.lookup(parent, name)
         if inode is None:
             return missing(self.options.negative_ttl)
-        if not inode.known:
+        if not inode.known and not self.tree.told_by_listing(inode):
             await self.tree.refresh(inode)
         self.tree.remember(inode)
+        self.files.openings.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -146,9 +149,11 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
-        if not found.unlinked:
-            await self.tree.refresh(found)
-        return entry(found, self.ttl)
+        soon = not found.unlinked and await self.files.openings.refresh(found, ctx.pid)
+        shown = entry(found, self.ttl)
+        if soon:
+            shown.attr_timeout = 0.0
+        return shown
 
     @handler()
     async def setattr(
@@ -162,6 +167,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
             async with self.changes.turn(found):
                 await self._set_attributes(found, attr, fields)
+        self.files.openings.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
@@ -324,6 +330,7 @@ class Operations(pyfuse3.Operations):
                 raise _fail(errno.EEXIST)
             handle = await self.files.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
+            self.files.openings.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
         attributes = new_attributes(stat.S_IFREG, mode, ctx)
         return self._created(parent, *await self.files.create(parent, name, attributes, flags, ctx.pid))

@@ -8,18 +8,16 @@ has begun: only then an open sees all that was written before.
 from __future__ import annotations
 
 import logging
-import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
-from zosfs.admin.thawing import ARCHIVES
 from zosfs.config import Options
 from zosfs.content.content import Content
-from zosfs.content.readahead import WHOLE
 from zosfs.content.reader import Reader
+from zosfs.fs.openings import small
 from zosfs.fs.rows import Rows
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
@@ -60,12 +58,13 @@ class _Way:
 @dataclass(slots=True)
 class _Early:
     """A file that was asked for before its open, at *asked* (trio time), as the version *info*; *reader* has its bytes, unless
-    they are in a local cache and only their version was asked for."""
+    they are in a local cache and only their version was asked for. *waited*: the program was there before them."""
 
     inode: Inode
     info: ObjectInfo
     asked: float
     reader: Reader | None = None
+    waited: bool = False
 
 
 class Prefetch:
@@ -86,11 +85,20 @@ class Prefetch:
 
         True when the version that is known of *inode* was asked for short enough ago, so that the server need not be asked again.
         """
-        if not self._seconds or inode.parent is None or not _small(inode):
+        if not self._seconds or inode.parent is None or not small(inode):
             return False
         early = self._current(inode)
-        self._step(inode, content, waits=early is None or (early.reader is not None and not early.reader.whole))
+        waits = early is None or early.waited or (early.reader is not None and not early.reader.whole)
+        self._step(inode, content, waits=waits)
         return early is not None
+
+    def coming(self, inode: Inode) -> Reader | None:
+        """The reader of what was asked for ahead of *inode*, whose answer tells its attributes, for which a program waits now."""
+        early = self._early.get(inode.number)
+        if early is None or early.reader is None or inode.info is None or early.info.etag != inode.info.etag:
+            return None
+        early.waited = early.waited or not early.reader.whole
+        return early.reader
 
     def take(self, inode: Inode) -> Reader | None:
         """A reader that already has, or waits for, what was asked for of *inode*; the caller's from now on."""
@@ -141,7 +149,7 @@ class Prefetch:
     def _ask(self, inode: Inode, content: Content) -> bool:
         """Ask for *inode* ahead; False when there is no room for it now."""
         info = inode.info
-        if info is None or inode.number in self._early or not _small(inode) or inode.file is not None:
+        if info is None or inode.number in self._early or not small(inode) or inode.file is not None:
             return True
         early = _Early(inode, info, trio.current_time())
         if self._cached(inode):
@@ -196,12 +204,3 @@ class Prefetch:
     def _drop(early: _Early) -> None:
         if early.reader is not None:
             early.reader.close()
-
-
-def _small(inode: Inode) -> bool:
-    """Whether *inode* is a file that one request brings, and that is in the store as it is known."""
-    info = inode.info
-    return (
-        info is not None and 0 < info.size <= WHOLE and not inode.dirty and not inode.unlinked and stat.S_ISREG(inode.attributes.mode)
-        and info.storage_class not in ARCHIVES
-    )  # fmt: skip

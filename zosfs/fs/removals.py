@@ -2,9 +2,10 @@
 
 Owns: what a row of removals is, and when those that were gathered are delivered. The first removal is made at once, and its
 error reaches the caller. Those that follow on its heels (rm -r) are promised in the journal, answered, and delivered
-together: within a moment, before anything that could tell the difference, at fsync of a directory and at umount. One that
-the server then refuses comes back to its directory, the log says why, and fsync of a directory above it fails. Once a delivery
-failed, nothing is gathered until a single removal has succeeded: its error reaches whoever goes on removing.
+together: while the row goes on and a moment after it (zosfs.fs.gathering_pace), before anything that could tell the difference, at
+fsync of a directory and at umount. One that the server then refuses comes back to its directory, the log says why, and fsync of a
+directory above it fails. Once a delivery failed, nothing is gathered until a single removal has succeeded: its error reaches
+whoever goes on removing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from zosfs.content.content import Content
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
+from zosfs.fs.gathering_pace import MOST, Pace
 from zosfs.store.api import StoreFailure
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -27,12 +29,20 @@ log = logging.getLogger(__name__)
 
 ROW = 0.5
 """Seconds between two removals of a row at most."""
-GATHERED_FOR = 0.5
-"""Seconds that a removal waits for others."""
-MOST = 1000
 REMEMBERED = 100
 """Refusals that wait to be told."""
 RETRY_SECONDS = (1, 5, 15, 60)
+
+
+class _Row:
+    """The row of removals in one bucket that is gathered, or was gathered last."""
+
+    __slots__ = ("delivering", "enough", "pace")
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self.enough = trio.Event()
+        self.delivering = False
 
 
 class Removals:
@@ -45,7 +55,7 @@ class Removals:
         self._counters = counters
         self._nursery = nursery
         self._last = float("-inf")
-        self._timed: set[Content] = set()
+        self._rows: dict[Content, _Row] = {}
         self._failing: set[Content] = set()
         self._refused: deque[tuple[Inode, StoreError]] = deque(maxlen=REMEMBERED)  # directories to which names came back, and why
 
@@ -80,36 +90,38 @@ class Removals:
             log.warning("removals are not gathered: %s", exc)
             return False
         self._counters["gathered_deletes"] += 1
-        if content.store.promised_deletions == MOST:
-            self._nursery.start_soon(self._deliver_full, content)
-        if content not in self._timed:
-            self._timed.add(content)
-            self._nursery.start_soon(self._deliver_later, content)
+        row, now = self._rows.get(content), trio.current_time()
+        if row is None or not (row.delivering or row.pace.goes_on(now)):
+            row = self._rows[content] = _Row()
+        row.pace.added(now)
+        if content.store.promised_deletions >= row.pace.wanted:
+            row.enough.set()
+        if not row.delivering:
+            row.delivering = True
+            self._nursery.start_soon(self._deliver_later, content, row)
         return True
 
-    async def _deliver_full(self, content: Content) -> None:
-        """A request's worth goes while the next is gathered."""
-        try:
-            await content.store.settle_deletions(full=True)
-        except OSError as exc:
-            self._failing.add(content)
-            log.info("%d removals are tried again in a moment: %s", content.store.promised_deletions, exc)
-
-    async def _deliver_later(self, content: Content) -> None:
+    async def _deliver_later(self, content: Content, row: _Row) -> None:
         pauses = iter(RETRY_SECONDS)
-        pause: float = GATHERED_FOR
+        pace, store = row.pace, content.store
         try:
-            while content.store.promised_deletions:
-                await trio.sleep(pause)
+            while waiting := store.promised_deletions:
+                left = pace.left(trio.current_time(), waiting)
+                if left:
+                    row.enough = trio.Event()
+                    with trio.move_on_after(left):
+                        await row.enough.wait()
+                    continue
+                pace.going(waiting)
                 try:
-                    await content.store.settle_deletions()
-                    pauses, pause = iter(RETRY_SECONDS), GATHERED_FOR
+                    await store.settle_deletions(full=waiting >= MOST)
+                    pauses = iter(RETRY_SECONDS)
                 except OSError as exc:
-                    pause = next(pauses, RETRY_SECONDS[-1])
                     self._failing.add(content)
-                    log.warning("%d removals are not delivered yet: %s", content.store.promised_deletions, exc)
+                    log.warning("%d removals are not delivered yet: %s", store.promised_deletions, exc)
+                    await trio.sleep(next(pauses, RETRY_SECONDS[-1]))
         finally:
-            self._timed.discard(content)
+            row.delivering = False
 
     async def settle(self) -> None:
         """Deliver what is gathered, in all buckets. Raises the first StoreError; the journal keeps what is left."""

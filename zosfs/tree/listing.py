@@ -6,22 +6,20 @@ million keys gives its first names after the first page. May use: the store thro
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cachetools
 import trio
 
 from zosfs.errors import StoreError
-from zosfs.store.api import ListPage, ObjectInfo, Store
+from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
-from zosfs.tree.directory import Directory
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import file_beside_directory, part_to_name
+from zosfs.tree.pages import Pages
 from zosfs.tree.walk import Walks
 
 if TYPE_CHECKING:
@@ -35,9 +33,6 @@ KEPT_ENTRIES = 1_000_000
 
 STALE = 10.0
 """Seconds between two looks for listings that are not worth their memory any more, at least."""
-
-AHEAD = 5.0
-"""Seconds for which a page that was asked for ahead waits for a reader who pauses."""
 
 SYMLINK_MAX = 4096
 """A target of a symbolic link is shorter than this (PATH_MAX counts its NUL), a FIFO is an empty object: smaller ones need a HEAD."""
@@ -58,29 +53,26 @@ class _Kept(cachetools.LRUCache[int, Inode]):
         return number, inode
 
 
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A page that came before anybody wanted it: asked for at a time, and at the tree's sequence of then."""
-
-    page: ListPage
-    asked: float
-    sequence: int
-
-
 class Load:
     """One listing of one directory under way.
 
     When nobody reads on it pauses behind *marker*, for as long as some reader may come back.
     """
 
-    __slots__ = ("ahead", "done", "entries", "failure", "first", "local", "marker", "onward", "placed", "progress", "readers", "seen")
+    __slots__ = (
+        "began", "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "outdated", "pages", "placed", "progress",
+        "readers", "seen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        self.began = trio.current_time()
+        self.outdated = False  # somebody told of changes since, and another load looks for them: what is known by now is newer
         self.entries: list[tuple[bytes, Inode]] = []
         self.seen: set[bytes] = set()
         self.local: set[bytes] = set()  # names that are in `entries` because this host knows them better than the store
         self.marker = ""
-        self.ahead: _Ahead | None = None  # what comes behind `marker`
+        self.moves = 0  # the tree's of when `pages` began
+        self.pages: Pages | None = None  # what was asked for ahead while it was under way
         self.done = False
         self.failure: OSError | None = None
         self.progress = trio.Event()
@@ -158,7 +150,9 @@ class Loader:
     def _start(self, inode: Inode) -> Load:
         directory = self._tree.directory(inode)
         load = directory.loading
-        if not isinstance(load, Load):
+        if isinstance(load, Load) and directory.doubted_at >= load.began:
+            load.outdated = True
+        if not isinstance(load, Load) or load.outdated:
             load = Load()
             directory.loading = load
             self._tree.nursery.start_soon(self._run, inode, load)
@@ -240,7 +234,8 @@ class Loader:
                 else:
                     whole = await self._pages(inode, load)
                 if whole and not inode.unlinked:
-                    self.finish(inode, load.seen, started, sequence)
+                    if not load.outdated:
+                        self.finish(inode, load.seen, started, sequence)
                     # what was made here meanwhile is on no page, or was taken away and made again after its page
                     shown = {name for name, _ in load.entries}
                     load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
@@ -307,62 +302,44 @@ class Loader:
 
     async def _pages(self, inode: Inode, load: Load) -> bool:
         """Apply page after page; False when nobody wants what lies behind `load.marker`, or the directory is gone."""
-        tree, store, prefix = self._tree, inode.store, inode.key
-        directory, moves = tree.directory(inode), tree.moves
+        tree = self._tree
+        directory, moves = tree.directory(inode), load.moves
         marker, load.marker = load.marker, ""
-        ahead, load.ahead = load.ahead, None
+        pages, load.pages = load.pages, None
         if not marker:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
-        sequence = tree.sequence
-        if ahead is not None and self._still_true(ahead, directory):
-            page = ahead.page
-        else:
-            page = await store.list_page(prefix, delimiter="/", marker=marker)
+        if pages is not None:
+            pages.keep(directory)
         while True:
-            if inode.unlinked:
-                return False
-            if tree.moves != moves and inode.key != prefix:
-                # renamed meanwhile: what was said of the old place may be half of the truth
-                prefix, moves = inode.key, tree.moves
+            if pages is None or (tree.moves != moves and pages.prefix != inode.key):
+                # the first page; or renamed meanwhile, and what was said of the old place may be half of the truth
+                pages, moves, marker = Pages(tree, inode.store, inode.key), tree.moves, ""
                 load.local.update(name for name, _ in load.entries)
                 load.seen.clear()
-                sequence = tree.sequence
-                page = await store.list_page(prefix, delimiter="/")
+            page, sequence = await pages.after(marker)
+            if inode.unlinked:
+                return False
+            if tree.moves != moves and pages.prefix != inode.key:
                 continue
             marker = page.next_marker
-            following: list[_Ahead] = []
-            async with trio.open_nursery() as nursery:
-                if marker and load.readers:
-                    nursery.start_soon(self._ask_ahead, store, prefix, marker, following)
-                await self._apply(inode, prefix, page, load, sequence)
-                load.advance()
-                if not marker:
-                    return True
-                directory.huge = True
-                load.first.set()
+            if marker and load.readers:
+                pages.ask(page)
+            await self._apply(inode, pages.prefix, page, load, sequence)
+            load.advance()
+            if not marker:
+                return True
+            directory.huge = True
+            load.first.set()
+            await pages.coming(marker)
             if not load.readers:
                 # nobody reads on for now: a reader between two batches comes back within a moment
                 with trio.move_on_after(1.0):
                     load.onward = trio.Event()
                     await load.onward.wait()
                 if not load.readers and not load.onward.is_set():
-                    load.marker = marker
-                    load.ahead = following[0] if following else None
+                    load.marker, load.pages, load.moves = marker, pages, moves
                     return False
-            sequence = following[0].sequence if following else tree.sequence
-            page = following[0].page if following else await store.list_page(prefix, delimiter="/", marker=marker)
-
-    async def _ask_ahead(self, store: Store, prefix: str, marker: str, answer: list[_Ahead]) -> None:
-        sequence, asked = self._tree.sequence, trio.current_time()
-        with contextlib.suppress(OSError):  # it is asked for again where the failure can be told
-            answer.append(_Ahead(await store.list_page(prefix, delimiter="/", marker=marker), asked, sequence))
-
-    def _still_true(self, ahead: _Ahead, directory: Directory) -> bool:
-        """Whether that page may still be believed. Changes here since are remembered by nobody, once nothing is under way."""
-        age = trio.current_time() - ahead.asked
-        return ahead.sequence == self._tree.sequence and directory.doubted_at < ahead.asked \
-            and age < min(AHEAD, self._tree.options.metadata_ttl)  # fmt: skip
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
         tree = self._tree
@@ -379,12 +356,14 @@ class Loader:
                 assert info is not None
                 if info.key == prefix:
                     self.marker(inode, info)
-                if info.key != prefix or info.size > 0:
-                    # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
+                wanted = info.key != prefix or info.size > 0
+                if wanted and not (load.outdated and self._shown(inode, info.key[skip:], load.seen, fresh)):
                     self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
                 info = next(objects, None)
             else:
-                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
+                if not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
+                    self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
                 below = next(prefixes, None)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
@@ -394,6 +373,15 @@ class Loader:
         shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
         # what has a name by now: during the sweep another may have come in the place of what the page shows
         load.entries.extend((name, directory.children[name]) for name in shown if name in directory.children)
+
+    def _shown(self, inode: Inode, part: str, seen: set[bytes], fresh: list[tuple[bytes, Inode]]) -> bool:
+        """Show *part* as it is known, if it is."""
+        name = part_to_name(part)
+        child = self._tree.directory(inode).children.get(name)
+        if child is not None:
+            seen.add(name)
+            fresh.append((name, child))
+        return child is not None
 
     async def sweep_unsure(self, children: Sequence[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import trio
 
 from zosfs.errors import StoreError
+from zosfs.store.api import ObjectInfo
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts, fault
 from zosfs.tree.inodes import Inode
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 SWEEP_WIDTH = 256
 """HEADs of one sweep under way: more than connections, because the store sends those that wait in batches."""
 FIRST_SWEEP = 32
+
+Ask = Callable[[], Awaitable[ObjectInfo]]
+"""Asks for what a HEAD would tell."""
 
 
 class _Flight:
@@ -46,22 +50,23 @@ class Refresher:
         """Whether `refresh` would ask nothing."""
         return inode.dirty or inode.top or inode.unlinked or (inode.known and trio.current_time() < inode.fresh_until)
 
-    async def refresh(self, inode: Inode, *, force: bool = False) -> None:
+    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """Bring attributes and info up to date: nothing is asked within metadata_ttl unless *force*.
 
         ENOENT when the object vanished (the name is taken away then). What *force* tells was true after it was asked. Who asks for
-        one name after the other, of which the attributes are only guessed, finds the next ones asked for already.
+        one name after the other, of which the attributes are only guessed, finds the next ones asked for already. *ask* is used in place
+        of a HEAD, unless one is under way; where it fails, and nothing else is said of the object, a HEAD follows.
         """
         if inode.dirty or inode.top or inode.unlinked:
             return
         if not force and self.is_fresh(inode):
             self._tree.counters.add("attribute_hits")
             return
-        if not inode.known and not force and trio.current_time() < inode.fresh_until:
+        if ask is None and not inode.known and not force and trio.current_time() < inode.fresh_until:
             self._ask_ahead(inode)
-        await self._head(inode, force=force)
+        await self._head(inode, force=force, ask=ask)
 
-    async def _head(self, inode: Inode, *, force: bool = False) -> None:
+    async def _head(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """One HEAD, or for directories of which the marker may be missing a look below. *force*: sent after now."""
         now = trio.current_time()
         while (flight := self._heads.get(inode.number)) is not None:
@@ -76,17 +81,21 @@ class Refresher:
         inode.pins += 1
         try:
             with self._tree.flying.request(self._tree.sequence):
-                await self._head_now(inode, parent, inode.name, self._tree.sequence, force)
+                await self._head_now(inode, parent, inode.name, self._tree.sequence, force, ask)
             flight.arrived = True
         finally:
             inode.pins -= 1
             del self._heads[inode.number]
             flight.done.set()
 
-    async def _head_now(self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool) -> None:
+    async def _head_now(
+        self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool, ask: Ask | None = None
+    ) -> None:
         key = inode.key
         try:
-            if not inode.is_dir or self._tree.options.posix:
+            if ask is not None:
+                info = await self._ask_or_head(inode, key, ask)
+            elif not inode.is_dir or self._tree.options.posix:
                 info = await inode.store.head(key)
             elif (await inode.store.list_page(key, max_keys=1)).objects:
                 if inode.key == key:
@@ -124,6 +133,14 @@ class Refresher:
         inode.fresh_until = self._tree.fresh_until()
         if self._tree.cache is not None:
             self._tree.cache.put(inode.store.bucket, info)
+
+    async def _ask_or_head(self, inode: Inode, key: str, ask: Ask) -> ObjectInfo:
+        try:
+            return await ask()
+        except StoreError as exc:
+            if exc.errno == errno.ENOENT:
+                raise
+        return await inode.store.head(key)
 
     async def _lives(self, inode: Inode) -> bool:
         """Whether a directory without a marker has anything below it."""

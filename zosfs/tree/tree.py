@@ -22,10 +22,10 @@ from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import fault, same_version
 from zosfs.tree.inodes import Inode, Volume
-from zosfs.tree.listing import Listing, Loader
+from zosfs.tree.listing import SYMLINK_MAX, Listing, Loader
 from zosfs.tree.names import FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
 from zosfs.tree.own_changes import OwnChanges
-from zosfs.tree.refreshing import Refresher
+from zosfs.tree.refreshing import Ask, Refresher
 
 __all__ = ["Listing", "Tree"]
 
@@ -220,9 +220,15 @@ class Tree(OwnChanges):
         """Whether `refresh` would ask nothing."""
         return self._refresher.is_fresh(inode)
 
-    async def refresh(self, inode: Inode, *, force: bool = False) -> None:
+    def told_by_listing(self, inode: Inode) -> bool:
+        """Whether a listing that is believed still tells that *inode* is a regular file: all but its stored attributes."""
+        if inode.is_dir or inode.info is None or trio.current_time() >= inode.fresh_until:
+            return False
+        return inode.shown().size >= SYMLINK_MAX
+
+    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """See Refresher.refresh."""
-        await self._refresher.refresh(inode, force=force)
+        await self._refresher.refresh(inode, force=force, ask=ask)
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
         """See Refresher.head_all."""
