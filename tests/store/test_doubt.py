@@ -166,6 +166,18 @@ def test_a_broken_body_is_continued_where_it_broke(server: Any, pinned: bool) ->
     lossy(server, test)
 
 
+def test_a_listing_that_broke_off_is_asked_for_again(server: Any) -> None:
+    async def test(store: S3Store, proxy: Lossy, straight: S3Store) -> None:
+        keys = [f"key{n}" for n in range(20)]
+        for key in keys:
+            await straight.put(key, (b"x",), NONE)
+        for arrives in (20, 600, 2000):
+            proxy.once("GET", arrives)
+            assert [info.key for info in (await store.list_page("")).objects] == sorted(keys)
+
+    lossy(server, test)
+
+
 def test_what_has_come_is_told_before_the_rest_has(server: Any) -> None:
     async def test(store: S3Store, proxy: Lossy, straight: S3Store) -> None:
         data = os.urandom(3 * MIB)

@@ -312,8 +312,7 @@ class Connection:
                 if int(length) > MAX_BODY:
                     raise ValueError(f"its answer has {length} bytes")
                 scratch = bytearray(int(length))
-                self._fill(sock, memoryview(scratch))
-                self._received = 0
+                self._fill(sock, memoryview(scratch), for_caller=False)
                 answer.body = bytes(scratch)
             if target is not None and answer.body:
                 if len(answer.body) > len(target):
@@ -326,12 +325,14 @@ class Connection:
             self.close()
         return answer
 
-    def _fill(self, sock: socket.socket, into: memoryview, arrival: Arrival | None = None) -> None:
+    def _fill(
+        self, sock: socket.socket, into: memoryview, arrival: Arrival | None = None, *, for_caller: bool = True
+    ) -> None:
         have = min(len(self._buffer), len(into))
         if have:
             into[:have] = self._buffer[:have]
             del self._buffer[:have]
-        self._received = have
+        self._received = have if for_caller else 0
         whole = 0
         if len(into) - have > SMALL and not isinstance(sock, ssl.SSLSocket):
             self._let_it_sleep(sock)
@@ -348,7 +349,7 @@ class Connection:
             if n == 0:
                 raise ConnectionResetError("closed in the middle of the answer")
             have += n
-            self._received = have
+            self._received = have if for_caller else 0
 
     def _let_it_sleep(self, sock: socket.socket) -> None:
         """Let one call receive a whole piece, however many packets it comes in, until the next request sets a time-out.
