@@ -17,11 +17,8 @@ from hypothesis import strategies as st
 
 from tests.content.versions import Objects
 from zosfs.config import Options
-from zosfs.content import reader as module
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.memory import MemoryBudget
-from zosfs.content.pace import Pace
-from zosfs.content.readahead import LARGEST
 from zosfs.content.reader import Reader, Readers
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
@@ -428,36 +425,8 @@ def test_any_reads_at_once_return_the_right_bytes(reads: list[tuple[int, int]], 
             reader.close()
         await trio.testing.wait_all_tasks_blocked()
         assert room.budget.used == 0
-        assert [(reader.under_way, reader.unread) for reader in readers] == [(0, 0), (0, 0)]
 
     run(body, memory=memory)
-
-
-def test_all_readers_together_have_no_more_ahead_of_them_than_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = 12 * MIB
-    monkeypatch.setattr(module, "Pace", lambda: Pace(limit, _rest=1 << 30))
-    peak = 0
-
-    async def body(room: Room) -> None:
-        data = noise(40 * MIB)
-        readers = []
-        for name in "abc":
-            room.objects.put(name, data)
-            readers.append(room.open(name))
-
-        async def take(reader: Reader) -> None:
-            nonlocal peak
-            for at in range(0, len(data), MIB):
-                assert await reader.read(at, MIB) == data[at : at + MIB]
-                peak = max(peak, sum(each.unread for each in readers))
-
-        async with trio.open_nursery() as nursery:
-            for reader in readers:
-                nursery.start_soon(take, reader)
-        assert room.objects.fetched() == 3 * len(data)
-
-    run(body)
-    assert MIB < peak <= limit + 3 * LARGEST, "the next range of each, whatever the limit"
 
 
 def test_what_was_read_comes_from_the_disk_after_a_remount(tmp_path: Path) -> None:

@@ -72,15 +72,14 @@ class Readers:
         if self._shrink in self.budget.shrink:
             self.budget.shrink.remove(self._shrink)
 
-    def may_run_ahead(self, reader: Reader, n: int, *, next_one: bool) -> bool:
-        """Whether *n* bytes may be asked for that *reader* does not wait for yet: connections are left, and more ahead is worth it, which
-        for the *next_one* range of a stream it always is."""
+    def may_run_ahead(self, reader: Reader, n: int) -> bool:
+        """Whether *n* bytes may be asked for that *reader* does not wait for yet: connections are left, and more at once is worth it."""
         self._ahead = {each for each in self._ahead if each.under_way}  # who pauses takes nothing from the others
         self._ahead.add(reader)
         if sum(each.under_way for each in self._ahead) >= self._ahead_slots:
             return False
         unread = sum(each.unread for each in self._ahead)
-        if not next_one and not may_ask_for(self._pace.limit, unread, reader.unread, len(self._ahead), n):
+        if reader.under_way and not may_ask_for(self._pace.limit, unread, reader.unread, len(self._ahead), n):
             self._pace.refused()
             return False
         return True
@@ -162,7 +161,7 @@ class Reader:
         For small files: all of it is asked for at once.
         """
         for start, end in self._gaps(0, self.info.size):
-            if not self._may_ask_ahead(start, end, next_one=True):
+            if not self._may_ask_ahead(start, end):
                 return False
             self._mine[self._version.begin(start, end, self, ahead=True)] = None
         for block in self._version.within(0, self.info.size):
@@ -228,11 +227,9 @@ class Reader:
                     self._let_go(block)
         if self._closed or advice.stream is None:
             return
-        place = advice.stream.place
         for at, span in enumerate(advice.ahead):
             for start, end in self._gaps(*span):
-                way = min(abs(start - place), abs(end - place))
-                if not self._may_ask_ahead(start, end, next_one=way < end - start):
+                if not self._may_ask_ahead(start, end):
                     for refused in reversed(advice.ahead[at:]):
                         advice.stream.refuse(refused)
                     return
@@ -240,10 +237,10 @@ class Reader:
             for block in self._version.within(*span):
                 self._want(block)  # another reader's, perhaps: now it is ours too
 
-    def _may_ask_ahead(self, start: int, end: int, *, next_one: bool) -> bool:
+    def _may_ask_ahead(self, start: int, end: int) -> bool:
         """Whether ``[start, end)`` may be asked for although nobody waits for it; if so, its memory is reserved."""
         budget = self._readers.budget
-        return self._readers.may_run_ahead(self, end - start, next_one=next_one) and budget.try_reserve(
+        return self._readers.may_run_ahead(self, end - start) and budget.try_reserve(
             slab_size(end - start), spare=budget.limit // 4
         )
 
