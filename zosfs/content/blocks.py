@@ -26,10 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Wanter(Protocol):
-    """Who wants blocks. *under_way*: requests that run ahead of it; *unread*: bytes asked for ahead of it that nobody has read yet."""
-
-    under_way: int
-    unread: int
+    """Who wants blocks."""
 
     def lost(self, block: Block) -> None:
         """*block* is gone: dropped for want of memory, or never came."""
@@ -41,8 +38,7 @@ class Block:
     from every other block."""
 
     __slots__ = (
-        "_slab", "ahead", "arrival", "cost", "done", "end", "failure", "good", "owner", "scope", "start", "touched", "unread", "view",
-        "waiters", "wanted",
+        "_slab", "ahead", "arrival", "cost", "done", "end", "failure", "good", "scope", "start", "touched", "view", "waiters", "wanted",
     )  # fmt: skip
 
     def __init__(self, start: int, end: int, ahead: bool) -> None:
@@ -51,8 +47,6 @@ class Block:
         self.cost = slab_size(end - start)
         self.ahead = ahead
         self.touched = False
-        self.owner: Wanter | None = None  # for whom it was asked for ahead
-        self.unread = 0
         self.done = False
         self.good = 0
         self.failure: StoreError | None = None
@@ -90,6 +84,7 @@ class Version:
         self.info = info
         self.answer: ObjectInfo | None = None  # what the server said last with bytes of it
         self.readers = 0
+        self.running_ahead = 0
         self._store = store
         self._budget = budget
         self._counters = counters
@@ -154,9 +149,7 @@ class Version:
         insort(self._starts, start)
         self._blocks[start] = block
         if ahead:
-            block.owner, block.unread = reader, end - start
-            reader.under_way += 1
-            reader.unread += end - start
+            self.running_ahead += 1
             self._counters.add("readahead_bytes", end - start)
         self._nursery.start_soon(self._fetch, block)
         return block
@@ -178,19 +171,8 @@ class Version:
                 failure.code, status=failure.status, message=failure.message, operation=failure.operation, key=failure.key,
                 headers=failure.headers,
             )  # fmt: skip
-        self.touch(block)
-        return block.view
-
-    def touch(self, block: Block) -> None:
-        """Some of *block* is read."""
         block.touched = True
-        self._settle(block)
-
-    def _settle(self, block: Block) -> None:
-        """*block* is not ahead of its reader any more."""
-        if block.owner is not None:
-            block.owner.unread -= block.unread
-            block.unread = 0
+        return block.view
 
     def _arrived(self, block: Block, answer: ObjectInfo, n: int) -> None:
         """The first *n* bytes of *block* are here, of what *answer* says."""
@@ -224,8 +206,8 @@ class Version:
             log.exception("reading %s", self.info.key)
             block.failure = StoreError("InternalError", message="see the log", operation="get", key=self.info.key)
         finally:
-            if block.owner is not None:
-                block.owner.under_way -= 1
+            if block.ahead:
+                self.running_ahead -= 1
             block.done = True
             block.arrival = None  # which knows the block
             if good:
@@ -298,7 +280,6 @@ class Version:
         if self._blocks.get(block.start) is block:
             del self._blocks[block.start]
             del self._starts[bisect_right(self._starts, block.start) - 1]
-            self._settle(block)
             for reader in block.wanted:
                 reader.lost(block)
             block.wanted.clear()

@@ -15,13 +15,12 @@ from zosfs.config import Options
 from zosfs.content.blocks import Block, Version, pieces
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.memory import MemoryBudget, slab_size
-from zosfs.content.pace import Pace, may_ask_for
 from zosfs.content.readahead import Advice, Found, History, Span
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Buffer, ObjectInfo, Store
 
-KEPT = 8 << 20
+KEPT = 16 << 20
 """Bytes that a handle has read and still keeps in memory: the kernel keeps what it got, but direct I/O may come back."""
 
 
@@ -42,8 +41,6 @@ class Readers:
         self.budget = budget
         self.most = options.read_ahead
         self._ahead_slots = max(2, options.connections // 2)
-        self._pace = Pace()
-        self._ahead: set[Reader] = set()
         self._store = store
         self._nursery = nursery
         self._versions: dict[tuple[str, str, str, int], Version] = {}
@@ -72,20 +69,11 @@ class Readers:
         if self._shrink in self.budget.shrink:
             self.budget.shrink.remove(self._shrink)
 
-    def may_run_ahead(self, reader: Reader, n: int) -> bool:
-        """Whether *n* bytes may be asked for that *reader* does not wait for yet: connections are left, and more at once is worth it."""
-        self._ahead = {each for each in self._ahead if each.under_way}  # who pauses takes nothing from the others
-        self._ahead.add(reader)
-        if sum(each.under_way for each in self._ahead) >= self._ahead_slots:
-            return False
-        unread = sum(each.unread for each in self._ahead)
-        if reader.under_way and not may_ask_for(self._pace.limit, unread, reader.unread, len(self._ahead), n):
-            self._pace.refused()
-            return False
-        return True
+    def may_run_ahead(self) -> bool:
+        """Whether connections are left for what nobody waits for yet."""
+        return sum(version.running_ahead for version in self._versions.values()) < self._ahead_slots
 
     def _keep(self, info: ObjectInfo, start: int, view: memoryview) -> None:
-        self._pace.came(trio.current_time(), len(view))
         if self.chunks is not None:
             self.chunks.write(info, start, view)
 
@@ -110,8 +98,6 @@ class Reader:
         self._mine: dict[Block, None] = {}  # what this reader asked for
         self._read: OrderedDict[Block, None] = OrderedDict()  # of these, what it has read, oldest first
         self._read_bytes = 0
-        self.under_way = 0
-        self.unread = 0
         self._closed = False
 
     @property
@@ -160,8 +146,9 @@ class Reader:
 
         For small files: all of it is asked for at once.
         """
+        budget = self._readers.budget
         for start, end in self._gaps(0, self.info.size):
-            if not self._may_ask_ahead(start, end):
+            if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
                 return False
             self._mine[self._version.begin(start, end, self, ahead=True)] = None
         for block in self._version.within(0, self.info.size):
@@ -227,22 +214,16 @@ class Reader:
                     self._let_go(block)
         if self._closed or advice.stream is None:
             return
+        budget = self._readers.budget
         for at, span in enumerate(advice.ahead):
             for start, end in self._gaps(*span):
-                if not self._may_ask_ahead(start, end):
+                if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(end - start), spare=budget.limit // 4):
                     for refused in reversed(advice.ahead[at:]):
                         advice.stream.refuse(refused)
                     return
                 self._mine[self._version.begin(start, end, self, ahead=True)] = None
             for block in self._version.within(*span):
                 self._want(block)  # another reader's, perhaps: now it is ours too
-
-    def _may_ask_ahead(self, start: int, end: int) -> bool:
-        """Whether ``[start, end)`` may be asked for although nobody waits for it; if so, its memory is reserved."""
-        budget = self._readers.budget
-        return self._readers.may_run_ahead(self, end - start) and budget.try_reserve(
-            slab_size(end - start), spare=budget.limit // 4
-        )
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -282,7 +263,7 @@ class Reader:
     async def _bytes(self, block: Block, upto: int) -> memoryview:
         self._want(block)
         view = block.view if block.good >= upto else await self._version.wait(block, upto)
-        self._version.touch(block)
+        block.touched = True
         if block in self._read:
             self._read.move_to_end(block)
         elif block in self._mine:
