@@ -293,11 +293,16 @@ def test_small_pieces_are_written_together_and_at_once_when_somebody_waits(tmp_p
     def counted(jobs: list[tuple[int, int, memoryview]]) -> None:
         batches.append(len(jobs))
         write_all(jobs)
+        if len(batches) == 2:
+            trio.from_thread.run_sync(second.set, trio_token=tokens[0])
 
+    tokens: list[trio.lowlevel.TrioToken] = []
+    second = trio.Event()
     monkeypatch.setattr(module, "write_all", counted)
     monkeypatch.setattr(module, "GATHERED", 3600.0)
 
     async def body(cache: ChunkCache) -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
         for n in range(40):
             assert cache.write(version("a"), n * 4096, memoryview(noise(4096, n)))
             await trio.testing.wait_all_tasks_blocked()
@@ -307,8 +312,7 @@ def test_small_pieces_are_written_together_and_at_once_when_somebody_waits(tmp_p
         for n in range(module.SOME):
             assert cache.write(version(f"b{n}"), 0, memoryview(b"x"))
             await trio.testing.wait_all_tasks_blocked()
-        while cache.held(version("b0")) == 0:
-            await trio.sleep(0.01)
+        await second.wait()
         assert batches == [40, module.SOME]
 
     run(tmp_path / "chunks", body)
