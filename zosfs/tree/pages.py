@@ -11,7 +11,7 @@ import trio
 from zosfs.store.api import ListPage, Store
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts
-from zosfs.tree.spread import Guesses, later, plain
+from zosfs.tree.spread import Guesses, bytewise, later, plain
 
 AHEAD = 5.0
 """Seconds for which a page that was asked for ahead waits for a reader who pauses."""
@@ -92,7 +92,7 @@ class Pages:
 
     def _before(self, reached: str) -> list[str]:
         """Where pages were asked for that may go on from *reached*, the likeliest first."""
-        return sorted((start for start in self._flights if _order(start) <= _order(reached)), key=_order, reverse=True)
+        return sorted((start for start in self._flights if bytewise(start) <= bytewise(reached)), key=bytewise, reverse=True)
 
     def _fly(self, start: str) -> None:
         flight = self._flights[start] = _Flight(self._tree.sequence)
@@ -108,7 +108,3 @@ class Pages:
 
     async def _list(self, start: str) -> ListPage:
         return await self._store.list_page(self.prefix, delimiter="/", marker=start)
-
-
-def _order(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")

@@ -25,18 +25,23 @@ IN_VAIN = 2
 """Guesses that may bring little or nothing, in one directory."""
 
 
+def bytewise(key: str) -> bytes:
+    """What keys are compared by in the order of S3: their bytes."""
+    return key.encode("utf-8", "surrogateescape")
+
+
 def plain(page: ListPage, start: str) -> bool:
     """Whether *page* has nothing but objects, all behind *start*, behind which it was asked for, in bytewise order."""
     if page.prefixes or not page.objects or page.next_marker not in ("", page.objects[-1].key):
         return False
     keys = [start, *(info.key for info in page.objects)]
-    return keys == sorted(keys, key=lambda key: key.encode("utf-8", "surrogateescape"))
+    return keys == sorted(keys, key=bytewise)
 
 
 def later(page: ListPage, reached: str) -> ListPage:
     """What *page* has behind *reached*, which lies behind where the page begins."""
-    limit = reached.encode("utf-8", "surrogateescape")
-    return ListPage([info for info in page.objects if info.key.encode("utf-8", "surrogateescape") > limit], (), page.next_marker)
+    limit = bytewise(reached)
+    return ListPage([info for info in page.objects if bytewise(info.key) > limit], (), page.next_marker)
 
 
 def next_start(keys: Sequence[str], start: str) -> str:
@@ -102,8 +107,10 @@ class Guesses:
     def told(self, page: ListPage, start: str) -> None:
         """One more page was told, which goes on from *start*."""
         self.pages += 1
+        if not page.next_marker:
+            return  # most directories end with their first page: nothing is behind it to be guessed at
         self.trusted = self.trusted and plain(page, start)
-        if self.trusted and self.in_vain < IN_VAIN and page.next_marker:
+        if self.trusted and self.in_vain < IN_VAIN:
             self._full = max(self._full, len(page.objects))
             self._keys = [*self._keys, *(info.key for info in page.objects)][-self._full :]
 
@@ -116,10 +123,10 @@ class Guesses:
         if not self.trusted or self.pages < 2 or not page.next_marker:
             return []
         found: list[str] = []
-        start = max([page.next_marker, *under_way], key=lambda key: key.encode("utf-8", "surrogateescape"))
+        start = max([page.next_marker, *under_way], key=bytewise)
         for _ in range(IN_VAIN - self.in_vain - len(under_way)):
             guess = next_start(self._keys, start)
-            if not guess or guess.encode("utf-8", "surrogateescape") <= start.encode("utf-8", "surrogateescape"):
+            if not guess or bytewise(guess) <= bytewise(start):
                 break
             found.append(guess)
             start = guess
