@@ -328,7 +328,7 @@ def test_what_is_written_while_its_name_changes_goes_along(tmp_path: Path) -> No
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer, data = await edit_beyond_the_cache(content, bucket, 400)
             moving = [True]
-            writer.stays = lambda: bool(moving)  # type: ignore[method-assign]
+            writer.moving = lambda: bool(moving)
             await writer.deliver()
 
             async def write_on() -> None:

@@ -60,11 +60,6 @@ class Writer:
     on_delivered: Callable[[ObjectInfo], None]
     due: Callable[[], Awaitable[None]] | None = None
 
-    @staticmethod
-    def stays() -> bool:
-        """Whether the file is about to get another key: bytes in an upload to the old one could not go along. To be set by the owner."""
-        return False
-
     def __init__(
         self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool
     ) -> None:
@@ -91,6 +86,8 @@ class Writer:
         self.record: Record | None = None
         self._promised = -1
         self._recorded = -1  # the generation that the record is of
+        self.moving: Callable[[], bool] = lambda: False
+        """Whether the file is about to get another key: bytes in an upload to the old one could not go along. To be set by the owner."""
         # deliveries
         self._uploads = Uploads(content)
         self._expected = ""  # the ETag of what is about to be made of bytes that are not all here
@@ -144,7 +141,7 @@ class Writer:
     @property
     def arriving(self) -> bool:
         """Whether bytes are on their way that need no disk any more once they have arrived."""
-        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved) or (self._changed and self.stays())
+        return self._pressed or self._uploads.arriving or (self._sending and not self.staged.starved) or (self._changed and self.moving())
 
     @property
     def dirty_bytes(self) -> int:
@@ -375,7 +372,7 @@ class Writer:
             return 0
         new = not self._kept and not self.appending and self.record is None and not self._uploads.editing
         if self._uploads.streaming:
-            return self._uploads.shed(n, Ranges(self._landing)) if new and not self.stays() else 0
+            return self._uploads.shed(n, Ranges(self._landing)) if new and not self.moving() else 0
         if new and not self._pressed and self.staged.dirty.run_end(0) >= self._content.limits.part_size:
             self._pressed = True
             self._content.nursery.start_soon(self._stream_early)
@@ -388,7 +385,7 @@ class Writer:
         """The disk is short, and nothing else helps: have some of what changed go up before its time. False where that cannot be."""
         able = self._changed and not (
             self.appending or self.unlinked or self._precious or self._pressed or self._uploads.arriving
-            or self.record is not None or self._delivering.locked() or self._stuck == self._generation or self.stays()
+            or self.record is not None or self._delivering.locked() or self._stuck == self._generation or self.moving()
         )  # fmt: skip
         if able:
             self._pressed = True
@@ -411,7 +408,7 @@ class Writer:
 
     async def _edit_more(self) -> None:
         async with self._delivering:
-            if self.record is None and self._changed and not self._uploads.arriving and not self.stays():
+            if self.record is None and self._changed and not self._uploads.arriving and not self.moving():
                 base = Base.of(self.base) if self.base is not None else None
                 if await self._uploads.edit_more(
                     self.key, self.staged, base, self.size, self._kept, self.headers(), lambda: Ranges(self._landing)

@@ -382,7 +382,7 @@ class Files:
         writer.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
-        writer.stays = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)  # type: ignore[method-assign]
+        writer.moving = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)
         file.writer = writer
 
     def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
