@@ -126,6 +126,16 @@ async def beyond_the_cache(content: Content, bucket: Bucket, kind: str) -> tuple
     return await edit_beyond_the_cache(content, bucket, 400 if kind == "edit" else 0)
 
 
+async def completed_without_an_answer(content: Content, bucket: Bucket, kind: str, fault: str) -> tuple[Writer, bytearray]:
+    writer, data = await beyond_the_cache(content, bucket, kind)
+    await until(lambda: not writer.arriving)
+    bucket.faults = {"complete_upload": [fault], "head": [None, CUT]}
+    with pytest.raises(StoreError):
+        await writer.deliver()
+    bucket.faults.clear()
+    return writer, data
+
+
 @pytest.mark.parametrize("kind", ["stream", "edit", "new edit"])
 @pytest.mark.parametrize("fault", [LOST, CUT])
 @pytest.mark.parametrize("change", ["nothing", "written", "grown", "cut", "emptied", "headers"])
@@ -133,12 +143,7 @@ def test_a_completion_without_an_answer_and_then_a_change(tmp_path: Path, kind: 
     async def main() -> None:
         bucket = Bucket()
         async with room(bucket, tmp_path, cache_size=100) as content:
-            writer, data = await beyond_the_cache(content, bucket, kind)
-            await until(lambda: not writer.arriving)
-            bucket.faults = {"complete_upload": [fault], "head": [None, CUT]}
-            with pytest.raises(StoreError):
-                await writer.deliver()
-            bucket.faults.clear()
+            writer, data = await completed_without_an_answer(content, bucket, kind, fault)
             assert writer.partly_gone
             here = next(at for at in range(len(data)) if not writer._uploads.gone.overlaps(at, at + 2))
             if change == "written":
@@ -176,12 +181,7 @@ def test_who_writes_on_after_a_completion_without_an_answer_gets_the_disk_he_nee
     async def main() -> None:
         bucket = Bucket()
         async with room(bucket, tmp_path, cache_size=100) as content:
-            writer, data = await beyond_the_cache(content, bucket, kind)
-            await until(lambda: not writer.arriving)
-            bucket.faults = {"complete_upload": [fault], "head": [None, CUT]}
-            with pytest.raises(StoreError):
-                await writer.deliver()
-            bucket.faults.clear()
+            writer, data = await completed_without_an_answer(content, bucket, kind, fault)
             if later:
                 bucket.faults = {"head": [CUT] * 2}
             for at in (*range(len(data), len(data) + 200, 20), *range(0, 400, 40)):
