@@ -22,10 +22,10 @@ import trio
 from zosfs.config import Options
 from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
-from zosfs.content.delivery import abort
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
+from zosfs.content.multipart import abort
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises

@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-from zosfs.content.delivery import in_parallel, laid_over, part_of_base
 from zosfs.content.memory import MemoryBudget
+from zosfs.content.old_bytes import laid_over, part_of_base
+from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Base, Limits
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile

@@ -11,7 +11,6 @@ from pathlib import Path
 import trio
 
 from zosfs.content.commits import Commits
-from zosfs.content.delivery import UploadRecord
 from zosfs.content.journal import (
     CONFLICT,
     Deletion,
@@ -28,6 +27,7 @@ from zosfs.content.journal import (
     remove_record,
     remove_upload,
 )
+from zosfs.content.multipart import UploadRecord
 from zosfs.content.staging import DiskBudget, StagedFile
 from zosfs.store.api import ObjectInfo
 

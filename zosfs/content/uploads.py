@@ -14,20 +14,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
-from zosfs.content.delivery import (
-    OnPart,
-    UploadRecord,
-    abort,
-    alike,
-    check_unchanged,
-    correct_headers,
-    delivered_info,
-    put_tags,
-    with_times_of,
-)  # fmt: skip
+from zosfs.content.conflicts import check_unchanged
 from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.etags import multipart_etag
+from zosfs.content.finishing import alike, correct_headers, delivered_info, put_tags, with_times_of
 from zosfs.content.journal import Record
+from zosfs.content.multipart import OnPart, UploadRecord, abort
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from zosfs.content.append import look
-from zosfs.content.delivery import correct_headers, deliver, put_tags
+from zosfs.content.delivery import Assumed, Means, Outgoing, deliver
 from zosfs.content.doubts import Doubts
 from zosfs.content.etags import body_md5, chain_etag, multipart_etag
+from zosfs.content.finishing import correct_headers, put_tags
 from zosfs.content.journal import CONFLICT, PROMISED, Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
@@ -778,10 +779,10 @@ class Writer:
             await self._expect(self.record, steps, size)
         try:
             return await deliver(
-                self._store, self.key, steps, size, self, headers, base, content.options.upload_concurrency,
-                limits=content.limits, tail=tail, doubtful=self._doubts.doubtful, resume=self._uploads.unfinished,
-                on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
-                memory=content.memory, through_memory=through_memory, expect=self._expects,
+                Means(self._store, content.limits, content.options.upload_concurrency, content.memory), steps,
+                Outgoing(self.key, size, self, headers), Assumed(base, tail, self._doubts.doubtful),
+                resume=self._uploads.unfinished, on_part=self._uploads.notes(self.key, generation, self.record) if parts else None,
+                through_memory=self._expects if through_memory else None,
             )  # fmt: skip
         except StoreError as exc:
             await self._after_failure(exc, steps, size)

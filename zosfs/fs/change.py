@@ -13,7 +13,7 @@ from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.content.delivery import put_locks
+from zosfs.content.finishing import put_locks
 from zosfs.fs.files import Files, OpenFile
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
