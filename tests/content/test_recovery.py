@@ -257,7 +257,7 @@ def test_an_object_that_was_made_lacks_only_what_was_refused_afterwards(
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer, data = await beyond_the_cache(content, bucket, kind)
             await until(lambda: not writer.arriving)
-            writer.headers = lambda: LATER if verb == "copy" else ObjectHeaders(PLAIN.metadata, PLAIN.content_type, tags=LATER.tags)
+            writer.draft.headers = lambda: LATER if verb == "copy" else ObjectHeaders(PLAIN.metadata, PLAIN.content_type, tags=LATER.tags)
             bucket.faults = {verb: [fault]}
             with pytest.raises(StoreError) as caught:
                 await writer.deliver()
@@ -278,7 +278,7 @@ def test_an_object_that_was_made_lacks_only_what_was_refused_afterwards(
             async with room(bucket, tmp_path) as content:
                 await until(lambda: not content.records())
         assert bucket.things["k"].data == data
-        assert bucket.things["k"].headers.metadata == writer.headers().metadata
+        assert bucket.things["k"].headers.metadata == writer.draft.headers().metadata
         assert bucket.uploads == {}
 
     run(main, seconds=20)
@@ -298,7 +298,7 @@ def test_what_comes_after_an_upload_comes_also_when_the_next_try_completes_it(
         data = bytearray(letters(200))
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k", bucket.set("k", letters(200)))
-            writer.headers = lambda: TAGGED
+            writer.draft.headers = lambda: TAGGED
             await writer.write(98, b"NEW")
             data[98:101] = b"NEW"
             bucket.faults = {verb: [fault], "head": [None, CUT]}
@@ -328,7 +328,7 @@ def test_what_is_written_while_its_name_changes_goes_along(tmp_path: Path) -> No
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer, data = await edit_beyond_the_cache(content, bucket, 400)
             moving = [True]
-            writer.moving = lambda: bool(moving)
+            writer.draft.moving = lambda: bool(moving)
             await writer.deliver()
 
             async def write_on() -> None:

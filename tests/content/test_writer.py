@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, standing_clock, until
-from zosfs.content import staging
-from zosfs.content import writer as writer_module
+from zosfs.content import journal_entry, staging
 from zosfs.content.content import Content
 from zosfs.content.journal import Record
 from zosfs.content.promises import Promises
@@ -112,7 +111,7 @@ def test_attributes_changed_while_a_long_file_went_up_are_on_it(tmp_path: Path) 
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k")
             await writer.write(0, letters(100))
-            writer.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
+            writer.draft.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
             info = await writer.deliver()
             assert info is not None
             assert info.metadata == {"mode": "33261"}
@@ -141,7 +140,7 @@ def test_a_lock_that_ends_later_at_the_end_of_a_long_upload_costs_no_copy(tmp_pa
 
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k")
-            writer.headers = headers
+            writer.draft.headers = headers
             await writer.write(0, letters(100))
             await until(lambda: "upload_part" in bucket.calls)
             minute = 2
@@ -188,7 +187,7 @@ def test_writes_during_a_delivery_are_the_next_ones(tmp_path: Path) -> None:
             assert bucket.things["k"].data == b"aaaa"
             await trio.testing.wait_all_tasks_blocked()
             assert writer.dirty
-            assert writer.size == 6
+            assert writer.draft.size == 6
             assert bytes(await writer.read(0, 10)) == b"aabbbb"
             await writer.deliver()
             assert bucket.things["k"].data == b"aabbbb"
@@ -403,7 +402,7 @@ def test_promised_is_delivered_by_the_next_run(tmp_path: Path, size: int, on_dis
             writer = await new(content, "k")
             await writer.write(0, letters(size))
             await writer.promise()
-            assert writer.promised
+            assert writer.entry.promised
             edited = await new(content, "old", base)
             await edited.write(10, b"EDIT")
             await edited.promise()
@@ -563,7 +562,7 @@ def test_headers_of_a_promised_file_can_change(tmp_path: Path) -> None:
             writer = await new(content, "k")
             await writer.write(0, b"x")
             await writer.promise()
-            writer.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
+            writer.draft.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
             await writer.headers_changed()
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things["k"].headers.metadata == {"mode": "33261"}
@@ -681,7 +680,7 @@ def test_a_write_that_lands_before_the_note_of_a_delivery_makes_no_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool, base: bool
 ) -> None:
     if not copied:
-        monkeypatch.setattr(writer_module, "COPY_MOST", 10)
+        monkeypatch.setattr(journal_entry, "COPY_MOST", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -1127,7 +1126,7 @@ def test_old_bytes_that_a_delivery_needs_have_room_where_the_file_itself_fills_t
         base = bucket.set("k", letters(400))
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer = await new(content, "k", base)
-            await writer.fetch(0, 95)
+            await writer.draft.fetch(0, 95)
             await writer.write(203, b"NEW")
             assert content.status()["staged_bytes"] == 98
             await writer.deliver()
@@ -1227,7 +1226,7 @@ def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut
             content.nursery.start_soon(writer.truncate, size)
             await trio.testing.wait_all_tasks_blocked(0.01)
             may_go.set()
-            await until(lambda: writer.size == size and not writer.arriving)
+            await until(lambda: writer.draft.size == size and not writer.arriving)
             await writer.deliver()
             expected = letters(150)[: min(size, length)].ljust(size, b"\0")
             assert bucket.things["k"].data == expected
@@ -1315,7 +1314,7 @@ def test_any_history_keeps_what_was_acknowledged(
                         case ("deliver",):
                             try:
                                 await writer.deliver()
-                                acknowledged = [bytes(now) if now or writer.base is not None else None]
+                                acknowledged = [bytes(now) if now or writer.draft.base is not None else None]
                             except StoreError as exc:
                                 assert exc.errno != errno.ESTALE  # noqa: PT017
                                 acknowledged.append(bytes(now))
@@ -1332,13 +1331,13 @@ def test_any_history_keeps_what_was_acknowledged(
                                 nursery.start_soon(give_up_when_dead, bucket, nursery.cancel_scope)
                                 try:
                                     await writer.deliver()
-                                    acknowledged = [bytes(now) if now or writer.base is not None else None]
+                                    acknowledged = [bytes(now) if now or writer.draft.base is not None else None]
                                 except StoreError as exc:
                                     assert exc.errno != errno.ESTALE  # noqa: PT017
                                     acknowledged.append(bytes(now))
                                 nursery.cancel_scope.cancel()
                             if bucket.dead.is_set():
-                                if not writer.promised:
+                                if not writer.entry.promised:
                                     acknowledged.append(bytes(now))
                                 break
                             bucket.lives = -1
@@ -1412,7 +1411,7 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
                 except OSError as exc:
                     assert exc.errno != errno.ESTALE  # noqa: PT017 - nobody else was there
                 had.append(bytes(now))
-                assert writer.size == len(now)
+                assert writer.draft.size == len(now)
                 assert content.status()["staged_bytes"] <= 100
                 assert "k" not in bucket.things or bucket.things["k"].data in had
             bucket.faults.clear()
@@ -1501,7 +1500,7 @@ def test_an_append_that_an_earlier_run_began_may_change_before_it_is_settled(
         async with room(bucket, tmp_path) as content:
             taken = await content.take("k")
             assert taken is not None
-            taken.headers, taken.on_delivered = writer.headers, writer.on_delivered
+            taken.draft.headers, taken.on_delivered = writer.draft.headers, writer.on_delivered
             if change == "emptied":
                 state = b"another one"
                 await taken.truncate(0)

@@ -201,7 +201,7 @@ class Content:
 
     def _undecided(self, deletion: Deletion) -> list[Record]:
         """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
-        records = [writer.record for writer in self._revived.values() if writer.key == deletion.key]
+        records = [writer.entry.record for writer in self._revived.values() if writer.draft.key == deletion.key]
         return [record for record in records if record is not None and record.base is not None and record.base.etag == deletion.etag]
 
     async def _forget_removed(self, key: str, records: list[Record]) -> None:
@@ -216,7 +216,8 @@ class Content:
         return writer
 
     async def _replay_once(self, writer: Writer, slots: trio.CapacityLimiter, again: list[Record]) -> None:
-        record = writer.record
+        entry = writer.entry
+        record = entry.record
         if record is None:
             return
         async with slots:
@@ -228,9 +229,9 @@ class Content:
                 state = await self.failed(writer, exc)
                 if record.id not in self._revived:
                     return
-                if writer.record is not None and state == FAILED:
-                    self._revived[writer.record.id] = self._revived.pop(record.id)
-                    again.append(writer.record)
+                if entry.record is not None and state == FAILED:
+                    self._revived[entry.record.id] = self._revived.pop(record.id)
+                    again.append(entry.record)
                 elif state == CONFLICT:
                     del self._revived[record.id]
                     await writer.aclose()
@@ -238,7 +239,7 @@ class Content:
         if self._revived.pop(record.id, None) is None:
             return  # somebody took it over meanwhile, and was told by on_delivered
         self.counters.add("journal_replayed")
-        log.info("%s, left by an earlier run, is delivered", writer.key)
+        log.info("%s, left by an earlier run, is delivered", writer.draft.key)
         await writer.aclose()
         if info is not None and self.on_replayed is not None:
             self.on_replayed(info)
@@ -251,10 +252,9 @@ class Content:
 
     def pending(self) -> list[Pending]:
         """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
+        drafts = [(writer.draft, writer.entry.record) for writer in self._revived.values()]
         return [
-            Pending(writer.key, writer.size, writer.headers(), writer.record.state, writer.record.cause)
-            for writer in self._revived.values()
-            if writer.record is not None
+            Pending(draft.key, draft.size, draft.headers(), record.state, record.cause) for draft, record in drafts if record is not None
         ]
 
     async def take(self, key: str) -> Writer | None:
@@ -264,7 +264,7 @@ class Content:
         """
         async with self.only_one(key):
             for record_id, writer in list(self._revived.items()):
-                if writer.key == key:
+                if writer.draft.key == key:
                     del self._revived[record_id]
                     return writer
         return None
@@ -305,10 +305,10 @@ class Content:
         What was staged in memory is not cached: that would cost more than fetching it again.
         """
         self._writers.pop(writer, None)
-        staged = writer.staged
-        if writer.delivered is not None and writer.record is None and not writer.dirty and staged.image is None:
-            await self.chunks.adopt(staged.path, writer.delivered, staged.present)
-        self.promises.leave(writer.staged)
+        draft, staged = writer.draft, writer.draft.staged
+        if draft.delivered is not None and writer.entry.record is None and not draft.changed and staged.image is None:
+            await self.chunks.adopt(staged.path, draft.delivered, staged.present)
+        self.promises.leave(draft.staged)
 
     @contextlib.asynccontextmanager
     async def only_one(self, key: str) -> AsyncIterator[str]:
@@ -334,14 +334,14 @@ class Content:
         for writer in list(self._writers):
             if freed >= n:
                 return freed
-            freed += writer.shed(n - freed)
+            freed += writer.early.shed(n - freed)
         for writer in self._writers:
-            if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
+            if writer.dirty and writer.entry.promised and not writer.draft.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
         if freed < n and not self._hope():
-            for writer in sorted(self._writers, key=lambda writer: -writer.dirty_bytes):
-                if writer.press():
+            for writer in sorted(self._writers, key=lambda writer: -writer.draft.dirty_bytes):
+                if writer.early.press():
                     break
         return freed
 
@@ -352,7 +352,7 @@ class Content:
         try:
             await writer.deliver(only_promised=True)
         except OSError as exc:
-            log.warning("the disk is short, and %s cannot be delivered: %s", writer.key, exc)
+            log.warning("the disk is short, and %s cannot be delivered: %s", writer.draft.key, exc)
         finally:
             self._early.discard(writer)
 
@@ -366,13 +366,13 @@ class Content:
         elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
             state = PARKED
         if writer.partly_gone:
-            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.key, failure)
+            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.draft.key, failure)
             return state
-        log.error("%s: %s; its bytes are kept: zosfs journal list", writer.key, failure)
+        log.error("%s: %s; its bytes are kept: zosfs journal list", writer.draft.key, failure)
         try:
             await writer.failed(state, str(failure))
         except OSError as exc:
-            log.error("%s could not be journalled either: %s", writer.key, exc)
+            log.error("%s could not be journalled either: %s", writer.draft.key, exc)
         return state
 
     async def upload_ended(self, upload_id: str) -> None:
@@ -389,8 +389,8 @@ class Content:
         """
         await self.settle(new_key)
         for writer in self._writers:
-            if writer.key == new_key:
-                writer.unlinked = True
+            if writer.draft.key == new_key:
+                writer.draft.unlinked = True
         replaced = over()
         await self.promises.rename(old_key, new_key, replaced)
         return replaced
@@ -418,9 +418,9 @@ class Content:
         """
         records = self.promises.of(key)
         deleting = [Deletion(key, record.base.etag, record.base.modified_ns) for record in records if record.base is not None]
-        aside = Aside(key, [writer for writer in self._writers if writer.key == key and not writer.unlinked], records)
+        aside = Aside(key, [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked], records)
         for writer in aside.writers:
-            writer.unlinked = True
+            writer.draft.unlinked = True
         try:
             if deleting:
                 await self.promises.owe(deleting[-1:])
@@ -429,14 +429,14 @@ class Content:
                 await self.put_back(aside)
             raise
         for record_id, writer in list(self._revived.items()):
-            if writer.key == key:
+            if writer.draft.key == key:
                 aside.revived[record_id] = self._revived.pop(record_id)
         return aside
 
     async def put_back(self, aside: Aside) -> None:
         """The file stays: what was set aside is to be delivered as before."""
         for writer in aside.writers:
-            writer.unlinked = False
+            writer.draft.unlinked = False
         self._revived.update(aside.revived)
         try:
             await self.promises.deletion_done(aside.key)
@@ -490,9 +490,7 @@ class Content:
         Stops trying when *patience* is exhausted. Raises OSError with the first cause when something stays; it is in the journal then.
         """
         patience = patience or Patience()
-        left = {
-            writer: writer.dirty_bytes for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked
-        }
+        left = {writer: writer.draft.dirty_bytes for writer in self._writers if writer.owes}
         remaining = Remaining(progress, left.values())
         failures: list[OSError] = []
         slots = trio.CapacityLimiter(PARALLEL)
@@ -525,7 +523,7 @@ class Content:
     async def keep(self, failure: OSError) -> None:
         """Journal whatever is not delivered because of *failure* and not journalled yet."""
         for writer in list(self._writers):
-            if writer.dirty and not writer.promised and not writer.conflict and not writer.unlinked:
+            if writer.owes and not writer.entry.promised:
                 await self.failed(writer, failure)
 
     async def aclose(self) -> None:
@@ -550,7 +548,7 @@ class Content:
         return {
             "staged_bytes": self._disk.used,
             "cache": self.chunks.status(),
-            "dirty_bytes": sum(writer.dirty_bytes for writer in self._writers),
+            "dirty_bytes": sum(writer.draft.dirty_bytes for writer in self._writers),
             "journal": [
                 {"id": record.id, "key": record.key, "size": record.size, "state": record.state, "cause": record.cause,
                  "changed": record.changed}

@@ -105,7 +105,7 @@ class Changes:
         if changed.etag != info.etag:
             file.version += 1
         if file.writer is not None:
-            file.writer.base = changed
+            file.writer.draft.base = changed
         file.attributes_changed = False
         self._tree.delivered(inode, changed)
 

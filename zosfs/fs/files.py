@@ -156,7 +156,7 @@ class Files:
         file = await self.hold(inode)
         early: Reader | None = None
         try:
-            if file.writer is not None and file.writer.conflict:
+            if file.writer is not None and file.writer.entry.conflict:
                 async with file.lock:
                     await self._leave_behind(file)
             if writable and file.unreported is not None:
@@ -193,7 +193,7 @@ class Files:
         if early is not None:
             handle.reader, handle.reader_version = early, file.version
         if not writable and file.writer is not None and not file.dirty:
-            base, info = file.writer.base, inode.info
+            base, info = file.writer.draft.base, inode.info
             if base is not None and info is not None and base.etag != info.etag:
                 handle.past = base
                 file.passed = True
@@ -205,7 +205,7 @@ class Files:
         Handles that are open go on with what they have.
         """
         writer = file.writer
-        if writer is None or not writer.conflict:
+        if writer is None or not writer.entry.conflict:
             return
         await self._keep_lost(file, writer)
         file.writer, file.described, file.error, file.unreported = None, None, None, None
@@ -222,7 +222,7 @@ class Files:
 
     async def _keep_lost(self, file: OpenFile, writer: Writer) -> None:
         """Journal what was written since the conflict was found."""
-        if not writer.recorded:
+        if not writer.entry.recorded:
             await file.content.failed(writer, file.error or OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
 
     async def _revalidate(self, file: OpenFile) -> None:
@@ -379,10 +379,10 @@ class Files:
             except OSError as exc:
                 log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
-        writer.headers = headers_now
+        writer.draft.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
-        writer.moving = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)
+        writer.draft.moving = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)
         file.writer = writer
 
     def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
@@ -398,7 +398,7 @@ class Files:
         """Somebody set the times of *inode*: its object must have exactly them."""
         file: OpenFile | None = inode.file
         if file is not None and file.writer is not None:
-            file.writer.exact_times = True
+            file.writer.draft.exact_times = True
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
         """The headers of *file* as of now."""
@@ -423,7 +423,7 @@ class Files:
         handle = self.handle(number)
         file = handle.file
         writer = handle.lost or file.writer
-        if writer is not None and (handle.past is None or writer.base is not handle.past):
+        if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
             data = await writer.read(offset, size)
         else:
             reader = handle.reader
@@ -507,7 +507,7 @@ class Files:
         self._changed(file)
         inode = file.inode
         attributes = inode.attributes
-        attributes.size = writer.size
+        attributes.size = writer.draft.size
         now = time.time_ns()
         attributes.mtime_ns = attributes.ctime_ns = now
         if attributes.mode & (stat.S_ISUID | stat.S_ISGID):
@@ -605,7 +605,7 @@ class Files:
                 return
             try:
                 if close and self.options.writeback >= 0:
-                    if not writer.promised:
+                    if not writer.entry.promised:
                         await writer.promise()
                         self._later.add(file, self.options.writeback)
                 else:
@@ -649,7 +649,7 @@ class Files:
                     await file.writer.discard()
                     await self._drop_writer(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
-            if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
+            if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.entry.promised:
                 return  # by the close before this
             try:
                 await self.deliver(file, close=True)
@@ -662,7 +662,7 @@ class Files:
                 writer = file.writer
                 if writer is not None and not writer.partly_gone:
                     await self._keep_lost(file, writer)
-                    if not writer.conflict:  # the disk is full, say: they are here and nowhere else
+                    if not writer.entry.conflict:  # the disk is full, say: they are here and nowhere else
                         return
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
@@ -725,7 +725,7 @@ class Files:
         writer = await content.take(pending.key)
         if writer is None:
             return
-        shown = ObjectInfo(pending.key, writer.size, "", time.time_ns(), metadata=pending.headers.metadata)
+        shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
         attributes = from_object(shown, False, self._tree.defaults)
         if inode is None:
             inode = self._tree.add(parent, name, attributes, pending=True)
@@ -759,16 +759,16 @@ class Files:
             writer = file.writer
             if writer is not None and writer.partly_gone and file.handles:
                 await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
-            if writer is not None and writer.base is None:
+            if writer is not None and writer.draft.base is None:
                 delete = not inode.pending
                 if not delete:
                     await file.content.discard(key)
             elif file.handles:
-                if writer is None or not writer.complete:
+                if writer is None or not writer.draft.complete:
                     file.doomed = True
                     self.by_key[inode.store.bucket, key] = file
                     if writer is not None:
-                        writer.unlinked = True
+                        writer.draft.unlinked = True
                     if inode.info is not None:
                         await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed
