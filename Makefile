@@ -19,12 +19,15 @@ TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip u
 
 DIR ?= $(HOME)/zosfs-demo
 PYTEST_ARGS ?=
+# each has servers of its own; files of tests stay together, because they share mounts
+WORKERS ?= 2
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile
 BENCH_ARGS ?=
 
 .PHONY: test test-long lint demo bench clean
 
 test: lint $(STAMPS)/apt-test
-	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-long: lint $(STAMPS)/apt-test
 	$(BIN)/python -m pytest --timeout 7200 --hypothesis-profile=search $(PYTEST_ARGS)
