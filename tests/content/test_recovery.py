@@ -12,7 +12,7 @@ import trio
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import PLAIN, Bucket, new, room, run, until
 from tests.content.test_writer import edit_beyond_the_cache, letters, write_beyond_the_cache
-from zosfs.content import staging
+from zosfs.content import disk_budget, staging
 from zosfs.content.content import Content
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
@@ -37,7 +37,7 @@ async def fill_up(content: Content, size: int) -> Writer:
 def test_a_full_disk_takes_no_old_bytes_and_the_file_is_delivered(
     tmp_path: Path, size: int, at: int, fault: str, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 3)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 3)
 
     async def main() -> None:
         bucket = Bucket()

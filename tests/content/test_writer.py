@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, standing_clock, until
-from zosfs.content import journal_entry, staging
+from zosfs.content import disk_budget, journal_entry, staging
 from zosfs.content.content import Content
+from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.journal import Record
 from zosfs.content.promises import Promises
-from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
@@ -844,7 +844,7 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("disk")
 @pytest.mark.parametrize("kind", ["long file", "another's delivery", "another's edit"])
 def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 10)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -885,7 +885,7 @@ def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, ki
 
 @pytest.mark.usefixtures("disk")
 def test_a_server_that_is_away_refuses_writers_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 10)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -1427,12 +1427,12 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
             assert bucket.uploads == {}
 
     directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
-    before = staging.SMALL, staging.INLINE, staging.PATIENCE
-    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 64 if at_once else 8, 10
+    before = staging.SMALL, staging.INLINE, disk_budget.PATIENCE
+    staging.SMALL, staging.INLINE, disk_budget.PATIENCE = 0, 64 if at_once else 8, 10
     try:
         run(lambda: main(directory))
     finally:
-        staging.SMALL, staging.INLINE, staging.PATIENCE = before
+        staging.SMALL, staging.INLINE, disk_budget.PATIENCE = before
         shutil.rmtree(directory)
 
 

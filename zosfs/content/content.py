@@ -22,6 +22,7 @@ import trio
 from zosfs.config import Options
 from zosfs.content.append import look
 from zosfs.content.chunks import ChunkCache
+from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
@@ -32,7 +33,7 @@ from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
 from zosfs.content.remaining import Remaining
 from zosfs.content.removal_log import RemovalLog
-from zosfs.content.staging import DiskBudget, StagedFile, private_directory
+from zosfs.content.staging import StagedFile, private_directory
 from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
