@@ -481,11 +481,11 @@ def test_what_an_earlier_run_promised_stays_when_its_removal_is_refused(tmp_path
         bucket.faults = {"head": [CUT] * 3, "get_range": [CUT] * 3}
         async with room(bucket, tmp_path) as content:
             if taken:
-                assert await content.take("k") is not None
+                assert await content.earlier.take("k") is not None
             aside = await content.set_aside("k")
             await content.put_back(aside)
             assert [record.key for record in content.records()] == ["k"]
-            assert len(content.pending()) == (not taken)
+            assert len(content.earlier.pending()) == (not taken)
         bucket.faults.clear()
         async with room(bucket, tmp_path) as content:
             await until(lambda: not content.records())
@@ -509,7 +509,7 @@ def test_a_removal_that_was_cut_short_is_found_out_about_by_the_next_run(tmp_pat
                 bucket.set("k", b"theirs")
         async with room(bucket, tmp_path) as content:
             await until(lambda: all(record.state == "conflict" for record in content.records()))
-            assert not content.pending()
+            assert not content.earlier.pending()
             assert len(content.records()) == (became == "replaced")
             assert not content.promises.owed
         wanted = {"kept": letters(20)[:3] + b"NEW" + letters(20)[6:], "replaced": b"theirs"}

@@ -300,7 +300,7 @@ def test_anothers_change_is_estale_and_the_bytes_stay_in_the_journal(tmp_path: P
             assert await content.failed(writer, caught.value) == "conflict"
             await writer.aclose()
         async with room(bucket, tmp_path) as content:
-            assert list(content.pending()) == []
+            assert list(content.earlier.pending()) == []
             (entry,) = content.status()["journal"]
             assert (entry["key"], entry["state"]) == ("k", "conflict")
             await content.discard("k")
@@ -344,11 +344,11 @@ def test_a_refused_file_is_parked_and_tried_once_in_the_next_run(tmp_path: Path)
             await writer.aclose()
         bucket.faults["put"] = [refused]
         async with room(bucket, tmp_path) as content:
-            (pending,) = content.pending()
+            (pending,) = content.earlier.pending()
             assert (pending.key, pending.size, pending.state) == ("k", 4, "parked")
             assert "AccessDenied" in pending.cause
             assert bucket.calls.count("put") == 2
-            taken = await content.take("k")
+            taken = await content.earlier.take("k")
             assert taken is not None
             assert bytes(await taken.read(0, 10)) == b"mine"
             await taken.deliver()
@@ -368,12 +368,12 @@ def test_what_fails_in_passing_is_tried_again_beside_the_mount(tmp_path: Path) -
         bucket.faults["put"] = [CUT] * 3
         async with room(bucket, tmp_path) as content:
             told: list[ObjectInfo] = []
-            content.on_replayed = told.append
-            assert [pending.key for pending in content.pending()] == ["k"]
+            content.earlier.on_replayed = told.append
+            assert [pending.key for pending in content.earlier.pending()] == ["k"]
             await until(lambda: told)
             assert bucket.things["k"].data == b"mine"
             assert [info.key for info in told] == ["k"]
-            assert list(content.pending()) == []
+            assert list(content.earlier.pending()) == []
             assert content.counters["journal_replayed"] == 1
 
     run(main)
@@ -384,7 +384,7 @@ def test_what_fails_in_passing_is_tried_again_beside_the_mount(tmp_path: Path) -
 
 async def crash_and_replay(bucket: Bucket, directory: Path) -> None:
     async with room(bucket, directory) as content:
-        await until(lambda: not content.pending())
+        await until(lambda: not content.earlier.pending())
         assert [record for record in content.records() if record.state != "conflict"] == []
         await until(lambda: not content.status()["staged_bytes"])  # the writer is closed a moment after its file is no longer pending
 
@@ -770,7 +770,7 @@ def test_what_is_changed_while_the_next_run_looks_at_it_is_not_lost(tmp_path: Pa
             await looked.wait()
 
             async def take_and_change() -> None:
-                writer = await content.take("k") or await new(content, "k", bucket.info("k"))
+                writer = await content.earlier.take("k") or await new(content, "k", bucket.info("k"))
                 if change == "overwritten":
                     await writer.write(2, b"NEW")
                     state[2:5] = b"NEW"
@@ -1498,7 +1498,7 @@ def test_an_append_that_an_earlier_run_began_may_change_before_it_is_settled(
         bucket.faults = {verb: [CUT] * 5 for verb in ("head", "put", "append")}
         state = old + letters(20)
         async with room(bucket, tmp_path) as content:
-            taken = await content.take("k")
+            taken = await content.earlier.take("k")
             assert taken is not None
             taken.draft.headers, taken.on_delivered = writer.draft.headers, writer.on_delivered
             if change == "emptied":

@@ -24,7 +24,8 @@ import trio
 
 from zosfs.admin.thawing import ARCHIVED, ARCHIVES, UNREADABLE, restore_state
 from zosfs.config import Options
-from zosfs.content.content import Content, Pending
+from zosfs.content.content import Content
+from zosfs.content.earlier_run import Pending
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -699,7 +700,7 @@ class Files:
         content = await self.contents.of(top.volume)
         assert top.volume is not None
         prefix = top.volume.prefix
-        for pending in list(content.pending()):
+        for pending in list(content.earlier.pending()):
             if not pending.key.startswith(prefix):
                 continue
             try:
@@ -722,7 +723,7 @@ class Files:
             parent = found
         name = part_to_name(last)
         inode = await self._tree.lookup(parent, name)
-        writer = await content.take(pending.key)
+        writer = await content.earlier.take(pending.key)
         if writer is None:
             return
         shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
