@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,9 +20,7 @@ from zosfs.content.reader import Reader
 from zosfs.content.staging import StagedFile
 from zosfs.locks import Lock
 from zosfs.store.api import Body, Buffer, ObjectHeaders, ObjectInfo
-
-if TYPE_CHECKING:
-    from zosfs.content.content import Content
+from zosfs.threads import ThreadPool
 
 FETCH = 8 << 20
 FOREVER = 1 << 62
@@ -51,9 +48,12 @@ class Draft:
     headers: Callable[[], ObjectHeaders]
 
     def __init__(
-        self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool
-    ) -> None:
-        self._content = content
+        self, key: str, base: ObjectInfo | None, staged: StagedFile, open_base: Callable[[ObjectInfo], Reader], threads: ThreadPool,
+        *, truncate: bool, appending: bool,
+    ) -> None:  # fmt: skip
+        """*open_base* makes a reader of the base; *threads* are those for the local disk."""
+        self._open_base = open_base
+        self._threads = threads
         self.key = key
         self.base = base
         self.staged = staged
@@ -187,7 +187,7 @@ class Draft:
         """The base's bytes ``[start, end)``; StoreError, ESTALE when others changed it."""
         if self._reader is None:
             assert self.base is not None
-            self._reader = self._content.reader(self.base)
+            self._reader = self._open_base(self.base)
         return await self._reader.read(start, end - start)
 
     async def fetch(self, start: int, end: int) -> None:
@@ -211,7 +211,7 @@ class Draft:
         staged = self.staged
         body = staged.lend(start, end)
         try:
-            return await self._content.threads.run(body_md5, body)
+            return await self._threads.run(body_md5, body)
         finally:
             staged.give_back(start, end)
 

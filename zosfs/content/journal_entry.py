@@ -13,17 +13,16 @@ import dataclasses
 import logging
 import os
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import Draft
 from zosfs.content.journal import CONFLICT, PROMISED, Record
+from zosfs.content.promises import Promises
 from zosfs.content.ranges import Ranges
+from zosfs.content.staging import StagedFile
 from zosfs.content.uploads import Uploads
 from zosfs.locks import Lock
-
-if TYPE_CHECKING:
-    from zosfs.content.content import Content
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +32,12 @@ COPY_MOST = 64 << 20
 class JournalEntry:
     """The record of one draft, if there is one."""
 
-    def __init__(self, content: Content, draft: Draft, doubts: Doubts, uploads: Uploads, delivering: Lock) -> None:
-        """Whoever has *delivering* may change the record, and exchange the staged file."""
-        self._content = content
+    def __init__(
+        self, promises: Promises, draft: Draft, doubts: Doubts, uploads: Uploads, delivering: Lock, new_staged: Callable[[str], StagedFile]
+    ) -> None:
+        """Whoever has *delivering* may change the record and exchange the staged file; *new_staged* makes an empty one of a name."""
+        self._promises = promises
+        self._new_staged = new_staged
         self._draft = draft
         self._doubts = doubts
         self._uploads = uploads
@@ -78,7 +80,7 @@ class JournalEntry:
         """Journal *record*, which is of *generation*, in the place of the one before."""
         before, self.record = self.record, record
         try:
-            await self._content.promises.put(record, self._draft.staged, instead=before)
+            await self._promises.put(record, self._draft.staged, instead=before)
         except BaseException:
             self.record = before
             raise
@@ -116,7 +118,7 @@ class JournalEntry:
             return
         record.expected = etag
         try:
-            await self._content.promises.put(record, self._draft.staged)
+            await self._promises.put(record, self._draft.staged)
         except OSError as exc:  # a full disk, say: delivering is what makes room
             log.warning("the journal does not know what %s is about to be: %s", self._draft.key, exc)
 
@@ -125,7 +127,7 @@ class JournalEntry:
         record, self.record = self.record, None
         upload, self._uploads.unfinished = self._uploads.unfinished, None
         try:
-            await self._content.promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
+            await self._promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
             log.warning("the journal still lists %s, which is delivered: %s", self._draft.key, exc)
 
@@ -133,7 +135,7 @@ class JournalEntry:
         """Nobody wants the file: the record goes, but not a conflict's bytes."""
         record, self.record = self.record, None
         if record is not None and record.state != CONFLICT:
-            await self._content.promises.forget(record)
+            await self._promises.forget(record)
 
     def restore(self, record: Record) -> None:
         """An earlier run left *record*, and the file is as it says."""
@@ -165,12 +167,12 @@ class JournalEntry:
                 old = draft.staged
                 path = old.path.with_name(uuid.uuid4().hex)
                 if nothing_left:
-                    draft.staged = self._content.staged_file(path.name)
+                    draft.staged = self._new_staged(path.name)
                     self._doubts.changed(0)
                     draft.cut(0)  # at once: nobody may take the old size for that of the new file
                 else:
                     draft.staged = await old.copy_to(path)
-                self._content.promises.leave(old)
+                self._promises.leave(old)
 
     async def cut(self, size: int) -> None:
         """A promised file too large to be copied is about to be cut: the record must not speak of bytes that are gone."""
@@ -180,5 +182,5 @@ class JournalEntry:
                 dirty = Ranges.from_list(record.dirty)
                 dirty.truncate(size)
                 less = dataclasses.replace(record, size=size, kept=min(record.kept, size), dirty=dirty.to_list(), upload=None)
-                await self._content.promises.put(less, self._draft.staged)
+                await self._promises.put(less, self._draft.staged)
                 self.record = less

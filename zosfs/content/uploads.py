@@ -1,7 +1,7 @@
 """The multipart uploads that one writer has under way, each noted in the journal until it ended.
 
 Owns: at most one upload that streams while the program writes, and at most one that failed and may be continued. Should the process
-die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: ranges, promises.
+die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: plans, promises.
 """
 
 from __future__ import annotations

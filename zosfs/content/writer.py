@@ -52,10 +52,10 @@ class Writer:
         self._content = content
         self._delivering = Lock()
         self._timed = False  # *due* will be called
-        draft = self.draft = Draft(content, key, base, staged, truncate=truncate, appending=appending)
+        draft = self.draft = Draft(key, base, staged, content.reader, content.threads, truncate=truncate, appending=appending)
         self._doubts = Doubts(draft.md5)
         self._uploads = Uploads(content)
-        self.entry = JournalEntry(content, draft, self._doubts, self._uploads, self._delivering)
+        self.entry = JournalEntry(content.promises, draft, self._doubts, self._uploads, self._delivering, content.staged_file)
         self.early = GoingUpEarly(content, draft, self._uploads, self.entry, self._delivering, self.deliver)
         self._sending = Sending(content, draft, self._doubts, self._uploads, self.entry)
 
