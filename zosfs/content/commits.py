@@ -16,6 +16,8 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
+from zosfs import inplace
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -104,13 +106,17 @@ class Commits:
             self._thread.start()
         self._queue.put(batch)
         while not batch.done:
-            try:
-                await trio.lowlevel.wait_readable(self._ended)
-            except trio.Cancelled:
-                # what is at the disk is waited for; the caller hears of its cancellation when it waits the next time
-                with trio.CancelScope(shield=True):
-                    await trio.lowlevel.wait_readable(self._ended)
+            if not inplace.readable(self._ended):
+                await self._wait()
             os.eventfd_read(self._ended)
+
+    async def _wait(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._ended)
+        except trio.Cancelled:
+            # what is at the disk is waited for; the caller hears of its cancellation when it waits the next time
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.wait_readable(self._ended)
 
     def _work(self) -> None:
         while (batch := self._queue.get()) is not None:
