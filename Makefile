@@ -14,17 +14,20 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .ci/a
 # to build pyfuse3 and to mount
 RUN_PACKAGES := fuse3 attr libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev ca-certificates
 # a real Ceph RADOS gateway, the programs that the tests run on the mount, s3fs to trade files with, and a systemd to boot
-TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps \
+TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps curl \
 	systemd systemd-sysv systemd-container dbus util-linux e2fsprogs
 
 DIR ?= $(HOME)/zosfs-demo
 PYTEST_ARGS ?=
+# each has servers of its own; files of tests stay together, because they share mounts
+WORKERS ?= 2
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile
 BENCH_ARGS ?=
 
 .PHONY: test test-long lint demo bench clean
 
 test: lint $(STAMPS)/apt-test
-	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-long: lint $(STAMPS)/apt-test
 	$(BIN)/python -m pytest --timeout 7200 --hypothesis-profile=search $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -32,8 +33,13 @@ def text_of(node: ast.expr) -> str:
     return ""
 
 
-def messages() -> Iterator[str]:
+@functools.cache
+def messages() -> frozenset[str]:
     """The messages of the package that a person meets without having asked for something."""
+    return frozenset(_messages())
+
+
+def _messages() -> Iterator[str]:
     for path in sorted((ROOT / "zosfs").rglob("*.py")):
         if path.relative_to(ROOT / "zosfs").as_posix().startswith(SAID_ELSEWHERE):
             continue

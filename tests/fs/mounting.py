@@ -37,6 +37,14 @@ class Server(Protocol):
     ca_file: str
 
 
+def pages_of(names: int) -> str:
+    """For *patched* of a mount: its listings come in pages of so many *names*, so that fewer objects make several pages."""
+    return (
+        f"import zosfs.tree.walk, zosfs.store.gathering; zosfs.tree.walk.PAGE = {names}; "
+        f"zosfs.store.gathering.GatheringStore.list_page.__kwdefaults__['max_keys'] = {names}"
+    )
+
+
 def wait_for(condition: Callable[[], Any], within: float, what: str) -> Any:
     """Poll *condition* until it is true and return its value; fail with *what* after *within* seconds, and not before PATIENCE."""
     within = max(within, PATIENCE)

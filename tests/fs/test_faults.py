@@ -18,7 +18,7 @@ from tests.fs.running import noise, refused
 from tests.proxy import Proxy, answer
 
 MIB = 1 << 20
-HASTY = {"read_timeout": 3, "retries": 1, "retry_timeout": 5}
+HASTY = {"read_timeout": 2, "retries": 1, "retry_timeout": 3}
 """Some 6 s until a server that says nothing is given up; one that answers must have that long on a busy machine."""
 Mounting = Callable[..., Mount]
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.fs.mounting import Mount, wait_for
+from tests.fs.mounting import Mount, pages_of, wait_for
 from tests.fs.running import run
 from tests.proxy import Proxy
 from zosfs.tree.spread import IN_VAIN
@@ -92,7 +92,7 @@ def test_the_first_names_of_a_million_need_one_page(proxy: Proxy, mount: Mountin
     proxy.intercept = None
 
 
-SMALL_PAGES = "from zosfs.store.gathering import GatheringStore; GatheringStore.list_page.__kwdefaults__['max_keys'] = 100"
+SMALL_PAGES = pages_of(50)
 
 
 def put_all(s3: Any, bucket: str, keys: list[str]) -> None:
@@ -102,9 +102,9 @@ def put_all(s3: Any, bucket: str, keys: list[str]) -> None:
 
 def test_several_pages_at_once_are_what_one_after_the_other_would_be(mount: Mounting, bucket: str, s3: Any) -> None:
     names = {
-        "numbered": [f"file{n:04}" for n in range(600)], "unpadded": [f"{n}.jpg" for n in range(450)],
-        "hashed": [hashlib.md5(b"%d" % n).hexdigest() for n in range(450)],
-        "mixed": [f"{n:03}-dir/f" if n > 300 and n % 50 == 0 else f"{n:03}.txt" for n in range(450)],
+        "numbered": [f"file{n:04}" for n in range(300)], "unpadded": [f"{n}.jpg" for n in range(225)],
+        "hashed": [hashlib.md5(b"%d" % n).hexdigest() for n in range(225)],
+        "mixed": [f"{n:03}-dir/f" if n > 150 and n % 25 == 0 else f"{n:03}.txt" for n in range(225)],
     }  # fmt: skip
     put_all(s3, bucket, [f"{top}/{name}" for top in names for name in names[top]])
     living = mount(posix=False, patched=SMALL_PAGES)
@@ -113,13 +113,14 @@ def test_several_pages_at_once_are_what_one_after_the_other_would_be(mount: Moun
         with living.requests() as spent:
             shown = os.listdir(living.path / top)
         assert sorted(shown) == sorted(name.partition("/")[0] for name in inside)
-        pages = -(-len(inside) // 100)
+        pages = -(-len(inside) // 50)
         assert spent["list"] <= (pages if top == "numbered" else 2 * pages) + IN_VAIN, top
 
 
+@pytest.mark.long_on("weed")
 @pytest.mark.parametrize("new", ["a", "z"])
 def test_a_directory_renamed_while_its_reader_pauses_shows_every_name(mount: Mounting, bucket: str, s3: Any, new: str) -> None:
-    names = [f"f{n:03}" for n in range(350)]
+    names = [f"f{n:03}" for n in range(175)]
     put_all(s3, bucket, [f"old/{name}" for name in names])
     few = "import zosfs.fs.directories as d; d.BATCH = 10"
     living = mount(posix=False, patched=f"{SMALL_PAGES}; {few}")

@@ -179,11 +179,9 @@ def test_split_and_cat(place: Path) -> None:
     assert sha256(place / "again") == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("mebibytes", [0, pytest.param(1024, marks=pytest.mark.long)])
-def test_sha256sum_of_a_large_file(mount: object, server: object, mebibytes: int) -> None:
+@pytest.mark.parametrize("mebibytes", [192, pytest.param(1024, marks=pytest.mark.long)])
+def test_sha256sum_of_a_large_file(mount: object, mebibytes: int) -> None:
     living: Mount = mount()  # type: ignore[operator]
-    if not mebibytes:
-        mebibytes = 1024 if server.kind == "rgw" else 192  # type: ignore[attr-defined]
     block = noise(1 << 20)
     digest = hashlib.sha256()
     with (living.path / "large").open("wb", buffering=0) as f:
@@ -218,6 +216,7 @@ def test_sqlite_with_rollback_journal(place: Path) -> None:
     assert os.listdir(place) == ["base.db"]
 
 
+@pytest.mark.long_on("weed")
 def test_pip_installs_into_a_directory(place: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:

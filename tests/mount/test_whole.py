@@ -140,7 +140,7 @@ def test_a_server_that_is_gone_at_umount_is_told_and_made_up_for(
 def test_many_files_and_a_server_that_is_away_do_not_hold_up_umount(
     zosfs: Call, bucket: str, s3: Any, rgw: Any, point: Path, trouble: str
 ) -> None:
-    options = "writeback=1h,retries=1,retry_timeout=3,read_timeout=3"
+    options = "writeback=1h,retries=1,retry_timeout=2,read_timeout=1"
     hasty = "from zosfs.mount import drain; drain.ONCE_MORE = 2.0"
     with Proxy(rgw.url) as proxy:
         assert zosfs(bucket, point, "--url", proxy.url, "-o", options, patched=hasty).stderr == ""

@@ -51,7 +51,7 @@ def programs(home: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("script", "daemons", "data"),
     [
-        (DIRECTLY, {"ceph-mon", "ceph-osd"}, True),
+        pytest.param(DIRECTLY, {"ceph-mon", "ceph-osd"}, True, marks=pytest.mark.long),
         (BESIDE.replace("KIND", "rgw"), {"ceph-mon", "ceph-osd"}, False),
         (BESIDE.replace("KIND", "weed"), {"weed"}, False),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import botocore.auth
 import botocore.awsrequest
@@ -284,7 +286,41 @@ def test_a_page() -> None:
     assert page.next_marker == "%41"
 
 
-@pytest.mark.parametrize("document", [b"", b"<html>", b"<Error/>", _page("<IsTruncated>true</IsTruncated>")])
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=6)
+owners = st.sampled_from(["", "<Owner><ID>me</ID><DisplayName>It's me</DisplayName></Owner>", "<Owner><ID>me</ID></Owner>"])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> str:
+    """An object of a page, as one of the servers writes it or in another order."""
+    quote = draw(st.sampled_from(["&quot;", '"', "&#34;", ""]))
+    fields = [
+        f"<Key>{draw(st.one_of(texts.map(quote_key), texts.map(escape)))}x</Key>",
+        f"<LastModified>{draw(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1))).isoformat()}Z</LastModified>",
+        f"<ETag>{quote}{draw(st.one_of(st.just('e' * 32), texts.map(escape)))}{quote}</ETag>",
+        f"<Size>{draw(st.integers(0, 1 << 50))}</Size>",
+        draw(owners),
+        draw(st.sampled_from(["", "<StorageClass>STANDARD</StorageClass>", "<StorageClass>A&amp;B</StorageClass>"])),
+        draw(st.sampled_from(["", "<Type>Normal</Type>", "<Type>Appendable</Type>", "<Other/>"])),
+    ]
+    if draw(st.integers(0, 9)) == 0:
+        fields = draw(st.permutations(fields))
+    return f"<Contents>{''.join(fields)}</Contents>"
+
+
+@given(st.lists(entries(), max_size=5), st.booleans(), st.booleans())
+def test_plain_entries_are_read_as_the_parser_reads_them(objects: list[str], encoded: bool, truncated: bool) -> None:
+    before = "<EncodingType>url</EncodingType>" if encoded else ""
+    after = f"<IsTruncated>{'true' if truncated and objects else 'false'}</IsTruncated><CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>"
+    document = _page(before + "".join(objects) + after)
+    with_comment = _page(f"<!-- read by the parser -->{before}{''.join(objects)}{after}")
+    assert parse_page(document) == parse_page(with_comment)
+
+
+@pytest.mark.parametrize("document", [
+    b"", b"<html>", b"<Error/>", _page("<IsTruncated>true</IsTruncated>"), _page("<Contents><Size>1</Size></Contents>"),
+    _page("<Contents><Key>a</Key><LastModified></LastModified><ETag>&quot;e&quot;</ETag><Size>1</Size></Contents>")[:-9],
+])  # fmt: skip
 def test_pages_that_are_none(document: bytes) -> None:
     with pytest.raises(StoreError) as failure:
         parse_page(document)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tree.bucket import Names, by_bytes, by_letters, by_names, delivered, new_file, read, tree_over
@@ -60,6 +60,7 @@ def capitals(n: int) -> list[str]:
 KINDS = [padded, unpadded, hashed, words, stamped, gathered, capitals]
 
 
+@settings(max_examples=60)
 @given(
     st.sampled_from(KINDS), st.integers(0, 700), st.integers(3, 40), st.sampled_from([by_bytes, by_names, by_letters]), st.integers(0, 99),
     st.booleans(),

@@ -18,13 +18,17 @@ LAST = "\U0010ffff"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+PAGE = 1000
+"""Versions and delete markers of one answer of the server, the most that it gives."""
+
+
 async def rows_by_key(store: Store, prefix: str, after: str) -> AsyncIterator[tuple[str, list[Row]]]:
     """All versions and delete markers of each key under *prefix* behind the key *after*, the newest of each first, however they
     are spread over pages. Raises StoreError."""
     markers: dict[str, Any] = {"KeyMarker": after} if after else {}
     pending: dict[str, list[Row]] = {}
     while True:
-        page = await store.call("list_object_versions", Prefix=prefix, **markers)
+        page = await store.call("list_object_versions", Prefix=prefix, MaxKeys=PAGE, **markers)
         for row in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
             pending.setdefault(row["Key"], []).append(row)
         more = bool(page.get("IsTruncated"))

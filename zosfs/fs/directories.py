@@ -10,7 +10,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyfuse3
 import trio
@@ -62,22 +62,33 @@ class Directories:
         directory.pins -= 1
 
     async def read(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> None:
-        """Answer readdir from cookie *after* on. Cookies 1 and 2 are `.` and `..`; the listing's follow."""
+        """Answer readdir from cookie *after* on. Cookies 1 and 2 are `.` and `..`; the listing's follow.
+
+        One batch an answer: the kernel asks again, and names reach the reader early.
+        """
         directory, listing = self._open[number]
+        self._answer(directory, await listing.batch(max(0, after - 2), BATCH), after, token)
+
+    def read_now(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> bool:
+        """As `read`, where nothing has to be waited for; False, and nothing happened, where something has."""
+        directory, listing = self._open[number]
+        batch = listing.batch_now(max(0, after - 2), BATCH)
+        if batch is None:
+            return False
+        self._answer(directory, batch, after, token)
+        return True
+
+    def _answer(self, directory: Inode, batch: Sequence[tuple[int, bytes, Inode]], after: int, token: pyfuse3.ReaddirToken) -> None:
         ttl = self._options.metadata_ttl
         parent = directory.parent or directory
         for cookie, name, inode in ((1, b".", directory), (2, b"..", parent)):
             if after < cookie and not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie):
                 return
-        start = max(0, after - 2)
-        while batch := await listing.batch(start, BATCH):
-            for cookie, name, inode in batch:
-                if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
-                    return
-                self._openings.shown(inode, 0)
-                self._tree.remember(inode)
-                start = cookie
-            return  # one batch an answer: the kernel asks again, and names reach the reader early
+        for cookie, name, inode in batch:
+            if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
+                return
+            self._openings.shown(inode, 0)
+            self._tree.remember(inode)
 
     async def make(self, parent: Inode, name: bytes, attributes: Attributes) -> Inode:
         """mkdir: one PUT of the marker."""

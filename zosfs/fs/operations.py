@@ -361,15 +361,18 @@ class Operations(pyfuse3.Operations):
 
     # -- directories ------------------------------------------------------------------------------------------------
 
-    @handler()
+    @handler(bounded=False)
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return self.directories.open(self._inode(inode))
 
-    @handler()
+    def _readdir_known(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> bool | None:
+        return self.directories.read_now(fh, start_id, token) or None
+
+    @handler(known=_readdir_known)
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         await self.directories.read(fh, start_id, token)
 
-    @handler()
+    @handler(bounded=False)
     async def releasedir(self, fh: int) -> None:
         self.directories.release(fh)
 

@@ -1,10 +1,13 @@
 """One page of ListObjects, version 1 or 2, from its XML (pure).
 
-About 4 ms a page of 1000 on the trio thread: the parser is C, and each entry is touched once.
+The trio thread waits meanwhile, so each entry is touched once. Entries as servers write them are cut out by one pass of a regular
+expression, which costs a fourth of making elements of them; the parser sees what is left, and all of a page in which any entry is
+written in another way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import xml.etree.ElementTree as ET
 from sys import intern
@@ -16,11 +19,39 @@ from zosfs.store.api import ListPage, ObjectInfo
 
 _NAMESPACE = re.compile(rb'\sxmlns=(?:"[^"]*"|\'[^\']*\')')
 
+_FIELDS = ("Key", "LastModified", "ETag", "Size", "StorageClass", "Type")
+_OWNER = rb"(?:<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)?"
+_PLAIN = re.compile(
+    rb"<Contents><Key>([^<&\r]+)</Key><LastModified>([^<&\r]*)</LastModified>"
+    rb"<ETag>(?:&quot;|&#34;|\")([^<&\r\"]*)(?:&quot;|&#34;|\")</ETag><Size>([0-9]+)</Size>"
+    + _OWNER + rb"(?:<StorageClass>([^<&\r]*)</StorageClass>)?" + _OWNER + rb"(?:<Type>([^<&\r]*)</Type>)?</Contents>"
+)
+"""One object as Ceph, SeaweedFS and Amazon write it: each field once and in this order, without a character that stands for another."""
+
+
+Row = tuple[str, ...]
+"""The texts of `_FIELDS` of one object, "" where one is missing."""
+
+
+def _cut_plain(document: bytes) -> tuple[bytes, list[Row]]:
+    """*document* without its plain entries, and those; all of it and none where it has entries that are not plain."""
+    if b"<!" not in document and (b"encoding=" not in document[:100] or b'encoding="UTF-8"' in document[:100]):
+        step = len(_FIELDS) + 1
+        pieces = _PLAIN.split(document)
+        rest = b"".join(pieces[::step])
+        if b"<Contents" not in rest:
+            with contextlib.suppress(UnicodeDecodeError):
+                columns = [[value.decode() if value else "" for value in pieces[n::step]] for n in range(1, step)]
+                return rest, list(zip(*columns, strict=True))
+    return document, []
+
 
 def name_of(text: str) -> str:
     """A key or prefix as ``encoding-type=url`` writes it; bytes that are no UTF-8 become surrogates."""
     if "+" in text:
         text = text.replace("+", " ")
+    if "%2F" in text:
+        text = text.replace("%2F", "/")  # most keys have nothing else, and what goes on is Python
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape") if "%" in text else text
 
 
@@ -35,9 +66,10 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
 
     Raises StoreError ``BadAnswer`` when *document* is no listing.
     """
+    rest, rows = _cut_plain(document)
     try:
         # without its namespace the tags need no cutting, which is half of the time
-        root = ET.fromstring(_NAMESPACE.sub(b"", document, count=1))
+        root = ET.fromstring(_NAMESPACE.sub(b"", rest, count=1))
     except ET.ParseError as exc:
         raise StoreError("BadAnswer", message=f"no XML document: {exc}", operation="list") from None
     if root.tag != "ListBucketResult":
@@ -45,12 +77,14 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
     encoded = False
     truncated = False
     last_marker = token = ""
-    raw_objects: list[dict[str, str]] = []
     raw_prefixes: list[str] = []
     for element in root:
         tag = element.tag
         if tag == "Contents":
-            raw_objects.append({child.tag: child.text or "" for child in element})
+            texts = {child.tag: child.text or "" for child in element}
+            if not texts.get("Key"):
+                raise StoreError("BadAnswer", message="an object without a key", operation="list")
+            rows.append(tuple(texts.get(name, "") for name in _FIELDS))
         elif tag == "CommonPrefixes":
             raw_prefixes.append(element[0].text or "")
         elif tag == "EncodingType":
@@ -63,15 +97,8 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
             token = element.text or ""
     decode = name_of if encoded else str
     objects = [
-        ObjectInfo(
-            key=decode(row["Key"]),
-            size=int(row.get("Size") or 0),
-            etag=row.get("ETag", "").strip('"'),
-            modified_ns=iso_time_ns(row.get("LastModified", "")),
-            storage_class=intern(row.get("StorageClass", "")),
-            object_type=intern(row.get("Type", "")),
-        )
-        for row in raw_objects
+        ObjectInfo(decode(key), int(size or 0), etag.strip('"'), iso_time_ns(modified), intern(storage_class), intern(object_type))
+        for key, modified, etag, size, storage_class, object_type in rows
     ]
     prefixes = [decode(prefix) for prefix in raw_prefixes]
     marker = ""

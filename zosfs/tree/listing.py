@@ -116,6 +116,22 @@ class Listing:
             if load.failure is not None and len(load.entries) <= after:
                 raise load.failure
             self._entries = load.entries
+        batch = self._there(after, limit)
+        if not batch and after < len(self._entries):
+            return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
+        return batch
+
+    def batch_now(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]] | None:
+        """As `batch`, of a directory whose names are all known; None, and nothing happened, of another."""
+        if after == 0 or not self._begun:
+            known = self._directory.directory
+            if known is None or not known.complete():
+                return None
+            self._begun = True
+            self._load, self._entries = self._loader.read(self._directory)
+        return self._there(after, limit) if self._load is None else None
+
+    def _there(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
         batch: list[tuple[int, bytes, Inode]] = []
         for index in range(after, len(self._entries)):
             if len(batch) >= limit:
@@ -124,8 +140,6 @@ class Listing:
             current = self._loader.current(self._directory, name, inode)
             if current is not None:
                 batch.append((index + 1, name, current))
-        if not batch and after < len(self._entries):
-            return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
         return batch
 
 
