@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Iterable
 
@@ -31,6 +32,40 @@ class Disk:
         if failure is not None:
             raise failure
         self.batches.append(list(statements))
+
+
+class PromptDisk(Disk):
+    """Takes the batches that it *accepts* by itself, and ends those of them that it *ends*; `prompt` are the ones that it made so."""
+
+    def __init__(self, accepts: list[bool], ends: list[bool]) -> None:
+        super().__init__()
+        self.accepts, self.ends = accepts, ends
+        self.prompt: list[list[bytes]] = []
+        self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._begun: list[bytes] = []
+
+    def begin(self, statements: Iterable[bytes]) -> int:
+        if not self.accepts.pop(0):
+            return -1
+        assert not self._begun, "one at a time"
+        self._begun = list(statements)
+        threading.Thread(target=self._end).start()
+        return self.ended
+
+    def _end(self) -> None:
+        self.entered.set()
+        if self.slow:
+            assert self.gate.acquire(timeout=60)
+        os.eventfd_write(self.ended, 1)
+
+    def finish(self) -> bool:
+        os.eventfd_read(self.ended)
+        begun, self._begun = self._begun, []
+        if self.ends.pop(0):
+            self.batches.append(begun)
+            self.prompt.append(begun)
+            return True
+        return False
 
 
 async def entered(disk: Disk) -> None:
@@ -180,3 +215,62 @@ def test_what_is_handed_over_happens_and_who_is_cancelled_hands_nothing_over() -
     trio.run(main)
     assert sorted(applied[:2]) == [b"a first", b"b first"]
     assert applied[2:] == [b"the end"]
+
+
+def test_what_the_disk_does_not_take_or_end_by_itself_the_thread_does() -> None:
+    async def main() -> None:
+        disk = PromptDisk([True, False, True, True], [True, False, True])
+        commits = Commits(disk.apply, disk.begin, disk.finish)
+        for statement in (b"a", b"b", b"c", b"d"):
+            await commits.commit(statement)
+        assert disk.batches == [[b"a"], [b"b"], [b"c"], [b"d"]]
+        assert disk.prompt == [[b"a"], [b"d"]]
+        assert await commits.alone(lambda: len(disk.batches)) == 4
+        commits.close()
+        os.close(disk.ended)
+
+    trio.run(main)
+
+
+def test_what_arrives_while_the_disk_writes_by_itself_waits_for_its_end() -> None:
+    async def main() -> None:
+        disk = PromptDisk([True] * 3, [True, False, True])
+        disk.slow = True
+        commits = Commits(disk.apply, disk.begin, disk.finish)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commits.commit, b"first")
+            await entered(disk)
+            for number in range(20):
+                nursery.start_soon(commits.commit, b"%d" % number)
+            await trio.testing.wait_all_tasks_blocked()
+            disk.gate.release(3)
+        assert disk.batches == [[b"first"], disk.batches[1]]
+        assert sorted(disk.batches[1]) == sorted(b"%d" % number for number in range(20))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await commits.commit(b"not begun")
+        assert len(disk.batches) == 2
+        commits.close()
+        os.close(disk.ended)
+
+    trio.run(main)
+
+
+def test_a_cancelled_caller_waits_for_what_the_disk_writes_by_itself() -> None:
+    async def main() -> None:
+        disk = PromptDisk([True], [True])
+        disk.slow = True
+        commits = Commits(disk.apply, disk.begin, disk.finish)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commits.commit, b"a")
+            await entered(disk)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.05)
+                assert disk.batches == []
+                disk.gate.release()
+        assert disk.batches == [[b"a"]]
+        commits.close()
+        os.close(disk.ended)
+
+    trio.run(main)

@@ -92,6 +92,11 @@ def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "no space")
 
 
+def the_journals_disk_is_full(content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content.promises._commits, "_begin", lambda statements: -1)
+    monkeypatch.setattr(content.promises._commits, "_apply", no_space)
+
+
 def test_the_old_bytes_of_what_is_extended_are_taken_from_the_memory_budget(tmp_path: Path) -> None:
     async def main() -> None:
         bucket = Bucket()
@@ -531,7 +536,7 @@ def test_a_removal_that_the_journal_cannot_note_comes_to_an_end_later(
             aside = await content.set_aside("k")
             await bucket.delete("k")
             with monkeypatch.context() as patched:
-                patched.setattr(content.promises._commits, "_apply", no_space)
+                the_journals_disk_is_full(content, patched)
                 if base:
                     await content.throw_away(aside)  # the next run sees that it is gone
                 else:
@@ -560,7 +565,7 @@ def test_a_deletion_that_the_journal_could_not_forget_is_forgotten_before_the_ne
             writer = await new(content, "k")
             await writer.write(0, letters(20))
             with monkeypatch.context() as patched:
-                patched.setattr(content.promises._commits, "_apply", no_space)
+                the_journals_disk_is_full(content, patched)
                 with pytest.raises(OSError, match="no space"):
                     await writer.deliver()
             await writer.deliver()

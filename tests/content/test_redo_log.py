@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from zosfs.content.direct import LARGEST
 from zosfs.content.redo_log import BLOCK, RedoLog, frame, frames
 
 SALT, OTHER = b"s" * 16, b"o" * 16
@@ -168,4 +170,77 @@ def test_the_last_frames_damage_is_seen_by_who_wrote_it(path: Path) -> None:
         f.write(b"?")
     found = log.gathered()
     assert (found.payloads, found.damaged) == ([b"good"], 1)
+    log.close()
+
+
+def prompt(path: Path) -> RedoLog:
+    """A log whose file has room, so that the disk writes the next frames by itself."""
+    log = opened(path)
+    log.append(b"first")
+    if log.begin(b"") < 0:
+        pytest.skip("this disk does not take writes by itself")
+    ended(log)
+    return log
+
+
+def ended(log: RedoLog) -> bool:
+    assert log._direct is not None
+    looking = select.poll()
+    looking.register(log._direct.ended, select.POLLIN)
+    assert looking.poll(60_000)
+    return log.finish()
+
+
+def test_what_the_disk_writes_by_itself_lies_there_as_what_is_appended(path: Path) -> None:
+    log = prompt(path)
+    for number in range(20):
+        assert log.begin(b"%d" % number * 1000) >= 0
+        assert ended(log)
+        log.append(b"between")
+    expected = [b"first", b"", *(each for number in range(20) for each in (b"%d" % number * 1000, b"between"))]
+    assert log.gathered().payloads == expected
+    log.close()
+    again = opened(path)
+    assert again.gathered().payloads == expected
+    again.close()
+
+
+def test_a_write_that_the_disk_did_not_end_counts_as_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = prompt(path)
+    assert log._direct is not None
+    finish = log._direct.finish
+    monkeypatch.setattr(log._direct, "finish", lambda: finish() and False)
+    end = log.end
+    assert log.begin(b"lost") >= 0
+    assert not ended(log)
+    assert log.end == end
+    monkeypatch.undo()
+    log.append(b"instead")
+    assert log.gathered().payloads == [b"first", b"", b"instead"]
+    assert log.gathered().damaged == 0
+    log.close()
+
+
+def test_what_is_no_write_over_bytes_that_are_there_is_left_to_append(path: Path) -> None:
+    log = prompt(path)
+    end = log.end
+    assert log.begin(bytes(LARGEST)) == -1, "large"
+    while log.end + 2 * BLOCK <= path.stat().st_size:
+        log.append(bytes(BLOCK))
+    assert log.begin(bytes(BLOCK)) == -1, "the file has to grow"
+    assert log.end > end
+    log.append(bytes(BLOCK))
+    assert log.begin(b"more") >= 0, "it has grown"
+    assert ended(log)
+    assert log.gathered().payloads[-1] == b"more"
+    log.close()
+
+
+def test_a_disk_that_keeps_the_caller_waiting_is_not_asked_again_for_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = prompt(path)
+    assert log._direct is not None
+    monkeypatch.setattr(log._direct._pace, "prompt", lambda now: False)
+    assert log.begin(b"x") == -1
+    log.append(b"x")
+    assert log.gathered().payloads == [b"first", b"", b"x"]
     log.close()

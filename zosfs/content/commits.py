@@ -1,7 +1,8 @@
 """Changes on their way to the journal: those that arrive together go to the disk together.
 
 Owns: the journal's thread and the line in front of it. One batch is at the disk, the next one gathers behind it; the first task of a batch
-hands it over and is woken by the thread itself (one turn of the loop; `ThreadPool.run` takes two), the others by that task.
+hands it over, to the disk itself where that takes it and else to the thread, and is woken by the end of the write (one turn of the loop at
+most; `ThreadPool.run` takes two), the others by that task.
 Must not know: what the changes mean.
 """
 
@@ -15,6 +16,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
+
+from zosfs import inplace
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -40,10 +43,17 @@ def _never(_: object) -> trio.lowlevel.Abort:
 
 
 class Commits:
-    """One thread that runs *apply* with the statements of one batch after the other."""
+    """Statements applied one batch after the other."""
 
-    def __init__(self, apply: Callable[[Iterable[bytes]], None]) -> None:
+    def __init__(
+        self, apply: Callable[[Iterable[bytes]], None], begin: Callable[[Iterable[bytes]], int] = lambda statements: -1,
+        finish: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """*begin* hands statements over to the disk without waiting, and returns the eventfd that tells of the end, or -1 where that cannot
+        be; *finish* tells then whether they are there. Where one says no, *apply* has its turn."""
         self._apply = apply
+        self._begin = begin
+        self._finish = finish
         self._line: deque[_Batch] = deque()
         self._gathering: _Batch | None = None  # the last of the line, while more may join it
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
@@ -98,19 +108,37 @@ class Commits:
                 trio.lowlevel.reschedule(following.waiting.popleft())
 
     async def _run(self, batch: _Batch) -> None:
+        if batch.call is not None or not await self._by_itself(batch.statements):
+            await self._in_thread(batch)
+        batch.done = True
+
+    async def _by_itself(self, statements: list[bytes]) -> bool:
+        ended = self._begin(statements) if statements else -1
+        if ended < 0:
+            return False
+        if not inplace.readable(ended):
+            await self._wait(ended)
+        return self._finish()
+
+    async def _in_thread(self, batch: _Batch) -> None:
         if self._thread is None:
             self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
             self._thread.start()
         self._queue.put(batch)
         while not batch.done:
-            try:
-                await trio.lowlevel.wait_readable(self._ended)
-            except trio.Cancelled:
-                # what is at the disk is waited for; the caller hears of its cancellation when it waits the next time
-                with trio.CancelScope(shield=True):
-                    await trio.lowlevel.wait_readable(self._ended)
+            if not inplace.readable(self._ended):
+                await self._wait(self._ended)
             os.eventfd_read(self._ended)
+
+    @staticmethod
+    async def _wait(ended: int) -> None:
+        try:
+            await trio.lowlevel.wait_readable(ended)
+        except trio.Cancelled:
+            # what is at the disk is waited for; the caller hears of its cancellation when it waits the next time
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.wait_readable(ended)
 
     def _work(self) -> None:
         while (batch := self._queue.get()) is not None:

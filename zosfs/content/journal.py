@@ -4,7 +4,8 @@ Owns: ``journal.db`` in its directory (SQLite, WAL, synchronous=FULL), ``journal
 out. Four tables: records (undelivered files), uploads (multipart uploads under way, to be continued or aborted by the next run), deletions
 (objects that were unlinked while open), moves (directories being renamed). A record is written after the staged bytes it speaks of
 were fsynced, or with the bytes inside it where they are few; it is removed after the store has them. Records carry a checksum, the
-database a format version. Must not know: the store's requests, names, tasks; its methods block and are run in one thread.
+database a format version. Must not know: the store's requests, names, tasks. Its methods block, but for `begin` and `finish`, and are
+called one after the other.
 
 A change is promised by one frame of the log: one write to the disk, where a transaction of SQLite is ten calls. What the log has
 gathered goes into the database when it is long, and when the journal is opened or closed; most of it is delivered and
@@ -370,6 +371,18 @@ class Journal:
         except (sqlite3.Error, OSError) as exc:
             full = getattr(exc, "errno", 0) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(exc)
             raise OSError(errno.ENOSPC if full else errno.EIO, f"the journal cannot be written: {exc}") from exc
+
+    def begin(self, statements: Iterable[Statement]) -> int:
+        """As `apply`, without waiting: the descriptor that becomes readable when it is time to `finish`. -1, and nothing happened, where
+        only `apply` can do it."""
+        payload = b"".join(statements)
+        if self._db is None or self._log.end + len(payload) > LOG_MOST:
+            return -1
+        return self._log.begin(payload)
+
+    def finish(self) -> bool:
+        """The changes are on the disk; False where they count as not made, and `apply` is to try again and to tell why."""
+        return self._log.finish()
 
     def settle(self) -> None:
         """Bring what the log has into the database, and begin the log anew."""

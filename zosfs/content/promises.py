@@ -40,7 +40,7 @@ class Promises:
         self._journal = Journal(directory)
         self._staged = staged
         self._budget = budget
-        self._commits = Commits(self._journal.apply)
+        self._commits = Commits(self._journal.apply, self._journal.begin, self._journal.finish)
         self._left: dict[str, int] = {}  # staged files that only records need -> their bytes in the budget
         self._users: dict[str, set[str]] = {}  # staged file -> ids of the records that need it
         self._by_key: dict[str, set[str]] = {}

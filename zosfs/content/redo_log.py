@@ -19,6 +19,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from zosfs.content.direct import DirectWrites
 from zosfs.content.staging import sync_directory
 
 BLOCK = 4096
@@ -77,7 +78,7 @@ def frames(salt: bytes, data: bytes) -> Found:
 
 
 class RedoLog:
-    """The file *path*; its methods block, and are called one after the other."""
+    """The file *path*; its methods are called one after the other, and block but for `begin` and `finish`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -85,6 +86,8 @@ class RedoLog:
         self._size = 0
         self._salt = b""
         self._number = 0
+        self._direct: DirectWrites | None = None
+        self._begun = 0  # where the frame ends that is on its way to the disk
         self.end = 0
         """Where the next frame goes: bytes that are in use."""
 
@@ -98,6 +101,8 @@ class RedoLog:
         found = self.read(salt)
         self._size = os.fstat(self._fd).st_size
         self._salt, self._number, self.end = salt, found.next_number, found.end
+        with contextlib.suppress(OSError):
+            self._direct = DirectWrites(self._path)
 
     def read(self, salt: bytes) -> Found:
         """What the file has of *salt*; it need not be open."""
@@ -127,6 +132,25 @@ class RedoLog:
         self.end = end
         self._number += 1
 
+    def begin(self, payload: bytes) -> int:
+        """As `append`, without waiting: the descriptor that becomes readable when it is time to `finish`. -1, and nothing happened, where
+        only `append` can do it."""
+        direct = self._direct
+        if direct is None or self.end + _HEAD + len(payload) + BLOCK > self._size:
+            return -1
+        made = frame(self._salt, self._number, payload)
+        self._begun = self.end + len(made)
+        return direct.ended if direct.begin(made, self.end) else -1
+
+    def finish(self) -> bool:
+        """The frame is on the disk; False where it counts as not written, and `append` is to try again and to tell why."""
+        assert self._direct is not None
+        if not self._direct.finish():
+            return False
+        self.end = self._begun
+        self._number += 1
+        return True
+
     def _grow(self, end: int) -> None:
         with contextlib.suppress(OSError):  # the frame may fit all the same
             os.pwrite(self._fd, bytes(max(min(GROW, max(GROW // 4, self._size)), end - self._size)), self._size)
@@ -138,6 +162,9 @@ class RedoLog:
 
     def close(self) -> None:
         """Close the file; it stays as it is."""
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

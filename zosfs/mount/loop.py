@@ -13,6 +13,7 @@ import ctypes
 import logging
 import signal
 import threading
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import pyfuse3
 import trio
 
+from zosfs import inplace
+from zosfs.inplace import POLLIN, PollFd
 from zosfs.locks import Lock
 
 log = logging.getLogger(__name__)
@@ -28,14 +31,11 @@ KNOWN = ("3.5",)
 BURST = 16
 """Requests served in a row before other tasks of the loop get their turn."""
 
-POLLIN = 1
+SOON = 0.0005
+"""Seconds within which the next request is waited for in place, if the last one that was waited for came as soon."""
 
 TICK = 1.0
 """Seconds after which a read that found no request gives up."""
-
-
-class _PollFd(ctypes.Structure):
-    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
 
 class _Baton(Lock):
@@ -79,20 +79,30 @@ def install() -> bool:
         log.info("pyfuse3 %s is not known to the fast reader loop; using its own", getattr(pyfuse3, "__version__", "?"))
         return False
     poll = ctypes.PyDLL(None).poll  # PyDLL keeps the GIL: a call of 0.3 us is not worth a hand-over
-    request = _PollFd(0, POLLIN, 0)
+    request = PollFd(0, POLLIN, 0)
     reference = ctypes.byref(request)
     left = 0
+    soon = False
+    here = inplace.install()
 
     async def wait_readable(fd: int) -> None:
-        nonlocal left
+        nonlocal left, soon
         request.fd = fd
-        if left > 0 and poll(reference, 1, 0) == 1:
+        if left > 0:
             left -= 1
-            return
+            if poll(reference, 1, 0) == 1:
+                return
+            if soon and here is not None:
+                here.requests(fd)
+                soon = here.request()
+                if soon:
+                    return
         while True:
             left = BURST
+            began = time.monotonic()
             await trio.lowlevel.wait_readable(fd)
             if poll(reference, 1, 0) == 1:
+                soon = time.monotonic() - began < SOON
                 return
 
     steps = _AfterSteps()
