@@ -14,8 +14,9 @@ from typing import Any
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
 from zosfs.content.delivery import put_locks
-from zosfs.fs.files import Files, OpenFile
+from zosfs.fs.files import Files
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.open_file import OpenFile
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.store.turns import Turns
 from zosfs.tree.inodes import Inode

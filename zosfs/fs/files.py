@@ -1,8 +1,6 @@
 """Open files: one OpenFile an inode, one handle an open(2); reading, writing, delivering.
 
 Owns: the handle table and each inode's open state (inode.file). A file's dirty ranges belong to its Writer, its name to the tree.
-Concurrency: between two awaits a task owns all state. `OpenFile.lock` orders opening for writing, delivering,
-attribute changes, renames and removal of one file, because requests of one key must never overlap; reads never take it.
 """
 
 from __future__ import annotations
@@ -33,10 +31,10 @@ from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.later import Later
+from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
-from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
@@ -44,58 +42,6 @@ from zosfs.tree.names import part_to_name
 from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
-
-
-class OpenFile:
-    """The state of one inode while it is open or has something undelivered."""
-
-    __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "renaming", "unreported",
-        "untouched", "users", "version", "waits", "writer",
-    )  # fmt: skip
-
-    def __init__(self, inode: Inode, content: Content) -> None:
-        self.inode = inode
-        self.content = content
-        self.handles: set[Handle] = set()
-        self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
-        self.writer: Writer | None = None
-        self.described: Described | None = None
-        self.lock = Lock()
-        self.version = 0  # bumped when this mount replaces the object under its readers
-        self.attributes_changed = False  # of an object whose bytes are delivered
-        self.untouched = False  # created or truncated by open, and nothing written since
-        self.passed = False  # handles may read past the writer
-        self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
-        self.error: OSError | None = None
-        self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
-        self.waits = False  # for its delivery, behind others
-        self.renaming = False
-
-    @property
-    def dirty(self) -> bool:
-        """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
-        return self.attributes_changed or (self.writer is not None and self.writer.dirty)
-
-
-class Handle:
-    """One open(2)."""
-
-    __slots__ = ("append", "file", "lost", "number", "past", "pid", "reader", "reader_version", "served", "writable")
-
-    def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
-        self.number = number
-        self.file = file
-        self.writable = flags & os.O_ACCMODE != os.O_RDONLY
-        self.append = bool(flags & os.O_APPEND)
-        self.pid = pid
-        self.reader: Reader | None = None
-        self.reader_version = -1
-        self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
-        self.past: ObjectInfo | None = None
-        """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""
-        self.lost: Writer | None = None
-        """The writer of before, whose changes lost against another host's: this goes on with it, later handles do not."""
 
 
 class Files:
@@ -495,16 +441,8 @@ class Files:
         self._written(handle.file, writer, len(data))
         return len(data)
 
-    def _changed(self, file: OpenFile) -> None:
-        """Bytes of *file* were changed here: everybody here sees that at once."""
-        file.untouched = False
-        if file.passed:
-            file.passed = False
-            for handle in file.handles:
-                handle.past = None
-
     def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
-        self._changed(file)
+        file.bytes_changed()
         inode = file.inode
         attributes = inode.attributes
         attributes.size = writer.size
@@ -540,7 +478,7 @@ class Files:
             attributes.size = size
         attributes.mtime_ns = attributes.ctime_ns = time.time_ns()
         attributes.mode = without_setid(attributes.mode)
-        self._changed(file)
+        file.bytes_changed()
         self._tree.changed(inode)
 
     # -- promises ---------------------------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
-from zosfs.fs.files import Files, Handle, new_attributes, without_setid
+from zosfs.fs.files import Files, new_attributes, without_setid
 from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
+from zosfs.fs.open_file import Handle
 from zosfs.fs.rename import Renames
 from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account

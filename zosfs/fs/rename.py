@@ -13,7 +13,8 @@ from zosfs.config import Options
 from zosfs.content.grants import acl_under_another_name
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
-from zosfs.fs.files import Files, OpenFile
+from zosfs.fs.files import Files
+from zosfs.fs.open_file import OpenFile
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree

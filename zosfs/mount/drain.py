@@ -15,7 +15,7 @@ import trio
 from zosfs.content.patience import Patience
 from zosfs.content.remaining import Remaining
 from zosfs.fs.contents import Contents
-from zosfs.fs.files import OpenFile
+from zosfs.fs.open_file import OpenFile
 from zosfs.fs.operations import Operations
 from zosfs.mount.life import Progress
 
