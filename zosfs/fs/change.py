@@ -17,6 +17,7 @@ from zosfs.content.delivery import put_locks
 from zosfs.fs.files import Files
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.store.turns import Turns
 from zosfs.tree.inodes import Inode
@@ -26,8 +27,9 @@ from zosfs.tree.tree import Tree
 class Changes:
     """Brings changed attributes to the store."""
 
-    def __init__(self, tree: Tree, files: Files, options: Options) -> None:
+    def __init__(self, tree: Tree, open_files: OpenFiles, files: Files, options: Options) -> None:
         self._tree = tree
+        self._open_files = open_files
         self._files = files
         self._options = options
         self._turns = Turns()
@@ -52,7 +54,7 @@ class Changes:
         if inode.is_dir:
             await self._directory(inode, described)
             return
-        file = await self._files.hold(inode)
+        file = await self._open_files.hold(inode)
         try:
             async with file.lock:  # behind what is being delivered with the headers of before
                 if described is not None:
@@ -66,7 +68,7 @@ class Changes:
                 else:
                     await self.deliver(file)
         finally:
-            self._files.let_go(file)
+            self._open_files.let_go(file)
 
     async def _directory(self, inode: Inode, described: Described | None) -> None:
         if inode.top:

@@ -23,6 +23,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.change import Changes
 from zosfs.fs.files import Files
 from zosfs.fs.headers import of_object
+from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.attributes import format_time, from_object
 from zosfs.tree.inodes import Inode
@@ -39,8 +40,9 @@ MOST = 1000
 class Compacting:
     """The objects of a mount that are to be made whole, one after the other."""
 
-    def __init__(self, tree: Tree, files: Files, changes: Changes, options: Options, nursery: trio.Nursery) -> None:
+    def __init__(self, tree: Tree, open_files: OpenFiles, files: Files, changes: Changes, options: Options, nursery: trio.Nursery) -> None:
         self._tree = tree
+        self._open_files = open_files
         self._files = files
         self._changes = changes
         self._options = options
@@ -128,7 +130,7 @@ class Compacting:
             await work.gather()
             await self._files.unmoved(inode)
             async with self._changes.turn(inode):
-                file = await self._files.hold(inode)
+                file = await self._open_files.hold(inode)
                 try:
                     async with file.lock, content.only_one(key):
                         if not self._still(inode, info) or await self._headers(store, info) != wanted or not self._still(inode, info):
@@ -145,7 +147,7 @@ class Compacting:
                             self._tree.delivered(inode, done)
                             await self._give_tags(store, key, wanted)
                 finally:
-                    self._files.let_go(file)
+                    self._open_files.let_go(file)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(10):
                 await work.drop()

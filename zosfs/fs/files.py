@@ -1,14 +1,10 @@
-"""Open files: one OpenFile an inode, one handle an open(2); reading, writing, delivering.
-
-Owns: the handle table and each inode's open state (inode.file). A file's dirty ranges belong to its Writer, its name to the tree.
-"""
+"""Open files: opening, reading, writing, delivering."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
-import itertools
 import logging
 import os
 import shlex
@@ -32,6 +28,7 @@ from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.later import Later
 from zosfs.fs.open_file import Handle, OpenFile
+from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
@@ -48,23 +45,22 @@ class Files:
     """All open files of a mount."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, options: Options, counters: Counters, nursery: trio.Nursery, mountpoint: str
-    ) -> None:
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, options: Options, counters: Counters, nursery: trio.Nursery,
+        mountpoint: str,
+    ) -> None:  # fmt: skip
         self._tree = tree
+        self._open_files = open_files
         self.contents = contents
         self.options = options
         self._counters = counters
-        self._nursery = nursery
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.acls = Acls(options)
-        self._later = Later(nursery, self._deliver_promised, self.let_go, contents.pressed)
-        self._handles: dict[int, Handle] = {}
+        self._later = Later(nursery, self._deliver_promised, open_files.let_go, contents.pressed)
+        self._handles = open_files.handles
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
-        self._live: dict[int, OpenFile] = {}  # by inode number
         self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
-        self._numbers = itertools.count(1)
         self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
         self.prefetch = Prefetch(tree, options, nursery, self._cached)
         self.openings = Openings(tree, contents, nursery, self._cached, self.prefetch.coming)
@@ -76,30 +72,12 @@ class Files:
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
-    async def hold(self, inode: Inode) -> OpenFile:
-        """The OpenFile of *inode*, made when there is none; to be given back with `let_go`."""
-        file: OpenFile | None = inode.file
-        if file is None:
-            content = await self.contents.of(inode.volume)
-            file = inode.file
-            if file is None:
-                file = inode.file = self._live[inode.number] = OpenFile(inode, content)
-                inode.pins += 1
-        file.users += 1
-        return file
-
-    def _handle(self, file: OpenFile, flags: int, pid: int) -> Handle:
-        handle = Handle(next(self._numbers), file, flags, pid)
-        self._handles[handle.number] = handle
-        file.handles.add(handle)
-        return handle
-
     async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
         """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete."""
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable and self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        file = await self.hold(inode)
+        file = await self._open_files.hold(inode)
         early: Reader | None = None
         try:
             if file.writer is not None and file.writer.conflict:
@@ -131,11 +109,11 @@ class Files:
                     early = self.prefetch.take(inode)
                 await self._refuse_archived(file)
         except BaseException:
-            self.let_go(file)
+            self._open_files.let_go(file)
             if early is not None:
                 early.close()
             raise
-        handle = self._handle(file, flags, pid)
+        handle = self._open_files.opened(file, flags, pid)
         if early is not None:
             handle.reader, handle.reader_version = early, file.version
         if not writable and file.writer is not None and not file.dirty:
@@ -226,13 +204,11 @@ class Files:
         self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int, content: Content
     ) -> tuple[Inode, Handle]:
         inode = self._tree.add(parent, name, attributes, pending=True)
-        file = self._live[inode.number] = inode.file = OpenFile(inode, content)
-        inode.pins += 1
-        file.users = 1
+        file = self._open_files.add(inode, content)
         file.described = fresh(name, False, self.options)
         self._adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
-        return inode, self._handle(file, flags, pid)
+        return inode, self._open_files.opened(file, flags, pid)
 
     async def free_name(self, parent: Inode, name: bytes) -> None:
         """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
@@ -353,20 +329,13 @@ class Files:
 
     # -- bytes ------------------------------------------------------------------------------------------------------
 
-    def handle(self, number: int) -> Handle:
-        """The handle that the kernel means; EBADF when there is none."""
-        try:
-            return self._handles[number]
-        except KeyError:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
-
     async def read(self, number: int, offset: int, size: int) -> Buffer:
         """Bytes ``[offset, offset + size)``, short only at the end of the file.
 
         ESTALE when others replaced the object after this handle was served; a handle that was served nothing yet goes
         on with the version that is there now.
         """
-        handle = self.handle(number)
+        handle = self._open_files.handle(number)
         file = handle.file
         writer = handle.lost or file.writer
         if writer is not None and (handle.past is None or writer.base is not handle.past):
@@ -418,7 +387,7 @@ class Files:
 
     async def write(self, number: int, offset: int, data: Buffer) -> int:
         """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
-        handle = self.handle(number)
+        handle = self._open_files.handle(number)
         file = handle.file
         if handle.lost is not None:
             return await handle.lost.write(offset, data, append=handle.append)
@@ -455,7 +424,7 @@ class Files:
 
     async def truncate(self, inode: Inode, size: int) -> None:
         """Set the size; of a file that nobody has open for writing it is delivered at once."""
-        file = await self.hold(inode)
+        file = await self._open_files.hold(inode)
         try:
             async with file.lock:
                 await self._know(file)
@@ -465,7 +434,7 @@ class Files:
             if not any(handle.writable for handle in file.handles):
                 await self.deliver(file)
         finally:
-            self.let_go(file)
+            self._open_files.let_go(file)
 
     async def _truncate(self, file: OpenFile, size: int) -> None:
         inode = file.inode
@@ -485,7 +454,7 @@ class Files:
 
     async def flush(self, number: int) -> None:
         """close(2) of one descriptor: returns when the store (or, with writeback, the journal) has the bytes."""
-        handle = self.handle(number)
+        handle = self._open_files.handle(number)
         file = handle.file
         if not handle.writable:
             return  # who only read has no part in what others wrote, nor in why it is not delivered
@@ -515,7 +484,7 @@ class Files:
 
     async def fsync(self, number: int) -> None:
         """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
-        handle = self.handle(number)
+        handle = self._open_files.handle(number)
         await self._refuse_lost(handle)
         await self.deliver(handle.file, close=self.options.fsync == "journal")
 
@@ -561,9 +530,8 @@ class Files:
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open(2) is gone."""
-        handle = self._handles.pop(number)
+        handle = self._open_files.closed(number)
         file = handle.file
-        file.handles.discard(handle)
         if handle.reader is not None:
             handle.reader.close()
         try:
@@ -575,7 +543,7 @@ class Files:
                 await self._last_close(file)
                 self.on_used(file.inode)
         finally:
-            self.let_go(file)
+            self._open_files.let_go(file)
 
     async def _last_close(self, file: OpenFile) -> None:
         inode = file.inode
@@ -614,24 +582,6 @@ class Files:
             file.version += 1
             await writer.aclose()
 
-    def let_go(self, file: OpenFile) -> None:
-        """Give back a `hold`; the open state is forgotten with the last one, unless something is undelivered."""
-        file.users -= 1
-        self._drop(file)
-
-    def _drop(self, file: OpenFile) -> None:
-        inode = file.inode
-        if file.users or file.dirty or inode.file is not file:
-            return
-        inode.file = None
-        del self._live[inode.number]
-        inode.pins -= 1
-        writer, file.writer = file.writer, None
-        if writer is not None:
-            self._nursery.start_soon(writer.aclose)
-        if inode.lookups <= 0:
-            self._tree.forget(inode.number, 0)
-
     async def adopt_pending(self, top: Inode) -> None:
         """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
         content = await self.contents.of(top.volume)
@@ -669,7 +619,7 @@ class Files:
             inode = self._tree.add(parent, name, attributes, pending=True)
         else:
             inode.attributes = attributes
-        file = await self.hold(inode)
+        file = await self._open_files.hold(inode)
         file.described = Described(
             dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
             dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
@@ -678,7 +628,7 @@ class Files:
         self._adopt(file, writer)
         self._tree.changed(inode)
         self._later.again(file)
-        self.let_go(file)
+        self._open_files.let_go(file)
 
     # -- removal ----------------------------------------------------------------------------------------------------
 
@@ -717,7 +667,7 @@ class Files:
             self._tree.remove(inode)
         if not file.handles:
             await self._last_close(file)
-            self._drop(file)
+            self._open_files.drop(file)
 
     async def _delete_object(self, inode: Inode) -> None:
         content = await self.contents.of(inode.volume)
@@ -757,11 +707,11 @@ class Files:
         file: OpenFile | None = replaced.file
         if file is not None and not file.handles:
             await self._last_close(file)
-            self._drop(file)
+            self._open_files.drop(file)
 
     async def deliver_below(self, directory: Inode) -> None:
         """Deliver every dirty file below *directory*."""
-        for file in self.undelivered():
+        for file in self._open_files.undelivered():
             if file.inode.is_below(directory):
                 await self.deliver(file)
 
@@ -770,11 +720,10 @@ class Files:
         """While the objects below *directory* move to other keys: nothing below it is changed in the store, that waits for the end."""
         end = self._moving[directory] = trio.Event()
         try:
-            for file in list(self._live.values()):
-                if file.inode.is_below(directory):
-                    async with file.lock:  # what had begun is done
-                        if file.writer is not None and file.writer.partly_gone:
-                            await file.writer.deliver()
+            for file in self._open_files.below(directory):
+                async with file.lock:  # what had begun is done
+                    if file.writer is not None and file.writer.partly_gone:
+                        await file.writer.deliver()
             yield
         finally:
             del self._moving[directory]
@@ -790,12 +739,10 @@ class Files:
 
     async def renamed_below(self, directory: Inode) -> None:
         """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
-        for file in list(self._live.values()):
-            inode = file.inode
-            if inode.is_below(directory):
-                file.version += 1
-                if file.writer is not None:
-                    await file.writer.renamed(inode.key)
+        for file in self._open_files.below(directory):
+            file.version += 1
+            if file.writer is not None:
+                await file.writer.renamed(file.inode.key)
 
     def keep_cache(self, inode: Inode) -> bool:
         """Whether the kernel's pages of *inode* are of the version that is opened now."""
@@ -809,14 +756,6 @@ class Files:
             pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
         self._pages[inode.number] = etag
         return keep
-
-    def count(self) -> int:
-        """How many files are open."""
-        return sum(1 for file in self._live.values() if file.handles)
-
-    def undelivered(self) -> list[OpenFile]:
-        """Files that have something to deliver, open or not."""
-        return [file for file in self._live.values() if file.dirty and not file.inode.unlinked]
 
 
 def without_setid(mode: int) -> int:

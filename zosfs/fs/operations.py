@@ -27,6 +27,7 @@ from zosfs.fs.files import Files, new_attributes, without_setid
 from zosfs.fs.handler import handler
 from zosfs.fs.links import Links
 from zosfs.fs.open_file import Handle
+from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.rename import Renames
 from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account
@@ -72,12 +73,13 @@ class Operations(pyfuse3.Operations):
         self.account = account
         self.deadline = options.retry_timeout * 2 + options.read_timeout
         self.ttl = options.metadata_ttl
-        self.files = Files(tree, contents, options, counters, nursery, mountpoint)
+        self.open_files = OpenFiles(tree, contents, nursery)
+        self.files = Files(tree, contents, self.open_files, options, counters, nursery, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.changes = Changes(tree, self.files, options)
-        self.compacting = Compacting(tree, self.files, self.changes, options, nursery)
+        self.changes = Changes(tree, self.open_files, self.files, options)
+        self.compacting = Compacting(tree, self.open_files, self.files, self.changes, options, nursery)
         self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
-        self.renames = Renames(tree, contents, self.files, self.directories, options)
+        self.renames = Renames(tree, contents, self.open_files, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)
         self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
         self.capacity = Capacity(tree, options)
@@ -85,8 +87,8 @@ class Operations(pyfuse3.Operations):
     def status(self) -> Mapping[str, Any]:
         """What `zosfs status` shows."""
         return {
-            "open_files": self.files.count(),
-            "undelivered": [file.inode.key for file in self.files.undelivered()],
+            "open_files": self.open_files.count(),
+            "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
 

@@ -15,6 +15,7 @@ from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files
 from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -36,9 +37,12 @@ def _fail(number: int) -> OSError:
 class Renames:
     """Moves names, in the store first and then in the tree."""
 
-    def __init__(self, tree: Tree, contents: Contents, files: Files, directories: Directories, options: Options) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, files: Files, directories: Directories, options: Options
+    ) -> None:
         self._tree = tree
         self._contents = contents
+        self._open_files = open_files
         self._files = files
         self._directories = directories
         self._options = options
@@ -71,7 +75,7 @@ class Renames:
         self._directories.emptied(parent)
 
     async def _file(self, source: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
-        file = await self._files.hold(source)
+        file = await self._open_files.hold(source)
         try:
             async with file.lock, _renaming(file):
                 old_key, new_key = source.key, self._tree.key_of(new_parent, new_name)
@@ -101,7 +105,7 @@ class Renames:
             if replaced is not None and replaced.file is not None:
                 await self._files.unlinked(replaced)
         finally:
-            self._files.let_go(file)
+            self._open_files.let_go(file)
 
     async def _copy(self, source: Inode, file: OpenFile, new_key: str) -> ObjectInfo:
         info = source.info

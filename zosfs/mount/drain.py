@@ -92,8 +92,8 @@ class LastDelivery:
             causes.append(error)
 
     async def _files(self, progress: Progress, patience: Patience) -> None:
-        files = self._operations.files
-        owed = [(file, file.inode.attributes.size) for file in files.undelivered()]
+        deliver_now = self._operations.files.deliver
+        owed = [(file, file.inode.attributes.size) for file in self._operations.open_files.undelivered()]
         limit = trio.CapacityLimiter(AT_ONCE)
         if not owed:
             return
@@ -104,7 +104,7 @@ class LastDelivery:
                 if patience.exhausted:
                     return
                 try:
-                    await files.deliver(file)
+                    await deliver_now(file)
                     patience.delivered()
                 except OSError as error:
                     _log.error("%s was not delivered: %s", file.inode.key, error)
