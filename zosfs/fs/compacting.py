@@ -23,6 +23,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.change import Changes
 from zosfs.fs.files import Files
 from zosfs.fs.headers import of_object
+from zosfs.fs.moving import Moving
 from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.attributes import format_time, from_object
@@ -40,9 +41,12 @@ MOST = 1000
 class Compacting:
     """The objects of a mount that are to be made whole, one after the other."""
 
-    def __init__(self, tree: Tree, open_files: OpenFiles, files: Files, changes: Changes, options: Options, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, tree: Tree, open_files: OpenFiles, moving: Moving, files: Files, changes: Changes, options: Options, nursery: trio.Nursery
+    ) -> None:
         self._tree = tree
         self._open_files = open_files
+        self._moving = moving
         self._files = files
         self._changes = changes
         self._options = options
@@ -128,7 +132,7 @@ class Compacting:
         work = Compaction(content, info, wanted)
         try:
             await work.gather()
-            await self._files.unmoved(inode)
+            await self._moving.unmoved(inode)
             async with self._changes.turn(inode):
                 file = await self._open_files.hold(inode)
                 try:

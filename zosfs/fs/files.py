@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import logging
@@ -10,9 +9,8 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
-import cachetools
 import pyfuse3
 import trio
 
@@ -26,7 +24,9 @@ from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.later import Later
+from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.openings import Openings
@@ -45,8 +45,8 @@ class Files:
     """All open files of a mount."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, options: Options, counters: Counters, nursery: trio.Nursery,
-        mountpoint: str,
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving, options: Options,
+        counters: Counters, nursery: trio.Nursery, mountpoint: str,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -60,10 +60,10 @@ class Files:
         self._handles = open_files.handles
         self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
         self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
-        self._moving: dict[Inode, trio.Event] = {}  # directories whose objects are on their way to other keys -> their arrival
-        self._pages: cachetools.LRUCache[int, str] = cachetools.LRUCache(100_000)  # inode -> ETag its cached pages are of
-        self.prefetch = Prefetch(tree, options, nursery, self._cached)
-        self.openings = Openings(tree, contents, nursery, self._cached, self.prefetch.coming)
+        self._moving = moving
+        self._pages = pages
+        self.prefetch = Prefetch(tree, options, nursery, pages.cached)
+        self.openings = Openings(tree, contents, nursery, pages.cached, self.prefetch.coming)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     async def content_of(self, inode: Inode) -> Content:
@@ -141,7 +141,7 @@ class Files:
                 handle.lost = writer
         if not file.handles:
             await writer.aclose()
-        self._pages.pop(file.inode.number, None)
+        self._pages.forget(file.inode)
         await self._tree.refresh(file.inode, force=True)
 
     async def _keep_lost(self, file: OpenFile, writer: Writer) -> None:
@@ -157,17 +157,10 @@ class Files:
         """
         inode = file.inode
         age = trio.current_time() - inode.checked_at
-        if age > self.options.open_ttl and (self._cached(inode) or inode.info is None or file.writer is not None):
+        if age > self.options.open_ttl and (self._pages.cached(inode) or inode.info is None or file.writer is not None):
             await self._tree.refresh(inode, force=True)
         else:
             await self._tree.refresh(inode)
-
-    def _cached(self, inode: Inode) -> bool:
-        info = inode.info
-        if info is None:
-            return False
-        content: Content | None = inode.volume.content if inode.volume else None
-        return self._pages.get(inode.number) == info.etag or (content is not None and content.cached(info))
 
     async def _refuse_archived(self, file: OpenFile) -> None:
         """Old bytes are wanted of *file*: InvalidObjectState (EREMOTEIO) where they lie in an archive and are not thawed now."""
@@ -281,14 +274,14 @@ class Files:
             file.error = file.unreported = None
             if file.described is not None:
                 self.acls.note(inode.store, info, file.described.grants)
-            self._pages[inode.number] = info.etag  # the kernel saw every byte that was written through it
+            self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return
             if info.size != inode.attributes.size:
                 # another host's appends went in before ours: what the kernel has cached is not the file
                 inode.attributes.size = info.size
                 inode.attributes.mtime_ns = time.time_ns()
-                del self._pages[inode.number]
+                self._pages.forget(inode)
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
             if not writer.dirty and not file.attributes_changed:
                 self._times_of(inode, info)
@@ -304,7 +297,7 @@ class Files:
         writer.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
-        writer.moving = lambda: file.renaming or any(inode.is_below(directory) for directory in self._moving)
+        writer.moving = lambda: file.renaming or self._moving.has(inode)
         file.writer = writer
 
     def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
@@ -364,7 +357,7 @@ class Files:
     async def _moved(self, handle: Handle, pinned: ObjectInfo | None) -> bool:
         """Whether the object *pinned* is missing because it lies at another key since the handle's reader was made."""
         file, version = handle.file, handle.reader_version
-        await self.unmoved(file.inode)
+        await self._moving.unmoved(file.inode)
         info = file.inode.info
         return version != file.version and pinned is not None and info is not None and info.etag == pinned.etag
 
@@ -501,7 +494,7 @@ class Files:
         """
         if not file.dirty:
             return
-        await self.unmoved(file.inode)
+        await self._moving.unmoved(file.inode)
         async with file.lock:
             if file.inode.unlinked:
                 return
@@ -714,48 +707,6 @@ class Files:
         for file in self._open_files.undelivered():
             if file.inode.is_below(directory):
                 await self.deliver(file)
-
-    @contextlib.asynccontextmanager
-    async def moving(self, directory: Inode) -> AsyncIterator[None]:
-        """While the objects below *directory* move to other keys: nothing below it is changed in the store, that waits for the end."""
-        end = self._moving[directory] = trio.Event()
-        try:
-            for file in self._open_files.below(directory):
-                async with file.lock:  # what had begun is done
-                    if file.writer is not None and file.writer.partly_gone:
-                        await file.writer.deliver()
-            yield
-        finally:
-            del self._moving[directory]
-            end.set()
-
-    async def unmoved(self, inode: Inode) -> None:
-        """Before *inode*, or a name in it, is changed in the store: wait until no directory above it is on its way to other keys."""
-        while self._moving:
-            end = next((end for directory, end in self._moving.items() if inode.is_below(directory)), None)
-            if end is None:
-                return
-            await end.wait()
-
-    async def renamed_below(self, directory: Inode) -> None:
-        """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
-        for file in self._open_files.below(directory):
-            file.version += 1
-            if file.writer is not None:
-                await file.writer.renamed(file.inode.key)
-
-    def keep_cache(self, inode: Inode) -> bool:
-        """Whether the kernel's pages of *inode* are of the version that is opened now."""
-        if inode.file is not None and inode.file.dirty:
-            return True
-        etag = inode.info.etag if inode.info is not None else ""
-        before = self._pages.get(inode.number)
-        keep = bool(etag) and before == etag
-        if before and not keep:
-            # the size that the kernel has is that of the version before, and would end every read there
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
-        self._pages[inode.number] = etag
-        return keep
 
 
 def without_setid(mode: int) -> int:

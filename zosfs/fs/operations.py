@@ -25,7 +25,9 @@ from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.files import Files, new_attributes, without_setid
 from zosfs.fs.handler import handler
+from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.links import Links
+from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.rename import Renames
@@ -74,12 +76,14 @@ class Operations(pyfuse3.Operations):
         self.deadline = options.retry_timeout * 2 + options.read_timeout
         self.ttl = options.metadata_ttl
         self.open_files = OpenFiles(tree, contents, nursery)
-        self.files = Files(tree, contents, self.open_files, options, counters, nursery, mountpoint)
+        self.pages = KernelPages()
+        self.moving = Moving(self.open_files)
+        self.files = Files(tree, contents, self.open_files, self.pages, self.moving, options, counters, nursery, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.changes = Changes(tree, self.open_files, self.files, options)
-        self.compacting = Compacting(tree, self.open_files, self.files, self.changes, options, nursery)
+        self.compacting = Compacting(tree, self.open_files, self.moving, self.files, self.changes, options, nursery)
         self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
-        self.renames = Renames(tree, contents, self.open_files, self.files, self.directories, options)
+        self.renames = Renames(tree, contents, self.open_files, self.moving, self.files, self.directories, options)
         self.links = Links(tree, self.files, options)
         self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
         self.capacity = Capacity(tree, options)
@@ -164,7 +168,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         if fields.update_size:
             await self.files.truncate(found, attr.st_size)
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
@@ -204,7 +208,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         attributes = new_attributes(stat.S_IFDIR, mode, ctx)
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         if parent is self.tree.root and parent.volume is None:
             inode = await self.tree.create_bucket(name, attributes)
         else:
@@ -236,7 +240,7 @@ class Operations(pyfuse3.Operations):
         self.directories.emptied(parent)
 
     async def _existing(self, parent: Inode, name: bytes) -> Inode:
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.tree.lookup(parent, name)
         if inode is None:
             raise _fail(errno.ENOENT)
@@ -256,8 +260,8 @@ class Operations(pyfuse3.Operations):
         if flags & ~RENAME_NOREPLACE:
             raise _fail(errno.EINVAL)
         old, new = self._inode(parent_inode_old), self._inode(parent_inode_new)
-        await self.files.unmoved(old)
-        await self.files.unmoved(new)
+        await self.moving.unmoved(old)
+        await self.moving.unmoved(new)
         await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
 
     @handler()
@@ -267,7 +271,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
         parent = self._inode(parent_inode)
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.links.make(parent, name, attributes, target)
         self.tree.remember(inode)
         return entry(inode, self.ttl)
@@ -289,7 +293,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         kind = stat.S_IFMT(mode) or stat.S_IFREG
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
         self.tree.remember(inode)
         return entry(inode, self.ttl)
@@ -299,9 +303,9 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         handle = await self.files.open(found, flags, ctx.pid)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.files.keep_cache(found))
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.pages.keep(found))
 
     def _create_known(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -406,7 +410,7 @@ class Operations(pyfuse3.Operations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         async with self.changes.turn(found):
             await self.xattrs.set(found, os.fsdecode(name), value)
 
@@ -414,7 +418,7 @@ class Operations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         async with self.changes.turn(found):
             await self.xattrs.remove(found, os.fsdecode(name))
 

@@ -14,6 +14,7 @@ from zosfs.content.grants import acl_under_another_name
 from zosfs.fs.contents import Contents
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files
+from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectInfo
@@ -38,11 +39,13 @@ class Renames:
     """Moves names, in the store first and then in the tree."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, files: Files, directories: Directories, options: Options
-    ) -> None:
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, files: Files, directories: Directories,
+        options: Options,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
         self._open_files = open_files
+        self._moving = moving
         self._files = files
         self._directories = directories
         self._options = options
@@ -126,7 +129,7 @@ class Renames:
             ancestor = ancestor.parent
         content = await self._contents.of(source.volume)
         await self._files.deliver_below(source)
-        async with self._files.moving(source):
+        async with self._moving.directory(source):
             old_prefix = source.key
             objects = [info async for info in self._tree.objects_below(source)]
             if source.marker is not False and not any(info.key == old_prefix for info in objects):
@@ -139,4 +142,4 @@ class Renames:
             if not objects:
                 self._directories.emptied(source)
             self._tree.move(source, new_parent, new_name)
-            await self._files.renamed_below(source)
+            await self._moving.renamed_below(source)
