@@ -20,8 +20,9 @@ from zosfs.content.content import Content
 from zosfs.content.delivery import put_tags
 from zosfs.content.grants import grant_headers
 from zosfs.errors import StoreError
+from zosfs.fs.acls import Acls
 from zosfs.fs.change import Changes
-from zosfs.fs.files import Files
+from zosfs.fs.contents import Contents
 from zosfs.fs.headers import of_object
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_files import OpenFiles
@@ -42,23 +43,24 @@ class Compacting:
     """The objects of a mount that are to be made whole, one after the other."""
 
     def __init__(
-        self, tree: Tree, open_files: OpenFiles, moving: Moving, files: Files, changes: Changes, options: Options, nursery: trio.Nursery
-    ) -> None:
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, acls: Acls, changes: Changes, options: Options,
+        nursery: trio.Nursery,
+    ) -> None:  # fmt: skip
         self._tree = tree
+        self._contents = contents
         self._open_files = open_files
         self._moving = moving
-        self._files = files
+        self._acls = acls
         self._changes = changes
         self._options = options
         self._nursery = nursery
+        self._ever = bool(options.compact_appends) and not options.ro
         self._waiting: dict[Inode, float] = {}  # until when
         self._running = False
-        if options.compact_appends and not options.ro:
-            files.on_used = self.consider
 
     def consider(self, inode: Inode) -> None:
         """*inode* was used until now: make its object whole when it has been quiet, if that is worth it."""
-        if worth(inode.info, time.time_ns(), self._options.compact_appends, QUIET) is not None:
+        if self._ever and worth(inode.info, time.time_ns(), self._options.compact_appends, QUIET) is not None:
             self._wait(inode, QUIET)
 
     def _wait(self, inode: Inode, seconds: float) -> None:
@@ -110,8 +112,8 @@ class Compacting:
             return None  # and thought of again when it is closed
         key = inode.key
         try:
-            content = await self._files.content_of(inode)
-            await self._files.contents.learn(inode.volume)
+            content = await self._contents.of(inode.volume)
+            await self._contents.learn(inode.volume)
             able = content.abilities
             if not able.append or able.versioned or able.object_lock:
                 return None
@@ -146,7 +148,7 @@ class Compacting:
                             except StoreError:
                                 self._tree.invalidate(inode)
                                 raise
-                            self._files.acls.forget(store, key)
+                            self._acls.forget(store, key)
                             file.version += 1
                             self._tree.delivered(inode, done)
                             await self._give_tags(store, key, wanted)

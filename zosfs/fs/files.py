@@ -9,7 +9,6 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Awaitable, Callable
 
 import pyfuse3
 import trio
@@ -22,10 +21,11 @@ from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
+from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.headers import Described, fresh, headers, of_object
 from zosfs.fs.kernel_pages import KernelPages
-from zosfs.fs.later import Later
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
@@ -45,8 +45,8 @@ class Files:
     """All open files of a mount."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving, options: Options,
-        counters: Counters, nursery: trio.Nursery, mountpoint: str,
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving, acls: Acls,
+        deliveries: Deliveries, compacting: Compacting, options: Options, counters: Counters, nursery: trio.Nursery, mountpoint: str,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -55,20 +55,15 @@ class Files:
         self._counters = counters
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
-        self.acls = Acls(options)
-        self._later = Later(nursery, self._deliver_promised, open_files.let_go, contents.pressed)
+        self._acls = acls
+        self._deliveries = deliveries
         self._handles = open_files.handles
-        self.deliver_attributes: Callable[[OpenFile], Awaitable[None]]  # set by Changes
-        self.on_used: Callable[[Inode], object] = lambda inode: None  # told of a file that was closed or delivered
+        self._compacting = compacting
         self._moving = moving
         self._pages = pages
         self.prefetch = Prefetch(tree, options, nursery, pages.cached)
         self.openings = Openings(tree, contents, nursery, pages.cached, self.prefetch.coming)
         self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
-
-    async def content_of(self, inode: Inode) -> Content:
-        """The content room of the bucket that *inode* lies in."""
-        return await self.contents.of(inode.volume)
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
@@ -243,11 +238,11 @@ class Files:
                 file.described.storage_class = self.options.storage_class  # what is written now is meant to be read
             if int(info.headers.get("x-amz-tagging-count", "0") or 0):
                 file.described.tags = dict(await inode.store.get_tags(info.key))
-            file.described.grants = await self.acls.of(inode.store, info)
+            file.described.grants = await self._acls.of(inode.store, info)
 
     async def relearn(self, inode: Inode) -> None:
         """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
-        self.acls.forget(inode.store, inode.key)
+        self._acls.forget(inode.store, inode.key)
         file: OpenFile | None = inode.file
         if file is None or file.described is None or file.dirty or inode.pending:
             return
@@ -273,7 +268,7 @@ class Files:
         def delivered(info: ObjectInfo) -> None:
             file.error = file.unreported = None
             if file.described is not None:
-                self.acls.note(inode.store, info, file.described.grants)
+                self._acls.note(inode.store, info, file.described.grants)
             self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return
@@ -286,11 +281,11 @@ class Files:
             if not writer.dirty and not file.attributes_changed:
                 self._times_of(inode, info)
             self._tree.delivered(inode, info)
-            self.on_used(inode)
+            self._compacting.consider(inode)
 
         async def due() -> None:
             try:
-                await self.deliver(file)
+                await self._deliveries.deliver(file)
             except OSError as exc:
                 log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
@@ -308,12 +303,6 @@ class Files:
         if stored.mtime_ns != shown.mtime_ns:
             shown.atime_ns, shown.mtime_ns, shown.ctime_ns = stored.atime_ns, stored.mtime_ns, stored.ctime_ns
             pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
-
-    def times_set(self, inode: Inode) -> None:
-        """Somebody set the times of *inode*: its object must have exactly them."""
-        file: OpenFile | None = inode.file
-        if file is not None and file.writer is not None:
-            file.writer.exact_times = True
 
     def headers(self, file: OpenFile) -> ObjectHeaders:
         """The headers of *file* as of now."""
@@ -425,7 +414,7 @@ class Files:
                     await self._refuse_archived(file)
                 await self._truncate(file, size)
             if not any(handle.writable for handle in file.handles):
-                await self.deliver(file)
+                await self._deliveries.deliver(file)
         finally:
             self._open_files.let_go(file)
 
@@ -457,7 +446,7 @@ class Files:
             # file now would show half of what is meant
             return
         try:
-            await self.deliver(file, close=True)
+            await self._deliveries.deliver(file, close=True)
         except OSError:
             file.unreported = None
             raise
@@ -479,47 +468,13 @@ class Files:
         """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
         handle = self._open_files.handle(number)
         await self._refuse_lost(handle)
-        await self.deliver(handle.file, close=self.options.fsync == "journal")
+        await self._deliveries.deliver(handle.file, close=self.options.fsync == "journal")
 
     async def _refuse_lost(self, handle: Handle) -> None:
         """Raise ESTALE where what this handle wrote lost against another host's change; all of it is in the journal by then."""
         if handle.lost is not None:
             await self._keep_lost(handle.file, handle.lost)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
-        """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
-
-        *only_promised*: not while a program is in the middle of rewriting what was promised.
-        """
-        if not file.dirty:
-            return
-        await self._moving.unmoved(file.inode)
-        async with file.lock:
-            if file.inode.unlinked:
-                return
-            writer = file.writer
-            if writer is None or not writer.dirty:
-                if file.attributes_changed:
-                    await self.deliver_attributes(file)
-                return
-            try:
-                if close and self.options.writeback >= 0:
-                    if not writer.promised:
-                        await writer.promise()
-                        self._later.add(file, self.options.writeback)
-                else:
-                    await writer.deliver(only_promised=only_promised)
-                    if writer.dirty:
-                        return
-                    file.attributes_changed = False
-                    self._counters["flushes"] += 1
-            except OSError as exc:
-                file.error = exc
-                if exc.errno == errno.ESTALE:
-                    self._counters["conflicts"] += 1
-                await file.content.failed(writer, exc)
-                raise
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open(2) is gone."""
@@ -534,7 +489,7 @@ class Files:
                 await lost.aclose()
             if not file.handles:
                 await self._last_close(file)
-                self.on_used(file.inode)
+                self._compacting.consider(file.inode)
         finally:
             self._open_files.let_go(file)
 
@@ -551,10 +506,10 @@ class Files:
             if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
                 return  # by the close before this
             try:
-                await self.deliver(file, close=True)
+                await self._deliveries.deliver(file, close=True)
             except OSError as exc:
                 log.warning("%s is not delivered yet (%s); its bytes are kept and tried again", inode.key, exc)
-                self._later.again(file)
+                self._deliveries.later.again(file)
         elif file.dirty:
             # a conflict: the journal keeps these bytes, the name shows what the other writer left
             async with file.lock:
@@ -565,9 +520,6 @@ class Files:
                         return
                 await self._drop_writer(file)
                 self._tree.invalidate(inode)
-
-    async def _deliver_promised(self, file: OpenFile) -> None:
-        await self.deliver(file, only_promised=self.options.writeback >= 0)
 
     async def _drop_writer(self, file: OpenFile) -> None:
         writer, file.writer = file.writer, None
@@ -620,7 +572,7 @@ class Files:
         )  # fmt: skip
         self._adopt(file, writer)
         self._tree.changed(inode)
-        self._later.again(file)
+        self._deliveries.later.again(file)
         self._open_files.let_go(file)
 
     # -- removal ----------------------------------------------------------------------------------------------------
@@ -701,12 +653,6 @@ class Files:
         if file is not None and not file.handles:
             await self._last_close(file)
             self._open_files.drop(file)
-
-    async def deliver_below(self, directory: Inode) -> None:
-        """Deliver every dirty file below *directory*."""
-        for file in self._open_files.undelivered():
-            if file.inode.is_below(directory):
-                await self.deliver(file)
 
 
 def without_setid(mode: int) -> int:

@@ -17,10 +17,12 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.fs.acls import Acls
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.files import Files, new_attributes, without_setid
@@ -78,14 +80,21 @@ class Operations(pyfuse3.Operations):
         self.open_files = OpenFiles(tree, contents, nursery)
         self.pages = KernelPages()
         self.moving = Moving(self.open_files)
-        self.files = Files(tree, contents, self.open_files, self.pages, self.moving, options, counters, nursery, mountpoint)
+        self.acls = Acls(options)
+        self.changes = Changes(tree, contents, self.open_files, self.acls, options)
+        self.deliveries = Deliveries(contents, self.open_files, self.moving, self.changes, options, counters, nursery)
+        compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
+        self.files = Files(
+            tree, contents, self.open_files, self.pages, self.moving, self.acls, self.deliveries, compacting, options, counters,
+            nursery, mountpoint,
+        )  # fmt: skip
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.changes = Changes(tree, self.open_files, self.files, options)
-        self.compacting = Compacting(tree, self.open_files, self.moving, self.files, self.changes, options, nursery)
         self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
-        self.renames = Renames(tree, contents, self.open_files, self.moving, self.files, self.directories, options)
+        self.renames = Renames(
+            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.files, self.directories, options
+        )
         self.links = Links(tree, self.files, options)
-        self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
+        self.xattrs = Xattrs(tree, contents, self.changes, self.deliveries, self.files, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
     def status(self) -> Mapping[str, Any]:
@@ -193,7 +202,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_mtime:
             facts.mtime_ns = attr.st_mtime_ns
         if fields.update_atime or fields.update_mtime:
-            self.files.times_set(found)
+            self.changes.times_set(found)
         facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
         self.tree.changed(found)
         if self.options.posix and not found.unlinked:
@@ -386,7 +395,7 @@ class Operations(pyfuse3.Operations):
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         directory = self.directories.inode(fh)
-        await self.files.deliver_below(directory)
+        await self.deliveries.deliver_below(directory)
         await self.directories.settle_markers()
         await self.files.removals.settle()
         self.files.removals.report(directory)

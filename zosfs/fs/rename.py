@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 
 from zosfs.config import Options
 from zosfs.content.grants import acl_under_another_name
+from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.directories import Directories
 from zosfs.fs.files import Files
 from zosfs.fs.moving import Moving
@@ -39,13 +41,15 @@ class Renames:
     """Moves names, in the store first and then in the tree."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, files: Files, directories: Directories,
-        options: Options,
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, changes: Changes, deliveries: Deliveries,
+        files: Files, directories: Directories, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
         self._open_files = open_files
         self._moving = moving
+        self._changes = changes
+        self._deliveries = deliveries
         self._files = files
         self._directories = directories
         self._options = options
@@ -93,7 +97,7 @@ class Renames:
                         await writer.deliver()
                         file.attributes_changed = False
                     elif file.attributes_changed:
-                        await self._files.deliver_attributes(file)
+                        await self._changes.deliver(file)
                     await file.content.settle(old_key)
                     await file.content.settle(new_key)
                     async with file.content.only_one(new_key):
@@ -128,7 +132,7 @@ class Renames:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
         content = await self._contents.of(source.volume)
-        await self._files.deliver_below(source)
+        await self._deliveries.deliver_below(source)
         async with self._moving.directory(source):
             old_prefix = source.key
             objects = [info async for info in self._tree.objects_below(source)]

@@ -92,7 +92,6 @@ class LastDelivery:
             causes.append(error)
 
     async def _files(self, progress: Progress, patience: Patience) -> None:
-        deliver_now = self._operations.files.deliver
         owed = [(file, file.inode.attributes.size) for file in self._operations.open_files.undelivered()]
         limit = trio.CapacityLimiter(AT_ONCE)
         if not owed:
@@ -104,7 +103,7 @@ class LastDelivery:
                 if patience.exhausted:
                     return
                 try:
-                    await deliver_now(file)
+                    await self._operations.deliveries.deliver(file)
                     patience.delivered()
                 except OSError as error:
                     _log.error("%s was not delivered: %s", file.inode.key, error)

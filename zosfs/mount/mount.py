@@ -99,7 +99,7 @@ async def run(
             if log is not None:
                 log.reopen()
             tree.invalidate(tree.root)
-            operations.files.acls.forget_all()
+            operations.acls.forget_all()
 
         entry = registry.entry_for(
             source.text, mountpoint, cache_dir=str(cache_dir), version=__version__,
