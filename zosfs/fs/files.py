@@ -6,25 +6,24 @@ import dataclasses
 import errno
 import logging
 import os
-import shlex
 import stat
 import time
 
 import pyfuse3
 import trio
 
-from zosfs.admin.thawing import ARCHIVED, ARCHIVES, UNREADABLE, restore_state
 from zosfs.config import Options
 from zosfs.content.content import Content, Pending
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
-from zosfs.fs.acls import Acls
+from zosfs.fs.archived import refuse_archived
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
-from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.describing import Describing
+from zosfs.fs.headers import Described, fresh
 from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle, OpenFile
@@ -32,7 +31,8 @@ from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
-from zosfs.store.api import Buffer, ObjectHeaders, ObjectInfo
+from zosfs.fs.writers import Writers
+from zosfs.store.api import Buffer, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
 from zosfs.tree.inodes import Inode
 from zosfs.tree.names import part_to_name
@@ -45,8 +45,9 @@ class Files:
     """All open files of a mount."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving, acls: Acls,
-        deliveries: Deliveries, compacting: Compacting, options: Options, counters: Counters, nursery: trio.Nursery, mountpoint: str,
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving,
+        describing: Describing, writers: Writers, deliveries: Deliveries, compacting: Compacting, options: Options, counters: Counters,
+        nursery: trio.Nursery, mountpoint: str,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -55,7 +56,8 @@ class Files:
         self._counters = counters
         self._mountpoint = mountpoint
         self.removals = Removals(tree, contents, options, counters, nursery)
-        self._acls = acls
+        self._describing = describing
+        self._writers = writers
         self._deliveries = deliveries
         self._handles = open_files.handles
         self._compacting = compacting
@@ -84,14 +86,14 @@ class Files:
             if writable:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
-                    await self._know(file, appending=append and not flags & os.O_TRUNC)
+                    await self._describing.know(file, appending=append and not flags & os.O_TRUNC)
                     if not flags & os.O_TRUNC:
-                        await self._refuse_archived(file)
+                        await refuse_archived(file)
                     if flags & os.O_TRUNC:
                         await self._truncate(file, 0)
                         file.untouched = True
                     elif append:
-                        await self._writer(file, appending=True)
+                        await self._writers.of(file, appending=True)
             elif not file.dirty:
                 early = self.openings.take(inode, pid)
                 if early is not None and file.writer is None:
@@ -102,7 +104,7 @@ class Files:
                     if early is not None:
                         early.close()
                     early = self.prefetch.take(inode)
-                await self._refuse_archived(file)
+                await refuse_archived(file)
         except BaseException:
             self._open_files.let_go(file)
             if early is not None:
@@ -157,18 +159,6 @@ class Files:
         else:
             await self._tree.refresh(inode)
 
-    async def _refuse_archived(self, file: OpenFile) -> None:
-        """Old bytes are wanted of *file*: InvalidObjectState (EREMOTEIO) where they lie in an archive and are not thawed now."""
-        info = file.inode.info
-        if file.writer is not None or info is None or info.storage_class not in ARCHIVES:
-            return
-        state = restore_state(await file.inode.store.head(info.key))  # whatever was remembered: thawing changes no ETag
-        if state not in UNREADABLE:
-            return
-        command = f"zosfs restore {shlex.quote(f'zos://{file.inode.store.bucket}/{info.key}')}"
-        message = command if state == ARCHIVED else f"it is being thawed; {command} waits for it"
-        raise StoreError("InvalidObjectState", status=403, operation="open", key=info.key, message=message)
-
     async def create(self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int) -> tuple[Inode, Handle]:
         """Make and open a new file; nothing is sent before it is closed."""
         if self.options.ro:
@@ -194,7 +184,7 @@ class Files:
         inode = self._tree.add(parent, name, attributes, pending=True)
         file = self._open_files.add(inode, content)
         file.described = fresh(name, False, self.options)
-        self._adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
+        self._writers.adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
         return inode, self._open_files.opened(file, flags, pid)
 
@@ -207,107 +197,9 @@ class Files:
         if doomed is not None:
             async with doomed.lock:
                 if doomed.doomed:
-                    writer = await self._writer(doomed)
+                    writer = await self._writers.of(doomed)
                     await writer.fetch_all()
                     await self._delete_doomed(doomed)
-
-    async def _know(self, file: OpenFile, *, appending: bool = False) -> None:
-        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost.
-
-        An append upload names the length that it expects, so what is known of an appendable object need not be fresh.
-        """
-        inode = file.inode
-        if file.writer is not None or inode.pending:
-            return
-        await self.contents.learn(inode.volume)
-        known = inode.info
-        if not (appending and known is not None and known.appendable and known.metadata is not None):
-            await self._tree.refresh(inode, force=True)
-        info = inode.info
-        if info is not None and info.metadata is None:
-            info = await inode.store.head(info.key)
-            self._tree.delivered(inode, info)
-        await self._describe(file)
-
-    async def _describe(self, file: OpenFile) -> None:
-        inode = file.inode
-        info = inode.info
-        if info is not None and not (file.attributes_changed and file.described is not None):
-            file.described = of_object(info, self.options)
-            if info.storage_class in ARCHIVES:
-                file.described.storage_class = self.options.storage_class  # what is written now is meant to be read
-            if int(info.headers.get("x-amz-tagging-count", "0") or 0):
-                file.described.tags = dict(await inode.store.get_tags(info.key))
-            file.described.grants = await self._acls.of(inode.store, info)
-
-    async def relearn(self, inode: Inode) -> None:
-        """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
-        self._acls.forget(inode.store, inode.key)
-        file: OpenFile | None = inode.file
-        if file is None or file.described is None or file.dirty or inode.pending:
-            return
-        async with file.lock:
-            if not file.dirty:
-                await self._describe(file)
-
-    async def _writer(self, file: OpenFile, *, appending: bool = False) -> Writer:
-        if file.writer is None:
-            if file.described is None:
-                await self._know(file)
-            writer = await file.content.writer(file.inode.key, file.inode.info, appending=appending)
-            self._adopt(file, writer)
-        assert file.writer is not None
-        return file.writer
-
-    def _adopt(self, file: OpenFile, writer: Writer) -> None:
-        inode = file.inode
-
-        def headers_now() -> ObjectHeaders:
-            return self.headers(file)
-
-        def delivered(info: ObjectInfo) -> None:
-            file.error = file.unreported = None
-            if file.described is not None:
-                self._acls.note(inode.store, info, file.described.grants)
-            self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
-            if inode.unlinked:
-                return
-            if info.size != inode.attributes.size:
-                # another host's appends went in before ours: what the kernel has cached is not the file
-                inode.attributes.size = info.size
-                inode.attributes.mtime_ns = time.time_ns()
-                self._pages.forget(inode)
-                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
-            if not writer.dirty and not file.attributes_changed:
-                self._times_of(inode, info)
-            self._tree.delivered(inode, info)
-            self._compacting.consider(inode)
-
-        async def due() -> None:
-            try:
-                await self._deliveries.deliver(file)
-            except OSError as exc:
-                log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
-
-        writer.headers = headers_now
-        writer.on_delivered = delivered
-        writer.due = due
-        writer.moving = lambda: file.renaming or self._moving.has(inode)
-        file.writer = writer
-
-    def _times_of(self, inode: Inode, info: ObjectInfo) -> None:
-        """A file that went up while it was written has the times of when that began: show what the next mount will show."""
-        if "mtime" not in (info.metadata or {}):
-            return
-        stored, shown = from_object(info, False, self._tree.defaults), inode.attributes
-        if stored.mtime_ns != shown.mtime_ns:
-            shown.atime_ns, shown.mtime_ns, shown.ctime_ns = stored.atime_ns, stored.mtime_ns, stored.ctime_ns
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
-
-    def headers(self, file: OpenFile) -> ObjectHeaders:
-        """The headers of *file* as of now."""
-        described = file.described or fresh(file.inode.name, file.inode.is_dir, self.options)
-        return headers(described, file.inode.attributes, self.options)
 
     # -- bytes ------------------------------------------------------------------------------------------------------
 
@@ -376,7 +268,7 @@ class Files:
         writer = file.writer
         if writer is None:
             async with file.lock:
-                writer = await self._writer(file, appending=handle.append)
+                writer = await self._writers.of(file, appending=handle.append)
         written = await writer.write(offset, data, append=handle.append)
         self._written(file, writer, written)
         return written
@@ -409,9 +301,9 @@ class Files:
         file = await self._open_files.hold(inode)
         try:
             async with file.lock:
-                await self._know(file)
+                await self._describing.know(file)
                 if size:
-                    await self._refuse_archived(file)
+                    await refuse_archived(file)
                 await self._truncate(file, size)
             if not any(handle.writable for handle in file.handles):
                 await self._deliveries.deliver(file)
@@ -421,9 +313,9 @@ class Files:
     async def _truncate(self, file: OpenFile, size: int) -> None:
         inode = file.inode
         if file.writer is None and size == 0:
-            self._adopt(file, await file.content.writer(inode.key, inode.info, truncate=True))
+            self._writers.adopt(file, await file.content.writer(inode.key, inode.info, truncate=True))
         else:
-            await (await self._writer(file)).truncate(size)
+            await (await self._writers.of(file)).truncate(size)
         attributes = inode.attributes
         if attributes.size != size:
             attributes.size = size
@@ -501,7 +393,7 @@ class Files:
                     await self._delete_doomed(file)
                 if file.writer is not None:
                     await file.writer.discard()
-                    await self._drop_writer(file)
+                    await self._writers.drop(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
             if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
                 return  # by the close before this
@@ -518,14 +410,8 @@ class Files:
                     await self._keep_lost(file, writer)
                     if not writer.conflict:  # the disk is full, say: they are here and nowhere else
                         return
-                await self._drop_writer(file)
+                await self._writers.drop(file)
                 self._tree.invalidate(inode)
-
-    async def _drop_writer(self, file: OpenFile) -> None:
-        writer, file.writer = file.writer, None
-        if writer is not None:
-            file.version += 1
-            await writer.aclose()
 
     async def adopt_pending(self, top: Inode) -> None:
         """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
@@ -570,7 +456,7 @@ class Files:
             dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
             None if pending.headers.acl else {},  # its grants are among the extra headers
         )  # fmt: skip
-        self._adopt(file, writer)
+        self._writers.adopt(file, writer)
         self._tree.changed(inode)
         self._deliveries.later.again(file)
         self._open_files.let_go(file)
@@ -645,7 +531,7 @@ class Files:
         if file is None or not file.handles:
             return
         async with file.lock:
-            await (await self._writer(file)).fetch_all()
+            await (await self._writers.of(file)).fetch_all()
 
     async def unlinked(self, replaced: Inode) -> None:
         """*replaced* lost its name to a rename: nothing of it will be sent any more."""

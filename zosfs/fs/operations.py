@@ -23,6 +23,7 @@ from zosfs.fs.change import Changes
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
+from zosfs.fs.describing import Describing
 from zosfs.fs.directories import Directories
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.files import Files, new_attributes, without_setid
@@ -33,6 +34,7 @@ from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.rename import Renames
+from zosfs.fs.writers import Writers
 from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
@@ -84,8 +86,10 @@ class Operations(pyfuse3.Operations):
         self.changes = Changes(tree, contents, self.open_files, self.acls, options)
         self.deliveries = Deliveries(contents, self.open_files, self.moving, self.changes, options, counters, nursery)
         compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
+        describing = Describing(tree, contents, self.acls, options)
+        writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
         self.files = Files(
-            tree, contents, self.open_files, self.pages, self.moving, self.acls, self.deliveries, compacting, options, counters,
+            tree, contents, self.open_files, self.pages, self.moving, describing, writers, self.deliveries, compacting, options, counters,
             nursery, mountpoint,
         )  # fmt: skip
         contents.on_moved = lambda: tree.invalidate(tree.root)
@@ -94,7 +98,7 @@ class Operations(pyfuse3.Operations):
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.files, self.directories, options
         )
         self.links = Links(tree, self.files, options)
-        self.xattrs = Xattrs(tree, contents, self.changes, self.deliveries, self.files, options, counters, self.status)
+        self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
     def status(self) -> Mapping[str, Any]:

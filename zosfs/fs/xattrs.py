@@ -25,7 +25,7 @@ from zosfs.counters import Counters
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
-from zosfs.fs.files import Files
+from zosfs.fs.describing import Describing
 from zosfs.fs.headers import Described, fresh, of_object
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.attributes import decode_xattrs, encode_xattrs
@@ -66,12 +66,12 @@ class Xattrs:
     """The extended attributes of a mount's inodes."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, changes: Changes, deliveries: Deliveries, files: Files, options: Options,
+        self, tree: Tree, contents: Contents, changes: Changes, describing: Describing, deliveries: Deliveries, options: Options,
         counters: Counters, status: Status,
     ) -> None:  # fmt: skip
         self.tree = tree
         self.contents = contents
-        self.files = files
+        self.describing = describing
         self.changes = changes
         self.deliveries = deliveries
         self.options = options
@@ -220,13 +220,13 @@ def _of_store(row: XattrRow) -> Row:
         text = _text(value)
         await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
         await xattrs.tree.refresh(inode, force=True)
-        await xattrs.files.relearn(inode)
+        await xattrs.describing.relearn(inode)
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
         await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
         await xattrs.tree.refresh(inode, force=True)
-        await xattrs.files.relearn(inode)
+        await xattrs.describing.relearn(inode)
 
     return Row(get, change if row.set else None, remove if row.remove else None, row.listed)
 
