@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import logging
 import os
@@ -20,6 +19,7 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.archived import refuse_archived
 from zosfs.fs.compacting import Compacting
+from zosfs.fs.conflicts import end_lost, keep_lost, leave_behind, read_past, refuse_lost
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
@@ -30,7 +30,7 @@ from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
-from zosfs.fs.removals import Removals
+from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
 from zosfs.store.api import Buffer, ObjectInfo
 from zosfs.tree.attributes import Attributes, from_object
@@ -46,8 +46,8 @@ class Files:
 
     def __init__(
         self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, moving: Moving,
-        describing: Describing, writers: Writers, deliveries: Deliveries, compacting: Compacting, options: Options, counters: Counters,
-        nursery: trio.Nursery, mountpoint: str,
+        describing: Describing, writers: Writers, unlinks: Unlinks, deliveries: Deliveries, compacting: Compacting, options: Options,
+        counters: Counters, nursery: trio.Nursery, mountpoint: str,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -55,7 +55,7 @@ class Files:
         self.options = options
         self._counters = counters
         self._mountpoint = mountpoint
-        self.removals = Removals(tree, contents, options, counters, nursery)
+        self._unlinks = unlinks
         self._describing = describing
         self._writers = writers
         self._deliveries = deliveries
@@ -65,7 +65,6 @@ class Files:
         self._pages = pages
         self.prefetch = Prefetch(tree, options, nursery, pages.cached)
         self.openings = Openings(tree, contents, nursery, pages.cached, self.prefetch.coming)
-        self.by_key: dict[tuple[str, str], OpenFile] = {}  # doomed files whose object still lies at their key
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +78,7 @@ class Files:
         try:
             if file.writer is not None and file.writer.conflict:
                 async with file.lock:
-                    await self._leave_behind(file)
+                    await leave_behind(file, self._tree, self._pages)
             if writable and file.unreported is not None:
                 refused, file.unreported = file.unreported, None
                 raise refused  # once: whoever opens it again means to see to it
@@ -113,38 +112,9 @@ class Files:
         handle = self._open_files.opened(file, flags, pid)
         if early is not None:
             handle.reader, handle.reader_version = early, file.version
-        if not writable and file.writer is not None and not file.dirty:
-            base, info = file.writer.base, inode.info
-            if base is not None and info is not None and base.etag != info.etag:
-                handle.past = base
-                file.passed = True
+        if not writable:
+            read_past(handle)
         return handle
-
-    async def _leave_behind(self, file: OpenFile) -> None:
-        """What was written here lost against another host's change, and is in the journal: who opens the file now gets that one's.
-
-        Handles that are open go on with what they have.
-        """
-        writer = file.writer
-        if writer is None or not writer.conflict:
-            return
-        await self._keep_lost(file, writer)
-        file.writer, file.described, file.error, file.unreported = None, None, None, None
-        file.attributes_changed = file.untouched = file.passed = False
-        file.version += 1
-        for handle in file.handles:
-            handle.past = None
-            if handle.lost is None:
-                handle.lost = writer
-        if not file.handles:
-            await writer.aclose()
-        self._pages.forget(file.inode)
-        await self._tree.refresh(file.inode, force=True)
-
-    async def _keep_lost(self, file: OpenFile, writer: Writer) -> None:
-        """Journal what was written since the conflict was found."""
-        if not writer.recorded:
-            await file.content.failed(writer, file.error or OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
 
     async def _revalidate(self, file: OpenFile) -> None:
         """Close-to-open: what is opened is what the server has now.
@@ -164,7 +134,7 @@ class Files:
         if self.options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         await self.contents.learn(parent.volume)
-        await self.free_name(parent, name)
+        await self._unlinks.free_name(parent, name)
         return self._make(parent, name, attributes, flags, pid, await self.contents.of(parent.volume))
 
     def create_now(
@@ -174,7 +144,7 @@ class Files:
         volume = parent.volume
         if self.options.ro or volume is None or volume.content is None or not (volume.store.probed or self.contents.asked(volume)):
             return None
-        if self.by_key and (parent.store.bucket, self._tree.key_of(parent, name)) in self.by_key:
+        if self._unlinks.doomed(parent, name) is not None:
             return None
         return self._make(parent, name, attributes, flags, pid, volume.content)
 
@@ -187,19 +157,6 @@ class Files:
         self._writers.adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
         return inode, self._open_files.opened(file, flags, pid)
-
-    async def free_name(self, parent: Inode, name: bytes) -> None:
-        """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
-        if not self.by_key:
-            return
-        probe = self._tree.key_of(parent, name)
-        doomed = self.by_key.get((parent.store.bucket, probe))
-        if doomed is not None:
-            async with doomed.lock:
-                if doomed.doomed:
-                    writer = await self._writers.of(doomed)
-                    await writer.fetch_all()
-                    await self._delete_doomed(doomed)
 
     # -- bytes ------------------------------------------------------------------------------------------------------
 
@@ -332,7 +289,7 @@ class Files:
         file = handle.file
         if not handle.writable:
             return  # who only read has no part in what others wrote, nor in why it is not delivered
-        await self._refuse_lost(handle)
+        await refuse_lost(handle)
         if file.untouched and file.dirty and self._open_elsewhere(handle):
             # a shell's `> file`: the descriptor was duplicated before anything was written, and publishing an empty
             # file now would show half of what is meant
@@ -359,14 +316,8 @@ class Files:
     async def fsync(self, number: int) -> None:
         """fsync(2): in the store, or in the journal with ``fsync=journal`` under writeback."""
         handle = self._open_files.handle(number)
-        await self._refuse_lost(handle)
+        await refuse_lost(handle)
         await self._deliveries.deliver(handle.file, close=self.options.fsync == "journal")
-
-    async def _refuse_lost(self, handle: Handle) -> None:
-        """Raise ESTALE where what this handle wrote lost against another host's change; all of it is in the journal by then."""
-        if handle.lost is not None:
-            await self._keep_lost(handle.file, handle.lost)
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open(2) is gone."""
@@ -375,10 +326,7 @@ class Files:
         if handle.reader is not None:
             handle.reader.close()
         try:
-            lost = handle.lost
-            if lost is not None and not any(other.lost is lost for other in file.handles):
-                await self._keep_lost(file, lost)
-                await lost.aclose()
+            await end_lost(handle)
             if not file.handles:
                 await self._last_close(file)
                 self._compacting.consider(file.inode)
@@ -388,12 +336,7 @@ class Files:
     async def _last_close(self, file: OpenFile) -> None:
         inode = file.inode
         if inode.unlinked:
-            async with file.lock:
-                if file.doomed:
-                    await self._delete_doomed(file)
-                if file.writer is not None:
-                    await file.writer.discard()
-                    await self._writers.drop(file)
+            await self._unlinks.closed(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
             if self.options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
                 return  # by the close before this
@@ -407,7 +350,7 @@ class Files:
             async with file.lock:
                 writer = file.writer
                 if writer is not None and not writer.partly_gone:
-                    await self._keep_lost(file, writer)
+                    await keep_lost(file, writer)
                     if not writer.conflict:  # the disk is full, say: they are here and nowhere else
                         return
                 await self._writers.drop(file)
@@ -460,85 +403,6 @@ class Files:
         self._tree.changed(inode)
         self._deliveries.later.again(file)
         self._open_files.let_go(file)
-
-    # -- removal ----------------------------------------------------------------------------------------------------
-
-    async def unlink(self, inode: Inode) -> None:
-        """Remove the object of *inode*; who has it open goes on, without a server-side copy.
-
-        The object of a file that is open is deleted when the last handle closes, unless its bytes are all local already.
-        """
-        file: OpenFile | None = inode.file
-        if file is None:
-            await self._delete_object(inode)
-            self._tree.remove(inode)
-            return
-        async with file.lock:
-            key = inode.key
-            writer = file.writer
-            if writer is not None and writer.partly_gone and file.handles:
-                await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
-            if writer is not None and writer.base is None:
-                delete = not inode.pending
-                if not delete:
-                    await file.content.discard(key)
-            elif file.handles:
-                if writer is None or not writer.complete:
-                    file.doomed = True
-                    self.by_key[inode.store.bucket, key] = file
-                    if writer is not None:
-                        writer.unlinked = True
-                    if inode.info is not None:
-                        await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
-                delete = not file.doomed
-            else:
-                delete = True
-            if delete:
-                await self._delete_object(inode)
-            self._tree.remove(inode)
-        if not file.handles:
-            await self._last_close(file)
-            self._open_files.drop(file)
-
-    async def _delete_object(self, inode: Inode) -> None:
-        content = await self.contents.of(inode.volume)
-        await content.settle(inode.key)
-        aside = await content.set_aside(inode.key)
-        try:
-            async with content.only_one(inode.key):
-                # the bytes that the journal has are all there is of them, and stay until the object is gone
-                await self.removals.delete(inode, at_once=bool(aside.records))
-            await content.throw_away(aside)
-        except BaseException as exc:
-            with trio.CancelScope(shield=True):
-                await content.put_back(aside)
-                writer: Writer | None = inode.file.writer if inode.file is not None else None
-                if writer is not None and writer.dirty and isinstance(exc, OSError):
-                    await content.failed(writer, exc)
-            raise
-
-    async def _delete_doomed(self, file: OpenFile) -> None:
-        key = file.inode.key
-        file.doomed = False
-        if self.by_key.get((file.inode.store.bucket, key)) is file:
-            del self.by_key[file.inode.store.bucket, key]
-            await file.inode.store.delete(key)
-            await file.content.deletion_done(key)
-
-    async def keep_for_holders(self, target: Inode) -> None:
-        """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""
-        file: OpenFile | None = target.file
-        if file is None or not file.handles:
-            return
-        async with file.lock:
-            await (await self._writers.of(file)).fetch_all()
-
-    async def unlinked(self, replaced: Inode) -> None:
-        """*replaced* lost its name to a rename: nothing of it will be sent any more."""
-        file: OpenFile | None = replaced.file
-        if file is not None and not file.handles:
-            await self._last_close(file)
-            self._open_files.drop(file)
 
 
 def without_setid(mode: int) -> int:

@@ -33,7 +33,9 @@ from zosfs.fs.links import Links
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
+from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
 from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account
@@ -88,16 +90,18 @@ class Operations(pyfuse3.Operations):
         compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
         describing = Describing(tree, contents, self.acls, options)
         writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
+        self.removals = Removals(tree, contents, options, counters, nursery)
+        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
         self.files = Files(
-            tree, contents, self.open_files, self.pages, self.moving, describing, writers, self.deliveries, compacting, options, counters,
-            nursery, mountpoint,
+            tree, contents, self.open_files, self.pages, self.moving, describing, writers, self.unlinks, self.deliveries, compacting,
+            options, counters, nursery, mountpoint,
         )  # fmt: skip
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
+        self.directories = Directories(tree, options, nursery, self.removals, self.files.openings)
         self.renames = Renames(
-            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.files, self.directories, options
+            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
         )
-        self.links = Links(tree, self.files, options)
+        self.links = Links(tree, self.unlinks, options)
         self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
@@ -249,7 +253,7 @@ class Operations(pyfuse3.Operations):
         inode = await self._existing(parent, name)
         if inode.is_dir:
             raise _fail(errno.EISDIR)
-        await self.files.unlink(inode)
+        await self.unlinks.unlink(inode)
         self.directories.emptied(parent)
 
     async def _existing(self, parent: Inode, name: bytes) -> Inode:
@@ -401,8 +405,8 @@ class Operations(pyfuse3.Operations):
         directory = self.directories.inode(fh)
         await self.deliveries.deliver_below(directory)
         await self.directories.settle_markers()
-        await self.files.removals.settle()
-        self.files.removals.report(directory)
+        await self.removals.settle()
+        self.removals.report(directory)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.directories import Directories
-from zosfs.fs.files import Files
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.unlink import Unlinks
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -42,7 +42,7 @@ class Renames:
 
     def __init__(
         self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, changes: Changes, deliveries: Deliveries,
-        files: Files, directories: Directories, options: Options,
+        unlinks: Unlinks, directories: Directories, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
@@ -50,7 +50,7 @@ class Renames:
         self._moving = moving
         self._changes = changes
         self._deliveries = deliveries
-        self._files = files
+        self._unlinks = unlinks
         self._directories = directories
         self._options = options
 
@@ -88,7 +88,7 @@ class Renames:
                 old_key, new_key = source.key, self._tree.key_of(new_parent, new_name)
                 writer = file.writer
                 if target is not None and target.file is not None:
-                    await self._files.keep_for_holders(target)
+                    await self._unlinks.keep_for_holders(target)
                 # the old object at the new name stays until the new one replaces it in one step
                 if writer is not None and await writer.rename_undelivered(new_key, lambda: target.info if target is not None else None):
                     moved = None
@@ -110,7 +110,7 @@ class Renames:
                     self._tree.delivered(source, moved)
                     file.version += 1
             if replaced is not None and replaced.file is not None:
-                await self._files.unlinked(replaced)
+                await self._unlinks.replaced(replaced)
         finally:
             self._open_files.let_go(file)
 

@@ -84,7 +84,7 @@ class LastDelivery:
         if not patience.away:
             await self._attempt(self._operations.directories.settle_markers, "some emptied directories got no marker", patience)
         if not patience.away:
-            removals = self._operations.files.removals
+            removals = self._operations.removals
             await self._attempt(removals.settle, "some removals were not delivered; the next mount goes on with them", patience)
         try:
             await self._contents.drain(progress, patience)
