@@ -12,7 +12,7 @@ import pyfuse3
 import trio
 
 from zosfs.config import Options
-from zosfs.content.content import Content, Pending
+from zosfs.content.content import Content
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -23,7 +23,7 @@ from zosfs.fs.conflicts import end_lost, keep_lost, leave_behind, read_past, ref
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
-from zosfs.fs.headers import Described, fresh
+from zosfs.fs.headers import fresh
 from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle, OpenFile
@@ -33,9 +33,8 @@ from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
 from zosfs.store.api import Buffer, ObjectInfo
-from zosfs.tree.attributes import Attributes, from_object
+from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
-from zosfs.tree.names import part_to_name
 from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -355,54 +354,6 @@ class Files:
                         return
                 await self._writers.drop(file)
                 self._tree.invalidate(inode)
-
-    async def adopt_pending(self, top: Inode) -> None:
-        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
-        content = await self.contents.of(top.volume)
-        assert top.volume is not None
-        prefix = top.volume.prefix
-        for pending in list(content.pending()):
-            if not pending.key.startswith(prefix):
-                continue
-            try:
-                await self._adopt_one(content, top, pending)
-            except OSError as exc:
-                log.warning("%s, left by an earlier run, is not shown until it is delivered: %s", pending.key, exc)
-
-    async def _adopt_one(self, content: Content, top: Inode, pending: Pending) -> None:
-        assert top.volume is not None
-        *parts, last = pending.key[len(top.volume.prefix) :].split("/")
-        parent = top
-        for part in parts:
-            name = part_to_name(part)
-            found = await self._tree.lookup(parent, name)
-            if found is None:
-                now = time.time_ns()
-                mode = stat.S_IFDIR | self.options.dir_mode
-                found = self._tree.add(parent, name, Attributes(mode, os.getuid(), os.getgid(), 0, now, now, now), is_dir=True)
-                found.marker = False
-            parent = found
-        name = part_to_name(last)
-        inode = await self._tree.lookup(parent, name)
-        writer = await content.take(pending.key)
-        if writer is None:
-            return
-        shown = ObjectInfo(pending.key, writer.size, "", time.time_ns(), metadata=pending.headers.metadata)
-        attributes = from_object(shown, False, self._tree.defaults)
-        if inode is None:
-            inode = self._tree.add(parent, name, attributes, pending=True)
-        else:
-            inode.attributes = attributes
-        file = await self._open_files.hold(inode)
-        file.described = Described(
-            dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
-            dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
-            None if pending.headers.acl else {},  # its grants are among the extra headers
-        )  # fmt: skip
-        self._writers.adopt(file, writer)
-        self._tree.changed(inode)
-        self._deliveries.later.again(file)
-        self._open_files.let_go(file)
 
 
 def without_setid(mode: int) -> int:

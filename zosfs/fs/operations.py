@@ -25,6 +25,7 @@ from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
 from zosfs.fs.directories import Directories
+from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.files import Files, new_attributes, without_setid
 from zosfs.fs.handler import handler
@@ -92,6 +93,7 @@ class Operations(pyfuse3.Operations):
         writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
+        self.earlier_run = EarlierRun(tree, contents, self.open_files, writers, self.deliveries, options)
         self.files = Files(
             tree, contents, self.open_files, self.pages, self.moving, describing, writers, self.unlinks, self.deliveries, compacting,
             options, counters, nursery, mountpoint,

@@ -92,7 +92,7 @@ async def run(
             nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
         await operations.capacity.prime()
         if volume is not None:
-            await operations.files.adopt_pending(tree.root)
+            await operations.earlier_run.adopt(tree.root)
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")
