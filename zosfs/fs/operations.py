@@ -20,6 +20,7 @@ from zosfs.counters import Counters
 from zosfs.fs.acls import Acls
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
+from zosfs.fs.close import Closes
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
@@ -27,13 +28,17 @@ from zosfs.fs.describing import Describing
 from zosfs.fs.directories import Directories
 from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
-from zosfs.fs.files import Files, new_attributes, without_setid
+from zosfs.fs.file_io import FileIO
 from zosfs.fs.handler import handler
 from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.links import Links
+from zosfs.fs.modes import new_attributes, without_setid
 from zosfs.fs.moving import Moving
+from zosfs.fs.open import Opens
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.openings import Openings
+from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
 from zosfs.fs.unlink import Unlinks
@@ -94,12 +99,15 @@ class Operations(pyfuse3.Operations):
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
         self.earlier_run = EarlierRun(tree, contents, self.open_files, writers, self.deliveries, options)
-        self.files = Files(
-            tree, contents, self.open_files, self.pages, self.moving, describing, writers, self.unlinks, self.deliveries, compacting,
-            options, counters, nursery, mountpoint,
-        )  # fmt: skip
+        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
+        prefetch = Prefetch(tree, options, nursery, self.pages.cached)
+        self.openings = Openings(tree, contents, nursery, self.pages.cached, prefetch.coming)
+        self.opens = Opens(
+            tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.openings, prefetch, options
+        )
+        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.directories = Directories(tree, options, nursery, self.removals, self.files.openings)
+        self.directories = Directories(tree, options, nursery, self.removals, self.openings)
         self.renames = Renames(
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
         )
@@ -140,7 +148,7 @@ class Operations(pyfuse3.Operations):
             return None
         self.counters["listing_hits"] += 1
         tree.remember(inode)
-        self.files.openings.shown(inode, ctx.pid)
+        self.openings.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
@@ -148,7 +156,7 @@ class Operations(pyfuse3.Operations):
         if found is None or not self.tree.is_fresh(found):
             return None
         self.counters["attribute_hits"] += 1
-        self.files.openings.shown(found, ctx.pid)
+        self.openings.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     @handler(known=_lookup_known)
@@ -165,7 +173,7 @@ class Operations(pyfuse3.Operations):
         if not inode.known and not self.tree.told_by_listing(inode):
             await self.tree.refresh(inode)
         self.tree.remember(inode)
-        self.files.openings.shown(inode, ctx.pid)
+        self.openings.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -175,7 +183,7 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
-        soon = not found.unlinked and await self.files.openings.refresh(found, ctx.pid)
+        soon = not found.unlinked and await self.openings.refresh(found, ctx.pid)
         shown = entry(found, self.ttl)
         if soon:
             shown.attr_timeout = 0.0
@@ -189,11 +197,11 @@ class Operations(pyfuse3.Operations):
         found = self._inode(inode)
         await self.moving.unmoved(found)
         if fields.update_size:
-            await self.files.truncate(found, attr.st_size)
+            await self.file_io.truncate(found, attr.st_size)
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
             async with self.changes.turn(found):
                 await self._set_attributes(found, attr, fields)
-        self.files.openings.shown(found, ctx.pid)
+        self.openings.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
@@ -323,7 +331,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self._inode(inode)
         await self.moving.unmoved(found)
-        handle = await self.files.open(found, flags, ctx.pid)
+        handle = await self.opens.open(found, flags, ctx.pid)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.pages.keep(found))
 
     def _create_known(
@@ -333,7 +341,7 @@ class Operations(pyfuse3.Operations):
         if parent is None or len(name) > NAME_MAX or self.tree.peek(parent, name) is not None:
             return None
         self.tree.check_name(parent, name)
-        made = self.files.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
+        made = self.opens.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
         if made is None:
             return None
         self.counters["negative_hits"] += 1
@@ -354,36 +362,36 @@ class Operations(pyfuse3.Operations):
         if existing is not None:
             if flags & os.O_EXCL:
                 raise _fail(errno.EEXIST)
-            handle = await self.files.open(existing, flags, ctx.pid)
+            handle = await self.opens.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
-            self.files.openings.shown(existing, ctx.pid)
+            self.openings.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
         attributes = new_attributes(stat.S_IFREG, mode, ctx)
-        return self._created(parent, *await self.files.create(parent, name, attributes, flags, ctx.pid))
+        return self._created(parent, *await self.opens.create(parent, name, attributes, flags, ctx.pid))
 
     @handler(bounded=False)
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        data = await self.files.read(fh, off, size)
+        data = await self.file_io.read(fh, off, size)
         return data  # type: ignore[return-value]  # pyfuse3 takes any contiguous buffer and copies it before the loop goes on
 
     def _write_known(self, fh: int, off: int, buf: bytes) -> int | None:
-        return self.files.write_now(fh, off, buf)
+        return self.file_io.write_now(fh, off, buf)
 
     @handler(bounded=False, known=_write_known)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self.files.write(fh, off, buf)
+        return await self.file_io.write(fh, off, buf)
 
     @handler(bounded=False)
     async def flush(self, fh: int) -> None:
-        await self.files.flush(fh)
+        await self.closes.flush(fh)
 
     @handler(bounded=False)
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self.files.fsync(fh)
+        await self.closes.fsync(fh)
 
     @handler(bounded=False)
     async def release(self, fh: int) -> None:
-        await self.files.release(fh)
+        await self.closes.release(fh)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
