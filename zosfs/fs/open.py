@@ -101,7 +101,7 @@ class Opens:
     async def _revalidate(self, file: OpenFile) -> None:
         """Close-to-open: what is opened is what the server has now.
 
-        Where the bytes have to be fetched anyway the first GET carries If-Match and finds a change by itself (see `read`);
+        Where the bytes have to be fetched anyway the first GET carries If-Match and finds a change by itself (`FileIO.read`);
         only bytes that would come from a local cache, or from a writer that owes nothing, need a HEAD.
         """
         inode = file.inode
