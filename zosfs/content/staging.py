@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 INLINE = 1 << 20
 """Writes up to this many bytes, the most that the kernel sends at once, go to the page cache on the trio thread while it takes them at once
-(`Pace`): the hop to a thread and back costs half as much CPU as the copy."""
+(`WritePace`): the hop to a thread and back costs half as much CPU as the copy."""
 SMALL = 64 * 1024
 """Files up to this many bytes are staged in memory, while all of them together take no more than `SMALL_TOGETHER`."""
 SMALL_TOGETHER = 16 << 20
@@ -50,7 +50,7 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-class Pace:
+class WritePace:
     """Whether the page cache takes writes at once. The kernel makes writers wait while it has too many dirty pages: one write that had to
     is a sign that the next ones will, and those are no business of the trio thread. Pure.
     """
@@ -83,7 +83,7 @@ class DiskBudget:
         self._unchecked = 0
         self.used = 0
         self.in_memory = 0
-        self.pace = Pace()
+        self.pace = WritePace()
         self._setback = False  # what was sent last did not arrive
         self.evict: Callable[[int], Awaitable[int]] | None = None
         """Asked for bytes when space is short: frees what the store has, and returns how many bytes that were."""
