@@ -1,6 +1,6 @@
 """open(2) and creat(2): what has to be known and asked for before the kernel gets a handle.
 
-Owns: nothing; the handles are in open_files.py. What may have been fetched before an open is in openings.py and prefetch.py.
+Owns: nothing; the handles are in open_files.py. What may have been fetched before an open is in about_to_open.py and prefetch.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import trio
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.reader import Reader
+from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.archived import refuse_archived
 from zosfs.fs.conflicts import leave_behind, read_past
 from zosfs.fs.contents import Contents
@@ -22,7 +23,6 @@ from zosfs.fs.headers import fresh
 from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
-from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
@@ -36,7 +36,7 @@ class Opens:
 
     def __init__(
         self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, describing: Describing, writers: Writers,
-        file_io: FileIO, unlinks: Unlinks, openings: Openings, prefetch: Prefetch, options: Options,
+        file_io: FileIO, unlinks: Unlinks, about_to_open: AboutToOpen, prefetch: Prefetch, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
@@ -46,7 +46,7 @@ class Opens:
         self._writers = writers
         self._file_io = file_io
         self._unlinks = unlinks
-        self._openings = openings
+        self._about_to_open = about_to_open
         self._prefetch = prefetch
         self._options = options
 
@@ -76,7 +76,7 @@ class Opens:
                     elif append:
                         await self._writers.of(file, appending=True)
             elif not file.dirty:
-                early = self._openings.take(inode, pid)
+                early = self._about_to_open.take(inode, pid)
                 if early is not None and file.writer is None:
                     self._prefetch.opening(inode, file.content)
                 else:

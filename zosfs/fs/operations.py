@@ -17,6 +17,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.acls import Acls
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
@@ -37,7 +38,6 @@ from zosfs.fs.moving import Moving
 from zosfs.fs.open import Opens
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
-from zosfs.fs.openings import Openings
 from zosfs.fs.prefetch import Prefetch
 from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
@@ -101,13 +101,14 @@ class Operations(pyfuse3.Operations):
         self.earlier_run = EarlierRun(tree, contents, self.open_files, writers, self.deliveries, options)
         self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
         prefetch = Prefetch(tree, options, nursery, self.pages.cached)
-        self.openings = Openings(tree, contents, nursery, self.pages.cached, prefetch.coming)
+        self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
         self.opens = Opens(
-            tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.openings, prefetch, options
-        )
+            tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.about_to_open, prefetch,
+            options,
+        )  # fmt: skip
         self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.directories = Directories(tree, options, nursery, self.removals, self.openings)
+        self.directories = Directories(tree, options, nursery, self.removals, self.about_to_open)
         self.renames = Renames(
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
         )
@@ -148,7 +149,7 @@ class Operations(pyfuse3.Operations):
             return None
         self.counters["listing_hits"] += 1
         tree.remember(inode)
-        self.openings.shown(inode, ctx.pid)
+        self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
@@ -156,7 +157,7 @@ class Operations(pyfuse3.Operations):
         if found is None or not self.tree.is_fresh(found):
             return None
         self.counters["attribute_hits"] += 1
-        self.openings.shown(found, ctx.pid)
+        self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     @handler(known=_lookup_known)
@@ -173,7 +174,7 @@ class Operations(pyfuse3.Operations):
         if not inode.known and not self.tree.told_by_listing(inode):
             await self.tree.refresh(inode)
         self.tree.remember(inode)
-        self.openings.shown(inode, ctx.pid)
+        self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -183,7 +184,7 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
-        soon = not found.unlinked and await self.openings.refresh(found, ctx.pid)
+        soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
         shown = entry(found, self.ttl)
         if soon:
             shown.attr_timeout = 0.0
@@ -201,7 +202,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
             async with self.changes.turn(found):
                 await self._set_attributes(found, attr, fields)
-        self.openings.shown(found, ctx.pid)
+        self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
@@ -364,7 +365,7 @@ class Operations(pyfuse3.Operations):
                 raise _fail(errno.EEXIST)
             handle = await self.opens.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
-            self.openings.shown(existing, ctx.pid)
+            self.about_to_open.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
         attributes = new_attributes(stat.S_IFREG, mode, ctx)
         return self._created(parent, *await self.opens.create(parent, name, attributes, flags, ctx.pid))
