@@ -14,7 +14,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .ci/a
 # to build pyfuse3 and to mount
 RUN_PACKAGES := fuse3 attr libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev ca-certificates
 # a real Ceph RADOS gateway, the programs that the tests run on the mount, s3fs to trade files with, and a systemd to boot
-TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps \
+TEST_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common s3fs rsync zip unzip sqlite3 git vim-tiny openssl procps curl \
 	systemd systemd-sysv systemd-container dbus util-linux e2fsprogs
 
 DIR ?= $(HOME)/zosfs-demo

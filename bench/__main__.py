@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.floor import floors
 from bench.places import Bucket, Directory
 from bench.proxy import DELAY, RATE, Distant
 from bench.report import show
@@ -73,6 +74,8 @@ def main() -> int:
                     does = _does(workload, [tools[name] for name in chosen])
                     passes = _passes(setting, workload, does, given.repeat, given.patience)
                     results += best(passes)
+                    if given.floor:
+                        results += _floors(setting, workload)
                     _save(given.output, run, said, results)
                 if distant:
                     print(f"the way to the server took {cost_of(distant.pid).cpu:.1f} s of CPU")
@@ -94,6 +97,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--url", help="an S3 server (credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)")
     parser.add_argument("--access-log", type=Path, help="log of the RADOS gateway at --url, to count requests by")
     parser.add_argument("--weed", action="store_true", help="start SeaweedFS instead of Ceph")
+    parser.add_argument("--floor", action="store_true", help="measure beside what the requests cost without a filesystem (curl)")
     parser.add_argument("--keep", action="store_true", help="keep the bucket at --url for the next run")
     for name in GIVEN_BY_PATH:
         parser.add_argument(f"--{name}", metavar="PATH", help="its program, to be measured beside")
@@ -213,6 +217,13 @@ def _passes(setting: Setting, workload: Workload, does: Sequence[Installed], rep
             numbers = f"{one.delivered:8.3f} s, CPU {one.cpu:.2f} s, {one.peak >> 20} MiB {dict(one.requests) or ''}"
             print(f"  {one.tool:16}{one.failed or numbers}{' (ended)' if one.cut else ''}", flush=True)
     return done
+
+
+def _floors(setting: Setting, workload: Workload) -> list[Result]:
+    found = floors(workload.name, setting.target, setting.scale, setting.where, setting.run, setting.home)
+    for one in found:
+        print(f"  {one.tool}: {one.delivered:.3f} s, CPU {one.cpu:.2f} s", flush=True)
+    return found
 
 
 def _pass(setting: Setting, workload: Workload, what: Installed) -> Result:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bars import BARS, Bar, Verdict, best_of, judge
+from bench.floor import TOOL
 from bench.results import Result, Run, dump, read
 from bench.tools import TOOLS, Kind
 from bench.work import Scale
@@ -26,7 +27,7 @@ WAYS = ("near", "far")
 def render(run: Run) -> str:
     """The measured part of the page."""
     times = [_times(run, where) for where in WAYS if any(one.where == where for one in run.results)]
-    parts = [_about(run), _bars(run.results), *times, _settings(run), _cpu(run.results), _requests(run), _names(run)]
+    parts = [_about(run), _bars(run.results), _floors(run), *times, _settings(run), _cpu(run.results), _requests(run), _names(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -160,7 +161,7 @@ def _times(run: Run, where: str) -> str:
         if not there:
             continue
         ours = [f"{cell(there.get('zosfs'))}"]
-        variant = next((there[name] for name in ("zosfs-noposix", "zosfs-prefetch", "zosfs-writeback") if name in there), None)
+        variant = next((there[name] for name in there if name.startswith("zosfs-")), None)
         ours.append(f"`{variant.tool.partition('-')[2]}` {cell(variant)}" if variant else "")
         for other in others:
             one = best_of(there.values(), family(other))
@@ -172,6 +173,25 @@ def _times(run: Run, where: str) -> str:
         "Of several settings of a tool the fastest is shown.\n\n"
     )
     return text + _table(["work", "zosfs", "zosfs with", *(name if name != "juicefs" else "juicefs (ceiling)" for name in others)], rows)
+
+
+def _floors(run: Run) -> str:
+    rows = []
+    for workload in WORKLOADS:
+        ways = [_of(run.results, workload.name, where) for where in WAYS]
+        for tool in dict.fromkeys(name for there in ways for name in there if name.startswith(f"{TOOL}: ")):
+            cells = []
+            for there in ways:
+                ours = best_of(there.values(), [name for name, each in TOOLS.items() if each.kind is Kind.OURS])
+                cells += [_plain(there.get(tool)), _plain(ours if tool in there else None)]
+            rows.append([describe(workload, scale_of(run, WAYS[0])), tool.partition(": ")[2], *cells])
+    if not rows:
+        return ""
+    text = (
+        "## What the requests take without a filesystem\n\ncurl sends them over the same way and throws the answers away: seconds, and the "
+        "best of zosfs in any setting beside.\n\n"
+    )
+    return text + _table(["work", "curl", "near", "zosfs", "far", "zosfs"], rows)
 
 
 def _settings(run: Run) -> str:

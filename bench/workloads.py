@@ -110,7 +110,7 @@ WORKLOADS = (
              moved=lambda s: s.large * MIB),
     Workload("par-read", "4 sequential reads of {quarter} MiB at once", "zosfs s3fs rclone rclone-full rclone-streams juicefs", "quarters",
              moved=lambda s: 4 * s.quarter * MIB),
-    Workload("rand-read", "{reads} reads of 4 KiB at random places", "zosfs s3fs rclone rclone-full juicefs", "large"),
+    Workload("rand-read", "{reads} reads of 4 KiB at random places", "zosfs zosfs-random s3fs rclone rclone-full juicefs", "large"),
     Workload("reread", "read of {large} MiB again after a remount", "zosfs rclone-full juicefs", "large", twice=True, far=False),
     Workload("seq-write", "sequential write of {large} MiB", "zosfs s3fs rclone rclone-writes juicefs", "", _scratch,
              lambda b, s: b.size("scratch/written") == s.large * MIB, moved=lambda s: s.large * MIB),

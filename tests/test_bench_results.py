@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.bars import BARS, Against, Bar, judge
+from bench.floor import FLOORS, floors
 from bench.page import BEGIN, END, KEPT, PAGE, place, render
-from bench.places import Directory
+from bench.places import Bucket, Directory
 from bench.results import Result, Run, best, dump, join, load, read
 from bench.tools import TOOLS, Kind, Target, cost_of
 from bench.work import PROGRAMS, SMALL, Scale
 from bench.workloads import WORKLOADS, Workload, describe, set_up
+from tests.servers.server import Server
 
 ALL = Bar("t", "seq-read", 1.2, 2)
 
@@ -211,6 +213,30 @@ def test_the_page_shows_what_was_measured() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert place(page, made) == f"before\n{BEGIN}\n\n{made}\n{END}\nafter\n"
     assert place(place(page, made), made) == place(page, made)
+
+
+def test_the_page_shows_what_the_requests_take_without_a_filesystem() -> None:
+    floor = "curl: GETs, 16 at once"
+    made = render(run_of("2026-01-01T10:00:00Z", took("zosfs", 2.0), took("s3fs", 3.0), took(floor, 1.5)))
+    assert "| sequential read of 1024 MiB | GETs, 16 at once | 1.50 | 2.00 | – | – |" in made
+    assert "**1.50**" in made, "no bar is judged against it"
+
+
+@pytest.mark.parametrize("workload", FLOORS)
+def test_curl_does_the_requests_of_a_workload(workload: str, weed: Server, tmp_path: Path) -> None:
+    target = Target(weed.url, "zosfs-floor", weed.access_key, weed.secret_key, tmp_path)
+    bucket = Bucket(target.url, target.bucket, target.access_key, target.secret_key)
+    bucket.create()
+    try:
+        set_up(bucket, SPECK, [each for each in WORKLOADS if each.name == workload])
+        found = floors(workload, target, SPECK, "near", "r1", tmp_path)
+    finally:
+        bucket.delete()
+    assert [one.tool for one in found] == [f"curl: {floor.what}" for floor in FLOORS[workload]]
+    assert all(one.wall > 0 for one in found)
+    assert weed.secret_key not in (tmp_path / "curl").read_text()
+    with pytest.raises(RuntimeError, match="curl"):
+        floors(workload, target, SPECK, "near", "r1", tmp_path)  # there is nothing any more
 
 
 def test_ceilings_and_shown_tools_keep_out_of_the_bars() -> None:

@@ -18,9 +18,9 @@ MOST = 64 * MIB
 class Fetcher:
     """Carries the advice out at once: what was asked for is here for later reads (or still coming, with *slow*)."""
 
-    def __init__(self, size: int, most: int = MOST, *, slow: bool = False) -> None:
+    def __init__(self, size: int, most: int = MOST, *, slow: bool = False, around: int = 0) -> None:
         self.size = size
-        self.history = History(size, most)
+        self.history = History(size, most, around)
         self.there = Ranges()
         self.slow = slow
         self.fetched = 0
@@ -114,6 +114,16 @@ def test_random_small_reads_cost_what_they_ask() -> None:
     for _ in range(500):
         fetcher.read(rng.randrange(1, (8 << 30) // 4096 - 64) * 4096, 4096)
     assert fetcher.fetched == 500 * 4096
+
+
+def test_random_reads_bring_what_lies_around_them_if_asked_to() -> None:
+    rng = random.Random(2)
+    fetcher = Fetcher(256 * MIB, around=4 * MIB)
+    for _ in range(500):
+        fetcher.read(rng.randrange(1, 256 * MIB // 4096 - 1) * 4096, 4096)
+    assert fetcher.waits <= 256 // 4 + 2
+    assert fetcher.fetched <= 256 * MIB
+    assert fetcher.requests <= 2 * (256 // 4) + 2
 
 
 def test_dense_random_reads_have_the_rest_of_a_small_file_fetched() -> None:
@@ -253,25 +263,25 @@ reads = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300), st.sampled_
 
 
 @settings(max_examples=300, deadline=None)
-@given(reads, st.integers(1, 300 * 37), st.sampled_from([0, MIB, MOST]))
-def test_any_reads_get_sane_advice(trace: list[tuple[int, int, Found]], units: int, most: int) -> None:
+@given(reads, st.integers(1, 300 * 37), st.sampled_from([0, MIB, MOST]), st.sampled_from([0, 0, 1000, 3 * MIB, 20 * MIB]))
+def test_any_reads_get_sane_advice(trace: list[tuple[int, int, Found]], units: int, most: int, around: int) -> None:
     unit = 27011
     size = units * unit // 37
-    history = History(max(size, 1), most)
+    history = History(max(size, 1), most, around)
     for at, length, found in trace:
         offset = min(at * unit, history.size - 1)
         end = min(offset + length * unit, history.size)
         advice = history.observe(offset, end - offset, found)
         low, high = advice.demand
         assert 0 <= low <= offset < end <= high <= history.size
-        assert high - low <= max(end - offset + GRANULE, WHOLE)
+        assert high - low <= max(end - offset + GRANULE, WHOLE, min(LARGEST, around) + end - offset)
         seen = Ranges()
         for start, stop in advice.ahead:
             assert 0 <= start < stop <= history.size
             assert stop - start <= max(LARGEST, end - offset)
             assert not seen.overlaps(start, stop)
             seen.add(start, stop)
-        assert seen.total <= most + LARGEST + (end - offset)
+        assert seen.total <= max(most + LARGEST + (end - offset), around)
         assert all(start < stop for start, stop in advice.forget)
         assert len(history.streams) <= 17
 

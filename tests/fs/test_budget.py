@@ -186,6 +186,23 @@ def test_random_reads_fetch_what_is_needed(mount: Mounting, bucket: str, s3: Any
     assert growth["bytes_received"] <= 30 * 128 * 1024
 
 
+def test_random_reads_fetch_what_lies_around_them_if_asked_to(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 16)
+    living = mount(random_ahead="4M")
+    (living.path / "large").stat()
+    rng = random.Random(1)
+    block = noise(MIB)
+    with living.moved() as growth:
+        fd = os.open(living.path / "large", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        for _ in range(60):
+            at = rng.randrange(16 * MIB // 4096) * 4096
+            assert os.pread(fd, 4096, at) == block[at % MIB : at % MIB + 4096]
+        os.close(fd)
+    assert growth["requests_get"] <= 2 * 4
+    assert growth["bytes_received"] <= 17 * MIB
+
+
 def test_a_small_new_file_is_one_put(mount: Mounting, bucket: str) -> None:
     living = mount()
     os.listdir(living.path)

@@ -119,10 +119,12 @@ class Advice:
 
 @dataclass(slots=True)
 class History:
-    """What one handle read of a file of *size* bytes; *most* is the largest sum of its windows."""
+    """What one handle read of a file of *size* bytes; *most* is the largest sum of its windows, *around* what a random read has fetched
+    around itself."""
 
     size: int
     most: int
+    around: int = 0
     _streams: list[Stream] = field(default_factory=list)  # proved by two reads in a row, the one used last at the end
     _singles: deque[Stream] = field(default_factory=lambda: deque(maxlen=STREAMS))  # reads that may become a stream
     _granules: OrderedDict[int, int] = field(default_factory=OrderedDict)
@@ -228,7 +230,20 @@ class History:
     # -- what it is worth -------------------------------------------------------------------------------------------
 
     def _random(self, offset: int, end: int, found: Found) -> Advice:
-        return Advice(self._alone(offset, end), self._everything(offset, end, found), self._retire(), self._rest)
+        alone, forget = self._alone(offset, end), self._retire()
+        if self.around and found is Found.ABSENT and (offset or self._count > 1):
+            return self._with_surroundings(alone, forget)
+        return Advice(alone, self._everything(offset, end, found), forget, self._rest)
+
+    def _with_surroundings(self, alone: Span, forget: tuple[Span, ...]) -> Advice:
+        """What lies behind the read in its stretch of *around* bytes comes with the same answer, which begins with what is waited for."""
+        low, high = alone
+        start = low // self.around * self.around
+        stop = min(self.size, start + self.around)
+        before = tuple((at, min(at + LARGEST, low)) for at in range(start, low, LARGEST))
+        behind = tuple((at, min(at + LARGEST, stop)) for at in range(max(high, low + LARGEST), stop, LARGEST))
+        stream = Stream(Way.FORWARD, stop, 0, 0, 0)
+        return Advice((low, max(high, min(stop, low + LARGEST))), behind + before, forget, stream)
 
     def _everything(self, offset: int, end: int, found: Found) -> tuple[Span, ...]:
         """The whole file, once random reads are so dense in it that what they will still wait for costs more."""

@@ -40,6 +40,7 @@ class Readers:
         self.counters = counters
         self.budget = budget
         self.most = options.read_ahead
+        self.around = options.random_ahead
         self._ahead_slots = max(2, options.connections // 2)
         self._store = store
         self._nursery = nursery
@@ -94,7 +95,7 @@ class Reader:
     def __init__(self, readers: Readers, version: Version) -> None:
         self._readers = readers
         self._version = version
-        self._history = History(version.info.size, readers.most)
+        self._history = History(version.info.size, readers.most, readers.around)
         self._mine: dict[Block, None] = {}  # what this reader asked for
         self._read: OrderedDict[Block, None] = OrderedDict()  # of these, what it has read, oldest first
         self._read_bytes = 0
@@ -176,7 +177,9 @@ class Reader:
     async def _demand(self, offset: int, end: int, wanted: Span) -> None:
         """Ask for what is missing of the read, whatever it takes; what *wanted* has beside it rides on the same requests."""
         low, high = wanted
-        if slab_size(high - low) > self._readers.budget.limit // 8:
+        budget = self._readers.budget
+        cost = slab_size(high - low)
+        if cost > budget.limit // 8 or budget.used + cost + budget.limit // 4 > budget.limit:
             low, high = offset, end
         for start, stop in self._gaps(low, high):
             if start < end and stop > offset:
