@@ -89,7 +89,7 @@ async def check(url: str, bucket: str, passwd: Path, cache: Path, history: Histo
             )
             with trio.fail_after(240):
                 await content.start()
-                while content.pending():  # noqa: ASYNC110
+                while content.earlier.pending():  # noqa: ASYNC110
                     await trio.sleep(0.02)
             left = content.records()
             await content.aclose()

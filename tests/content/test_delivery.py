@@ -15,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST, MemoryBucket
-from zosfs.content.delivery import UploadRecord, correct_headers, deliver, in_parallel
+from zosfs.content.delivery import Assumed, Means, Outgoing, deliver
+from zosfs.content.finishing import correct_headers
+from zosfs.content.memory import MemoryBudget
+from zosfs.content.multipart import UploadRecord
+from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Append, Base, Limits, Multipart, Nothing, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
+from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, Store
 
@@ -78,13 +83,15 @@ class Case:
             self.base, self.dirty, len(self.data), self.limits, self.bucket.abilities, appending=appending, present=self.source.have
         )
 
-    async def deliver(self, *, appending: bool = False, headers: ObjectHeaders = PLAIN, **more: Any) -> ObjectInfo | None:
-        tail = only_grown(self.base, self.dirty, len(self.data), self.base.size if self.base else 0) if appending else None
+    async def deliver(
+        self, *, appending: bool = False, doubtful: bool = False, headers: ObjectHeaders = PLAIN, **more: Any
+    ) -> ObjectInfo | None:
+        size = len(self.data)
+        tail = only_grown(self.base, self.dirty, size, self.base.size if self.base else 0) if appending else None
+        means = Means(cast(Store, self.bucket), self.limits, 3, MemoryBudget(1 << 20, Counters()))
+        outgoing = Outgoing("k", size, self.source, headers)
         try:
-            return await deliver(
-                cast(Store, self.bucket), "k", self.plan(appending=appending), len(self.data), self.source, headers, self.base, 3,
-                limits=self.limits, tail=tail, **more,
-            )  # fmt: skip
+            return await deliver(means, self.plan(appending=appending), outgoing, Assumed(self.base, tail, doubtful), **more)
         finally:
             assert self.source.lent == 0
 

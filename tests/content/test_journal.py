@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zosfs.content.delivery import UploadRecord
 from zosfs.content.journal import (
     CONFLICT,
     SCHEMA,
@@ -31,6 +30,7 @@ from zosfs.content.journal import (
     put_upload,
     remove_record,
 )
+from zosfs.content.multipart import UploadRecord
 from zosfs.content.redo_log import frame
 from zosfs.content.replay import Step, decide, leans_on_base, needs_sum
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo

@@ -14,14 +14,14 @@ import trio
 from zosfs.config import Options
 from zosfs.content.append import AppendState, append, look, set_headers_by_empty_append
 from zosfs.content.content import Content
-from zosfs.content.delivery import deliver
+from zosfs.content.delivery import Assumed, Means, Outgoing, deliver
 from zosfs.content.memory import MemoryBudget
-from zosfs.content.plan import MIB, Base, CopyRange, Limits, Multipart, Put, only_grown, plan
+from zosfs.content.plan import MIB, Base, CopyRange, Limits, Multipart, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
-from zosfs.store.api import Abilities, Body, ObjectHeaders, Store
+from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, Store
 from zosfs.store.credentials import Fixed
 from zosfs.store.sigv4 import Credentials
 
@@ -41,6 +41,13 @@ class Bytes:
     def give_back(self, start: int, end: int) -> None: ...
 
     async def fetch(self, start: int, end: int) -> None: ...
+
+
+async def send(
+    store: Store, key: str, steps: Plan, data: bytes, base: Base | None, tail: tuple[int, int] | None = None
+) -> ObjectInfo | None:
+    means = Means(store, Limits(), 4, MemoryBudget(64 * MIB, Counters()))
+    return await deliver(means, steps, Outgoing(key, len(data), Bytes(data), PLAIN), Assumed(base, tail))
 
 
 @asynccontextmanager
@@ -113,9 +120,7 @@ def test_two_writers_keep_all_their_lines(rgw: Any, appendable: bool) -> None:
                     limits = Limits()
                     steps = plan(base, dirty, size, limits, CEPH, appending=True, present=Ranges([(0, old)]))
                     whole = (await content(store, "log") if base and isinstance(steps, Put) else bytes(old))[:old] + line
-                    await deliver(
-                        store, "log", steps, size, Bytes(whole), PLAIN, base, 2, tail=only_grown(base, dirty, size, old)
-                    )
+                    await send(store, "log", steps, whole, base, only_grown(base, dirty, size, old))
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer, "a")
@@ -139,7 +144,7 @@ def test_an_edit_inside_a_large_object(rgw: Any) -> None:
             assert isinstance(steps, Multipart)
             assert sum(isinstance(part, CopyRange) for part in steps.parts) >= 2
             sent = counters["bytes_sent"]
-            info = await deliver(store, "big", steps, len(new), Bytes(new), PLAIN, base, 4)
+            info = await send(store, "big", steps, new, base)
             assert info is not None
             assert counters["bytes_sent"] - sent < 6 * MIB
             assert await content(store, "big") == new
@@ -158,11 +163,11 @@ def test_a_conflict_keeps_the_others_bytes(rgw: Any, size: int) -> None:
             await store.put("k", [b"theirs"], PLAIN)
             steps = plan(base, Ranges([(0, 1)]), size, Limits(), CEPH, appending=False, present=Ranges([(0, size)]))
             with pytest.raises(StoreError) as caught:
-                await deliver(store, "k", steps, size, Bytes(bytes(size)), PLAIN, base, 2)
+                await send(store, "k", steps, bytes(size), base)
             assert caught.value.errno == 116
             assert await content(store, "k") == b"theirs"
             with pytest.raises(StoreError):
-                await deliver(store, "k", Put(3), 3, Bytes(b"new"), PLAIN, None, 2)
+                await send(store, "k", Put(3), b"new", None)
             assert await content(store, "k") == b"theirs"
 
     trio.run(main)
@@ -185,7 +190,7 @@ def test_truncating_reaches_the_store(rgw: Any, tmp_path: Path) -> None:
             for size in (0, 3, 7):
                 await store.put("k", [b"old"], PLAIN)
                 writer = await files.writer("k", await store.head("k"))
-                writer.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
+                writer.draft.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
                 await writer.truncate(0)
                 await writer.truncate(size)
                 await writer.deliver()
@@ -200,7 +205,7 @@ def test_a_writer_whose_append_came_second_goes_on_behind_the_others(rgw: Any, t
         async with fresh(rgw) as (store, counters), room(store, counters, tmp_path) as files:
             await append(store, "log", AppendState(), [b"begin\n"], PLAIN, appending=True)
             writer = await files.writer("log", await store.head("log"), appending=True)
-            writer.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
+            writer.draft.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
             await writer.write(0, b"one\n", append=True)
             theirs = AppendState.of(await store.head("log"))
             await append(store, "log", theirs, [b"theirs, longer\n"], PLAIN, appending=True)

@@ -12,7 +12,7 @@ import trio
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import PLAIN, Bucket, new, room, run, until
 from tests.content.test_writer import edit_beyond_the_cache, letters, write_beyond_the_cache
-from zosfs.content import staging
+from zosfs.content import disk_budget, staging
 from zosfs.content.content import Content
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
@@ -37,7 +37,7 @@ async def fill_up(content: Content, size: int) -> Writer:
 def test_a_full_disk_takes_no_old_bytes_and_the_file_is_delivered(
     tmp_path: Path, size: int, at: int, fault: str, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 3)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 3)
 
     async def main() -> None:
         bucket = Bucket()
@@ -257,7 +257,7 @@ def test_an_object_that_was_made_lacks_only_what_was_refused_afterwards(
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer, data = await beyond_the_cache(content, bucket, kind)
             await until(lambda: not writer.arriving)
-            writer.headers = lambda: LATER if verb == "copy" else ObjectHeaders(PLAIN.metadata, PLAIN.content_type, tags=LATER.tags)
+            writer.draft.headers = lambda: LATER if verb == "copy" else ObjectHeaders(PLAIN.metadata, PLAIN.content_type, tags=LATER.tags)
             bucket.faults = {verb: [fault]}
             with pytest.raises(StoreError) as caught:
                 await writer.deliver()
@@ -278,7 +278,7 @@ def test_an_object_that_was_made_lacks_only_what_was_refused_afterwards(
             async with room(bucket, tmp_path) as content:
                 await until(lambda: not content.records())
         assert bucket.things["k"].data == data
-        assert bucket.things["k"].headers.metadata == writer.headers().metadata
+        assert bucket.things["k"].headers.metadata == writer.draft.headers().metadata
         assert bucket.uploads == {}
 
     run(main, seconds=20)
@@ -298,7 +298,7 @@ def test_what_comes_after_an_upload_comes_also_when_the_next_try_completes_it(
         data = bytearray(letters(200))
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k", bucket.set("k", letters(200)))
-            writer.headers = lambda: TAGGED
+            writer.draft.headers = lambda: TAGGED
             await writer.write(98, b"NEW")
             data[98:101] = b"NEW"
             bucket.faults = {verb: [fault], "head": [None, CUT]}
@@ -328,7 +328,7 @@ def test_what_is_written_while_its_name_changes_goes_along(tmp_path: Path) -> No
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer, data = await edit_beyond_the_cache(content, bucket, 400)
             moving = [True]
-            writer.moving = lambda: bool(moving)
+            writer.draft.moving = lambda: bool(moving)
             await writer.deliver()
 
             async def write_on() -> None:
@@ -481,11 +481,11 @@ def test_what_an_earlier_run_promised_stays_when_its_removal_is_refused(tmp_path
         bucket.faults = {"head": [CUT] * 3, "get_range": [CUT] * 3}
         async with room(bucket, tmp_path) as content:
             if taken:
-                assert await content.take("k") is not None
+                assert await content.earlier.take("k") is not None
             aside = await content.set_aside("k")
             await content.put_back(aside)
             assert [record.key for record in content.records()] == ["k"]
-            assert len(content.pending()) == (not taken)
+            assert len(content.earlier.pending()) == (not taken)
         bucket.faults.clear()
         async with room(bucket, tmp_path) as content:
             await until(lambda: not content.records())
@@ -509,7 +509,7 @@ def test_a_removal_that_was_cut_short_is_found_out_about_by_the_next_run(tmp_pat
                 bucket.set("k", b"theirs")
         async with room(bucket, tmp_path) as content:
             await until(lambda: all(record.state == "conflict" for record in content.records()))
-            assert not content.pending()
+            assert not content.earlier.pending()
             assert len(content.records()) == (became == "replaced")
             assert not content.promises.owed
         wanted = {"kept": letters(20)[:3] + b"NEW" + letters(20)[6:], "replaced": b"theirs"}

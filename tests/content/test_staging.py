@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from tests.content.room import run, until
 from zosfs.content import staging
+from zosfs.content.disk_budget import DiskBudget, WritePace
 from zosfs.content.ranges import Ranges
-from zosfs.content.staging import DiskBudget, StagedFile, WritePace
+from zosfs.content.staging import StagedFile
 from zosfs.counters import Counters
 from zosfs.store.api import FileSlice
 from zosfs.threads import ThreadPool

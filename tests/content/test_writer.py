@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import Bucket, new, room, run, standing_clock, until
-from zosfs.content import staging
-from zosfs.content import writer as writer_module
+from zosfs.content import disk_budget, journal_entry, staging
 from zosfs.content.content import Content
+from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.journal import Record
 from zosfs.content.promises import Promises
-from zosfs.content.staging import DiskBudget
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
@@ -112,7 +111,7 @@ def test_attributes_changed_while_a_long_file_went_up_are_on_it(tmp_path: Path) 
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k")
             await writer.write(0, letters(100))
-            writer.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
+            writer.draft.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
             info = await writer.deliver()
             assert info is not None
             assert info.metadata == {"mode": "33261"}
@@ -141,7 +140,7 @@ def test_a_lock_that_ends_later_at_the_end_of_a_long_upload_costs_no_copy(tmp_pa
 
         async with room(bucket, tmp_path) as content:
             writer = await new(content, "k")
-            writer.headers = headers
+            writer.draft.headers = headers
             await writer.write(0, letters(100))
             await until(lambda: "upload_part" in bucket.calls)
             minute = 2
@@ -188,7 +187,7 @@ def test_writes_during_a_delivery_are_the_next_ones(tmp_path: Path) -> None:
             assert bucket.things["k"].data == b"aaaa"
             await trio.testing.wait_all_tasks_blocked()
             assert writer.dirty
-            assert writer.size == 6
+            assert writer.draft.size == 6
             assert bytes(await writer.read(0, 10)) == b"aabbbb"
             await writer.deliver()
             assert bucket.things["k"].data == b"aabbbb"
@@ -301,7 +300,7 @@ def test_anothers_change_is_estale_and_the_bytes_stay_in_the_journal(tmp_path: P
             assert await content.failed(writer, caught.value) == "conflict"
             await writer.aclose()
         async with room(bucket, tmp_path) as content:
-            assert list(content.pending()) == []
+            assert list(content.earlier.pending()) == []
             (entry,) = content.status()["journal"]
             assert (entry["key"], entry["state"]) == ("k", "conflict")
             await content.discard("k")
@@ -345,11 +344,11 @@ def test_a_refused_file_is_parked_and_tried_once_in_the_next_run(tmp_path: Path)
             await writer.aclose()
         bucket.faults["put"] = [refused]
         async with room(bucket, tmp_path) as content:
-            (pending,) = content.pending()
+            (pending,) = content.earlier.pending()
             assert (pending.key, pending.size, pending.state) == ("k", 4, "parked")
             assert "AccessDenied" in pending.cause
             assert bucket.calls.count("put") == 2
-            taken = await content.take("k")
+            taken = await content.earlier.take("k")
             assert taken is not None
             assert bytes(await taken.read(0, 10)) == b"mine"
             await taken.deliver()
@@ -369,12 +368,12 @@ def test_what_fails_in_passing_is_tried_again_beside_the_mount(tmp_path: Path) -
         bucket.faults["put"] = [CUT] * 3
         async with room(bucket, tmp_path) as content:
             told: list[ObjectInfo] = []
-            content.on_replayed = told.append
-            assert [pending.key for pending in content.pending()] == ["k"]
+            content.earlier.on_replayed = told.append
+            assert [pending.key for pending in content.earlier.pending()] == ["k"]
             await until(lambda: told)
             assert bucket.things["k"].data == b"mine"
             assert [info.key for info in told] == ["k"]
-            assert list(content.pending()) == []
+            assert list(content.earlier.pending()) == []
             assert content.counters["journal_replayed"] == 1
 
     run(main)
@@ -385,7 +384,7 @@ def test_what_fails_in_passing_is_tried_again_beside_the_mount(tmp_path: Path) -
 
 async def crash_and_replay(bucket: Bucket, directory: Path) -> None:
     async with room(bucket, directory) as content:
-        await until(lambda: not content.pending())
+        await until(lambda: not content.earlier.pending())
         assert [record for record in content.records() if record.state != "conflict"] == []
         await until(lambda: not content.status()["staged_bytes"])  # the writer is closed a moment after its file is no longer pending
 
@@ -403,7 +402,7 @@ def test_promised_is_delivered_by_the_next_run(tmp_path: Path, size: int, on_dis
             writer = await new(content, "k")
             await writer.write(0, letters(size))
             await writer.promise()
-            assert writer.promised
+            assert writer.entry.promised
             edited = await new(content, "old", base)
             await edited.write(10, b"EDIT")
             await edited.promise()
@@ -563,7 +562,7 @@ def test_headers_of_a_promised_file_can_change(tmp_path: Path) -> None:
             writer = await new(content, "k")
             await writer.write(0, b"x")
             await writer.promise()
-            writer.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
+            writer.draft.headers = lambda: ObjectHeaders({"mode": "33261"}, "text/plain")
             await writer.headers_changed()
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things["k"].headers.metadata == {"mode": "33261"}
@@ -681,7 +680,7 @@ def test_a_write_that_lands_before_the_note_of_a_delivery_makes_no_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool, base: bool
 ) -> None:
     if not copied:
-        monkeypatch.setattr(writer_module, "COPY_MOST", 10)
+        monkeypatch.setattr(journal_entry, "COPY_MOST", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -771,7 +770,7 @@ def test_what_is_changed_while_the_next_run_looks_at_it_is_not_lost(tmp_path: Pa
             await looked.wait()
 
             async def take_and_change() -> None:
-                writer = await content.take("k") or await new(content, "k", bucket.info("k"))
+                writer = await content.earlier.take("k") or await new(content, "k", bucket.info("k"))
                 if change == "overwritten":
                     await writer.write(2, b"NEW")
                     state[2:5] = b"NEW"
@@ -845,7 +844,7 @@ def test_what_the_store_has_makes_room(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("disk")
 @pytest.mark.parametrize("kind", ["long file", "another's delivery", "another's edit"])
 def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 10)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -886,7 +885,7 @@ def test_a_slow_server_slows_writers_and_does_not_refuse_them(tmp_path: Path, ki
 
 @pytest.mark.usefixtures("disk")
 def test_a_server_that_is_away_refuses_writers_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 10)
+    monkeypatch.setattr(disk_budget, "PATIENCE", 10)
 
     async def main() -> None:
         bucket = Bucket()
@@ -1127,7 +1126,7 @@ def test_old_bytes_that_a_delivery_needs_have_room_where_the_file_itself_fills_t
         base = bucket.set("k", letters(400))
         async with room(bucket, tmp_path, cache_size=100) as content:
             writer = await new(content, "k", base)
-            await writer.fetch(0, 95)
+            await writer.draft.fetch(0, 95)
             await writer.write(203, b"NEW")
             assert content.status()["staged_bytes"] == 98
             await writer.deliver()
@@ -1227,7 +1226,7 @@ def test_a_long_new_file_cut_while_the_server_is_behind_is_as_long_as_it_was_cut
             content.nursery.start_soon(writer.truncate, size)
             await trio.testing.wait_all_tasks_blocked(0.01)
             may_go.set()
-            await until(lambda: writer.size == size and not writer.arriving)
+            await until(lambda: writer.draft.size == size and not writer.arriving)
             await writer.deliver()
             expected = letters(150)[: min(size, length)].ljust(size, b"\0")
             assert bucket.things["k"].data == expected
@@ -1315,7 +1314,7 @@ def test_any_history_keeps_what_was_acknowledged(
                         case ("deliver",):
                             try:
                                 await writer.deliver()
-                                acknowledged = [bytes(now) if now or writer.base is not None else None]
+                                acknowledged = [bytes(now) if now or writer.draft.base is not None else None]
                             except StoreError as exc:
                                 assert exc.errno != errno.ESTALE  # noqa: PT017
                                 acknowledged.append(bytes(now))
@@ -1332,13 +1331,13 @@ def test_any_history_keeps_what_was_acknowledged(
                                 nursery.start_soon(give_up_when_dead, bucket, nursery.cancel_scope)
                                 try:
                                     await writer.deliver()
-                                    acknowledged = [bytes(now) if now or writer.base is not None else None]
+                                    acknowledged = [bytes(now) if now or writer.draft.base is not None else None]
                                 except StoreError as exc:
                                     assert exc.errno != errno.ESTALE  # noqa: PT017
                                     acknowledged.append(bytes(now))
                                 nursery.cancel_scope.cancel()
                             if bucket.dead.is_set():
-                                if not writer.promised:
+                                if not writer.entry.promised:
                                     acknowledged.append(bytes(now))
                                 break
                             bucket.lives = -1
@@ -1412,7 +1411,7 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
                 except OSError as exc:
                     assert exc.errno != errno.ESTALE  # noqa: PT017 - nobody else was there
                 had.append(bytes(now))
-                assert writer.size == len(now)
+                assert writer.draft.size == len(now)
                 assert content.status()["staged_bytes"] <= 100
                 assert "k" not in bucket.things or bucket.things["k"].data in had
             bucket.faults.clear()
@@ -1428,12 +1427,12 @@ def test_any_history_of_a_file_larger_than_the_disk_equals_the_reference(
             assert bucket.uploads == {}
 
     directory = Path(tempfile.mkdtemp(prefix="zosfs-writer-"))
-    before = staging.SMALL, staging.INLINE, staging.PATIENCE
-    staging.SMALL, staging.INLINE, staging.PATIENCE = 0, 64 if at_once else 8, 10
+    before = staging.SMALL, staging.INLINE, disk_budget.PATIENCE
+    staging.SMALL, staging.INLINE, disk_budget.PATIENCE = 0, 64 if at_once else 8, 10
     try:
         run(lambda: main(directory))
     finally:
-        staging.SMALL, staging.INLINE, staging.PATIENCE = before
+        staging.SMALL, staging.INLINE, disk_budget.PATIENCE = before
         shutil.rmtree(directory)
 
 
@@ -1499,9 +1498,9 @@ def test_an_append_that_an_earlier_run_began_may_change_before_it_is_settled(
         bucket.faults = {verb: [CUT] * 5 for verb in ("head", "put", "append")}
         state = old + letters(20)
         async with room(bucket, tmp_path) as content:
-            taken = await content.take("k")
+            taken = await content.earlier.take("k")
             assert taken is not None
-            taken.headers, taken.on_delivered = writer.headers, writer.on_delivered
+            taken.draft.headers, taken.on_delivered = writer.draft.headers, writer.on_delivered
             if change == "emptied":
                 state = b"another one"
                 await taken.truncate(0)

@@ -73,7 +73,7 @@ class Clerk:
 
     async def upload(self, writer: Writer) -> None:
         await trio.sleep(self.chance.random() * 0.05)
-        if not writer.unlinked:
+        if not writer.draft.unlinked:
             await writer.deliver(only_promised=True)
 
     async def create(self, key: str) -> None:
@@ -81,7 +81,7 @@ class Clerk:
         if appending:
             self.say("try", **{key: digest(b"")})  # a log is created empty, and then grows
         writer = await self.content.writer(key, None, appending=appending)
-        writer.headers = lambda: PLAIN
+        writer.draft.headers = lambda: PLAIN
         writer.on_delivered = lambda info: None
         self.writers[key] = writer
         self.states[key] = bytearray()
@@ -141,9 +141,9 @@ class Clerk:
 
     async def rename(self, key: str, target: str) -> None:
         writer = self.writers[key]
-        if target in self.writers or not writer.dirty or writer.base is not None:
+        if target in self.writers or not writer.dirty or writer.draft.base is not None:
             return
-        if writer.appending:
+        if writer.draft.appending:
             self.say("try", **{target: digest(b"")})
         self.say("try", **{key: "", target: digest(self.states[key])})
         if await writer.rename_undelivered(target):

@@ -216,7 +216,7 @@ def test_what_fsync_waits_for_under_writeback(proxy: Proxy, mount: Mounting, buc
 
 @pytest.mark.parametrize("server", ["rgw"], indirect=True)  # the disk is the same
 def test_free_space_is_left_free(mount: Mounting, bucket: str, s3: Any) -> None:
-    living = mount(free_space="1000T", patched="from zosfs.content import staging; staging.PATIENCE = 2.0")
+    living = mount(free_space="1000T", patched="from zosfs.content import disk_budget; disk_budget.PATIENCE = 2.0")
     living.forgive("")
     s3.put_object(Bucket=bucket, Key="there", Body=noise(MIB))
 

@@ -1,7 +1,7 @@
 """The chunk cache: clean bytes of object versions on the local disk, over remounts.
 
 Owns: the files below its directory, what of each is there, and the bytes counted against the cache's limit. One sparse file per
-(key, ETag, size); an index (diskcache, JSON only) of what has been written. Everything here may be lost at any time without harm;
+(key, ETag, size); an index (`chunk_index`) of what has been written. Everything here may be lost at any time without harm;
 what is here is right: a span is told of only after its bytes were written, and after a crash of the machine only what had been
 synced counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the store's requests,
 who reads.
@@ -10,23 +10,19 @@ who reads.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-import shutil
 import sqlite3
-import stat
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import diskcache
 import trio
 
 from zosfs.content.chunk_files import OPEN_FILES, ChunkFile, ChunkFiles, punch, read_all, write_all
-from zosfs.content.disk import JsonDisk
+from zosfs.content.chunk_index import ChunkIndex, name_of
 from zosfs.content.memory import Slab
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
@@ -35,7 +31,6 @@ from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 SEGMENT = 64 << 20
 """What is evicted at once."""
 QUEUED = 64 << 20
@@ -106,13 +101,11 @@ class ChunkCache:
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
         self._ring: deque[Slab] = deque()
-        self._index: Any = None
+        self._index = ChunkIndex(directory, self._files)
         self._gone: list[str] = []
-        self._index_thread = ThreadPool("index", 1)
         self._threads = ThreadPool("chunks", 4)
         self._committed = 0.0
         self._unchecked = 1 << 62
-        self._boot = ""
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -122,7 +115,7 @@ class ChunkCache:
         A directory that cannot be used or is open to others is not used: the cache then stays empty and says so in the log.
         """
         try:
-            records = await self._index_thread.run(self._load)
+            records = await self._index.load()
         except OSError as exc:
             log.warning("no chunk cache: %s", exc)
             self._stopped.set()
@@ -136,68 +129,6 @@ class ChunkCache:
         self.enabled = True
         nursery.start_soon(self._run)
 
-    def _load(self) -> list[tuple[str, dict[str, Any]]]:
-        try:
-            self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            self._boot = str(time.time())
-        directory = self._directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = os.stat(directory)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{directory} belongs to somebody else")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            directory.chmod(0o700)
-        try:
-            return self._load_index()
-        except (sqlite3.Error, diskcache.Timeout, ValueError, KeyError, TypeError) as exc:
-            log.warning("the chunk cache's index is damaged (%s): starting anew", exc)
-            if self._index is not None:
-                with contextlib.suppress(Exception):
-                    self._index.close()
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                return self._load_index()
-            except (sqlite3.Error, diskcache.Timeout, ValueError) as again:
-                raise OSError(f"{directory}: {again}") from again
-
-    def _load_index(self) -> list[tuple[str, dict[str, Any]]]:
-        self._index = diskcache.Cache(
-            str(self._directory / "index"), disk=JsonDisk, eviction_policy="none", size_limit=1 << 62, cull_limit=0
-        )
-        if self._index.get("format") != FORMAT:
-            if len(self._index):
-                raise ValueError("another format")
-            self._index.set("format", FORMAT)
-        records = []
-        for name in list(self._index):
-            if name == "format":
-                continue
-            record = self._index.get(name)
-            if self._usable(name, record):
-                records.append((name, record))
-            else:
-                self._index.delete(name)
-        records.sort(key=lambda found: float(found[1]["used"]))
-        known = {name for name, _ in records}
-        for folder, _, names in os.walk(self._directory / "files"):
-            for name in names:
-                if name not in known:
-                    os.unlink(os.path.join(folder, name))
-        return records
-
-    def _usable(self, name: str, record: dict[str, Any]) -> bool:
-        if record["boot"] not in ("", self._boot):
-            return False  # written, but not synced, before the machine went down
-        if _name(record["key"], record["etag"], record["size"]) != name:
-            raise ValueError("a record under a wrong name")
-        try:
-            length = os.stat(self._files.path(name)).st_size
-        except FileNotFoundError:
-            return False
-        return all(0 <= a < b <= min(length, record["size"]) for a, b in record["present"])
-
     async def aclose(self) -> None:
         """Write what was taken, as far as LAST seconds suffice, write down what is there, and close."""
         with trio.move_on_after(LAST, shield=True):
@@ -206,16 +137,15 @@ class ChunkCache:
         self._queue.clear()
         self._scope.cancel()
         with trio.CancelScope(shield=True):
-            if self._index is not None:
+            if self._index.opened:
                 await self._stopped.wait()
-        if self._index is not None:
+        if self._index.opened:
             with trio.CancelScope(shield=True), contextlib.suppress(sqlite3.Error, diskcache.Timeout, OSError):
                 await self._commit(sync=False)
-                await self._index_thread.run(self._index.close)
-            self._index = None
+                await self._index.close()
         self._files.close_all()
         self._threads.close()
-        self._index_thread.close()
+        self._index.end()
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -314,7 +244,7 @@ class ChunkCache:
         """
         if not self.enabled or not info.etag or not present.total or present.end > info.size:
             return False
-        name = _name(info.key, info.etag, info.size)
+        name = name_of(info.key, info.etag, info.size)
         self.drop(info.key)
         entry = _Entry(name, info.key, info.etag, info.size)
         try:
@@ -482,30 +412,23 @@ class ChunkCache:
 
     async def _commit_some(self, changed: list[_Entry], sync: bool) -> None:
         gone, self._gone = self._gone, []
-        jobs = []
+        records = []
+        descriptors = []
         for entry in changed:
             entry.changed = False
             entry.saved = True
             entry.pins += 1
-            jobs.append((entry.name, self._files.descriptor(entry) if sync else -1, {
+            if sync:
+                descriptors.append(self._files.descriptor(entry))
+            records.append((entry.name, {
                 "key": entry.key, "etag": entry.etag, "size": entry.size, "present": entry.present.to_list(),
-                "used": time.time(), "boot": "" if sync else self._boot,
+                "used": time.time(), "boot": "" if sync else self._index.boot,
             }))  # fmt: skip
         try:
-            await self._index_thread.run(self._save, jobs, gone)
+            await self._index.save(records, gone, descriptors)
         finally:
             for entry in changed:
                 self._files.unpin(entry)
-
-    def _save(self, jobs: list[tuple[str, int, dict[str, Any]]], gone: list[str]) -> None:
-        for _, fd, _ in jobs:
-            if fd >= 0:
-                os.fdatasync(fd)
-        with self._index.transact():
-            for name in gone:
-                self._index.delete(name)
-            for name, _, record in jobs:
-                self._index.set(name, record)
 
     # -- entries ----------------------------------------------------------------------------------------------------
 
@@ -515,7 +438,7 @@ class ChunkCache:
 
     def _create(self, info: ObjectInfo) -> _Entry:
         self.drop(info.key)  # other versions: nobody opens them any more
-        entry = _Entry(_name(info.key, info.etag, info.size), info.key, info.etag, info.size)
+        entry = _Entry(name_of(info.key, info.etag, info.size), info.key, info.etag, info.size)
         if entry.name in self._gone:
             self._gone.remove(entry.name)
         self._add(entry)
@@ -563,7 +486,3 @@ class ChunkCache:
 
     def _parts(self, start: int, end: int) -> Iterator[int]:
         return iter(range(start // SEGMENT, (max(end, start + 1) - 1) // SEGMENT + 1))
-
-
-def _name(key: str, etag: str, size: int) -> str:
-    return hashlib.sha256(f"{etag}\0{size}\0{key}".encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -16,8 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
-from zosfs.content.delivery import UploadRecord, abort, check_unchanged, delivered_info, in_parallel
+from zosfs.content.conflicts import check_unchanged
 from zosfs.content.etags import appends_of
+from zosfs.content.finishing import delivered_info
+from zosfs.content.multipart import UploadRecord, abort
+from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Base, Limits
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo
 

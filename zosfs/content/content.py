@@ -9,21 +9,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from zosfs.config import Options
-from zosfs.content.append import look
+from zosfs.content.aside import Aside
 from zosfs.content.chunks import ChunkCache
-from zosfs.content.delivery import abort
-from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Move, Record, Upload
+from zosfs.content.disk_budget import DiskBudget
+from zosfs.content.earlier_run import EarlierRun
+from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
 from zosfs.content.patience import Patience
@@ -32,52 +31,22 @@ from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
 from zosfs.content.remaining import Remaining
 from zosfs.content.removal_log import RemovalLog
-from zosfs.content.staging import DiskBudget, StagedFile, private_directory
+from zosfs.content.staging import StagedFile, private_directory
 from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.locks import Lock
-from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store, StoreFailure
+from zosfs.store.api import Abilities, ObjectInfo, Store, StoreFailure
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
-REPLAY_PATIENCE = 5.0
-"""Seconds that a start waits for what an earlier run left to be delivered; what takes longer goes on beside the mount."""
-RETRY_SECONDS = (1, 5, 15, 60)
 PARALLEL = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A file that was promised and is not in the store (yet): the tree shows it with these facts."""
-
-    key: str
-    size: int
-    headers: ObjectHeaders
-    state: str
-    cause: str
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """What there was of a file that is being removed: its writers, and its records in the journal."""
-
-    key: str
-    writers: list[Writer]
-    records: list[Record]
-    revived: dict[str, Writer] = field(default_factory=dict)  # by record id: those that nobody took over
 
 
 class Content:
     """The content room of one bucket."""
-
-    on_replayed: Callable[[ObjectInfo], None] | None = None
-    """Told of every file of an earlier run that was delivered while the mount lives."""
-
-    on_moved: Callable[[], object] | None = None
-    """Told when names changed because a renaming of an earlier run was ended."""
 
     def __init__(
         self,
@@ -112,7 +81,7 @@ class Content:
         self._busy: dict[str, Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
-        self._revived: dict[str, Writer] = {}  # by record id: files of an earlier run that nobody took over yet
+        self.earlier = EarlierRun(self)
 
     @property
     def abilities(self) -> Abilities:
@@ -121,13 +90,8 @@ class Content:
             return dataclasses.replace(self.store.abilities, append=False)
         return self.store.abilities
 
-    # -- what an earlier run left -----------------------------------------------------------------------------------
-
     async def start(self) -> None:
-        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left.
-
-        Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
-        """
+        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left; see `EarlierRun.see_to`."""
         uploads, deletions = await self.promises.open()
         removed = await self.threads.run(self._removal_log.open)
         if removed:
@@ -135,139 +99,7 @@ class Content:
             await self.threads.run(self._removal_log.clear)
             deletions += removed
         await self.chunks.start(self.nursery)
-        for record in sorted(self.promises.records.values(), key=lambda record: record.changed):
-            if record.state != CONFLICT:
-                self._revived[record.id] = self._revive(record)
-        moves = await self.promises.open_moves()
-        if not (uploads or deletions or moves or self._revived):
-            return
-        done = trio.Event()
-        self.nursery.start_soon(self._replay_all, uploads, deletions, moves, done)
-        with trio.move_on_after(REPLAY_PATIENCE):
-            await done.wait()
-
-    async def _replay_all(
-        self, uploads: list[Upload], deletions: list[Deletion], moves: list[Move], done: trio.Event
-    ) -> None:
-        slots = trio.CapacityLimiter(PARALLEL)
-        async with trio.open_nursery() as nursery:
-            for upload in uploads:
-                nursery.start_soon(self._abort_stray, upload, slots)
-            for deletion in deletions:
-                nursery.start_soon(self._delete_unlinked, deletion, slots)
-        again: list[Record] = []
-        async with trio.open_nursery() as nursery:
-            for writer in list(self._revived.values()):
-                nursery.start_soon(self._replay_once, writer, slots, again)
-        for move in moves:
-            await self._finish_move(move)
-        done.set()
-        for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-            if not again:
-                return
-            await trio.sleep(pause)
-            records, again = again, []
-            for record in records:
-                revived = self._revived.get(record.id)
-                if revived is not None:
-                    await self._replay_once(revived, slots, again)
-
-    async def _finish_move(self, move: Move) -> None:
-        try:
-            await self.moves.finish(move)
-            if self.on_moved is not None:
-                self.on_moved()
-        except OSError as exc:
-            log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
-
-    async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
-        async with slots:
-            await abort(self.store, upload.key, upload.upload.upload_id)
-            await self.upload_ended(upload.upload.upload_id)
-
-    async def _delete_unlinked(self, deletion: Deletion, slots: trio.CapacityLimiter) -> None:
-        async with slots, self.only_one(deletion.key):
-            try:
-                found = await look(self.store, deletion.key)
-                undecided = self._undecided(deletion)
-                if undecided and found is None:
-                    await self._forget_removed(deletion.key, undecided)
-                    return
-                if not undecided and deletion.still(found):
-                    await self.store.delete(deletion.key)
-                await self.promises.deletion_done(deletion.key)
-            except OSError as exc:
-                log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
-
-    def _undecided(self, deletion: Deletion) -> list[Record]:
-        """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
-        records = [writer.record for writer in self._revived.values() if writer.key == deletion.key]
-        return [record for record in records if record is not None and record.base is not None and record.base.etag == deletion.etag]
-
-    async def _forget_removed(self, key: str, records: list[Record]) -> None:
-        await self.throw_away(Aside(key, [], records, {record.id: self._revived.pop(record.id) for record in records}))
-
-    def _revive(self, record: Record) -> Writer:
-        staged = self.staged_file(record.file)
-        self.promises.taken(record.file)
-        writer = Writer(self, record.key, record.base, staged, truncate=record.kept == 0, appending=record.appending)
-        writer.restore(record)
-        self._writers[writer] = None
-        return writer
-
-    async def _replay_once(self, writer: Writer, slots: trio.CapacityLimiter, again: list[Record]) -> None:
-        record = writer.record
-        if record is None:
-            return
-        async with slots:
-            try:
-                info = await self._replay(writer, record)
-            except OSError as exc:
-                if record.id not in self._revived:
-                    return  # whoever took it over meets the same
-                state = await self.failed(writer, exc)
-                if record.id not in self._revived:
-                    return
-                if writer.record is not None and state == FAILED:
-                    self._revived[writer.record.id] = self._revived.pop(record.id)
-                    again.append(writer.record)
-                elif state == CONFLICT:
-                    del self._revived[record.id]
-                    await writer.aclose()
-                return
-        if self._revived.pop(record.id, None) is None:
-            return  # somebody took it over meanwhile, and was told by on_delivered
-        self.counters.add("journal_replayed")
-        log.info("%s, left by an earlier run, is delivered", writer.key)
-        await writer.aclose()
-        if info is not None and self.on_replayed is not None:
-            self.on_replayed(info)
-
-    async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
-        info = await writer.inherited()
-        if info is None and record.id in self._revived:
-            info = await writer.deliver(only_promised=True)
-        return info
-
-    def pending(self) -> list[Pending]:
-        """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
-        return [
-            Pending(writer.key, writer.size, writer.headers(), writer.record.state, writer.record.cause)
-            for writer in self._revived.values()
-            if writer.record is not None
-        ]
-
-    async def take(self, key: str) -> Writer | None:
-        """The writer of a pending file, the caller's from now on (set *headers* and *on_delivered*); None when there is none.
-
-        Waits while the file is being delivered. What was promised for it counts as promised: deliver it.
-        """
-        async with self.only_one(key):
-            for record_id, writer in list(self._revived.items()):
-                if writer.key == key:
-                    del self._revived[record_id]
-                    return writer
-        return None
+        await self.earlier.see_to(uploads, deletions)
 
     # -- readers and writers ----------------------------------------------------------------------------------------
 
@@ -299,16 +131,25 @@ class Content:
         self._writers[writer] = None
         return writer
 
+    def revive(self, record: Record) -> Writer:
+        """The writer of a file that an earlier run left, as *record* says."""
+        staged = self.staged_file(record.file)
+        self.promises.taken(record.file)
+        writer = Writer(self, record.key, record.base, staged, truncate=record.kept == 0, appending=record.appending)
+        writer.restore(record)
+        self._writers[writer] = None
+        return writer
+
     async def retire(self, writer: Writer) -> None:
         """A writer is done with its staged file: the journal may still need it, or it becomes the cached version.
 
         What was staged in memory is not cached: that would cost more than fetching it again.
         """
         self._writers.pop(writer, None)
-        staged = writer.staged
-        if writer.delivered is not None and writer.record is None and not writer.dirty and staged.image is None:
-            await self.chunks.adopt(staged.path, writer.delivered, staged.present)
-        self.promises.leave(writer.staged)
+        draft, staged = writer.draft, writer.draft.staged
+        if draft.delivered is not None and writer.entry.record is None and not draft.changed and staged.image is None:
+            await self.chunks.adopt(staged.path, draft.delivered, staged.present)
+        self.promises.leave(draft.staged)
 
     @contextlib.asynccontextmanager
     async def only_one(self, key: str) -> AsyncIterator[str]:
@@ -334,14 +175,14 @@ class Content:
         for writer in list(self._writers):
             if freed >= n:
                 return freed
-            freed += writer.shed(n - freed)
+            freed += writer.early.shed(n - freed)
         for writer in self._writers:
-            if writer.dirty and writer.promised and not writer.unlinked and writer not in self._early:
+            if writer.dirty and writer.entry.promised and not writer.draft.unlinked and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
         if freed < n and not self._hope():
-            for writer in sorted(self._writers, key=lambda writer: -writer.dirty_bytes):
-                if writer.press():
+            for writer in sorted(self._writers, key=lambda writer: -writer.draft.dirty_bytes):
+                if writer.early.press():
                     break
         return freed
 
@@ -352,7 +193,7 @@ class Content:
         try:
             await writer.deliver(only_promised=True)
         except OSError as exc:
-            log.warning("the disk is short, and %s cannot be delivered: %s", writer.key, exc)
+            log.warning("the disk is short, and %s cannot be delivered: %s", writer.draft.key, exc)
         finally:
             self._early.discard(writer)
 
@@ -366,13 +207,13 @@ class Content:
         elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
             state = PARKED
         if writer.partly_gone:
-            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.key, failure)
+            log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.draft.key, failure)
             return state
-        log.error("%s: %s; its bytes are kept: zosfs journal list", writer.key, failure)
+        log.error("%s: %s; its bytes are kept: zosfs journal list", writer.draft.key, failure)
         try:
             await writer.failed(state, str(failure))
         except OSError as exc:
-            log.error("%s could not be journalled either: %s", writer.key, exc)
+            log.error("%s could not be journalled either: %s", writer.draft.key, exc)
         return state
 
     async def upload_ended(self, upload_id: str) -> None:
@@ -389,8 +230,8 @@ class Content:
         """
         await self.settle(new_key)
         for writer in self._writers:
-            if writer.key == new_key:
-                writer.unlinked = True
+            if writer.draft.key == new_key:
+                writer.draft.unlinked = True
         replaced = over()
         await self.promises.rename(old_key, new_key, replaced)
         return replaced
@@ -418,9 +259,10 @@ class Content:
         """
         records = self.promises.of(key)
         deleting = [Deletion(key, record.base.etag, record.base.modified_ns) for record in records if record.base is not None]
-        aside = Aside(key, [writer for writer in self._writers if writer.key == key and not writer.unlinked], records)
-        for writer in aside.writers:
-            writer.unlinked = True
+        writers = [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked]
+        aside = Aside(key, writers, {}, records)
+        for writer in writers:
+            writer.draft.unlinked = True
         try:
             if deleting:
                 await self.promises.owe(deleting[-1:])
@@ -428,16 +270,14 @@ class Content:
             with trio.CancelScope(shield=True):
                 await self.put_back(aside)
             raise
-        for record_id, writer in list(self._revived.items()):
-            if writer.key == key:
-                aside.revived[record_id] = self._revived.pop(record_id)
+        aside.revived.update(self.earlier.set_aside(key))
         return aside
 
     async def put_back(self, aside: Aside) -> None:
         """The file stays: what was set aside is to be delivered as before."""
         for writer in aside.writers:
-            writer.unlinked = False
-        self._revived.update(aside.revived)
+            writer.draft.unlinked = False
+        self.earlier.put_back(aside.revived)
         try:
             await self.promises.deletion_done(aside.key)
         except OSError as exc:  # every delivery asks for it again
@@ -490,9 +330,7 @@ class Content:
         Stops trying when *patience* is exhausted. Raises OSError with the first cause when something stays; it is in the journal then.
         """
         patience = patience or Patience()
-        left = {
-            writer: writer.dirty_bytes for writer in self._writers if writer.dirty and not writer.conflict and not writer.unlinked
-        }
+        left = {writer: writer.draft.dirty_bytes for writer in self._writers if writer.owes}
         remaining = Remaining(progress, left.values())
         failures: list[OSError] = []
         slots = trio.CapacityLimiter(PARALLEL)
@@ -525,7 +363,7 @@ class Content:
     async def keep(self, failure: OSError) -> None:
         """Journal whatever is not delivered because of *failure* and not journalled yet."""
         for writer in list(self._writers):
-            if writer.dirty and not writer.promised and not writer.conflict and not writer.unlinked:
+            if writer.owes and not writer.entry.promised:
                 await self.failed(writer, failure)
 
     async def aclose(self) -> None:
@@ -550,7 +388,7 @@ class Content:
         return {
             "staged_bytes": self._disk.used,
             "cache": self.chunks.status(),
-            "dirty_bytes": sum(writer.dirty_bytes for writer in self._writers),
+            "dirty_bytes": sum(writer.draft.dirty_bytes for writer in self._writers),
             "journal": [
                 {"id": record.id, "key": record.key, "size": record.size, "state": record.state, "cause": record.cause,
                  "changed": record.changed}

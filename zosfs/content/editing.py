@@ -11,8 +11,10 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-from zosfs.content.delivery import in_parallel, laid_over, part_of_base
+from zosfs.content.draft import Changes
 from zosfs.content.memory import MemoryBudget
+from zosfs.content.old_bytes import laid_over, part_of_base
+from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Base, Limits
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
@@ -140,13 +142,14 @@ class EditUpload:
         self.gone.truncate(size)
         return True
 
-    async def finish(self, dirty: Ranges, size: int, kept: int, generation: int, concurrency: int) -> list[PartInfo]:
-        """Send what is missing of a file of *size* bytes whose *dirty* ranges differ from the base; returns all parts, in order.
+    async def finish(self, changes: Changes, concurrency: int) -> list[PartInfo]:
+        """Send what is missing of the file that a delivery found; returns all parts, in order.
 
-        Called again for the same *generation* of bytes, it sends only what it had not sent.
+        Called again for the same generation of bytes, it sends only what it had not sent.
         """
-        if self._generation != generation:
-            self._sent, self._generation = {}, generation
+        if self._generation != changes.generation:
+            self._sent, self._generation = {}, changes.generation
+        dirty, size, kept = changes.dirty, changes.size, changes.kept
         numbers = range(1, self._parts_of(size) + 1)
         self._tried = max(self._tried, len(numbers))
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from zosfs.content.delivery import UploadRecord
+from zosfs.content.multipart import UploadRecord
 from zosfs.content.redo_log import RedoLog
 from zosfs.content.staging import private_directory
 from zosfs.store.api import ObjectHeaders, ObjectInfo

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from zosfs.content.commits import Commits
-from zosfs.content.delivery import UploadRecord
+from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.journal import (
     CONFLICT,
     Deletion,
@@ -28,7 +28,8 @@ from zosfs.content.journal import (
     remove_record,
     remove_upload,
 )
-from zosfs.content.staging import DiskBudget, StagedFile
+from zosfs.content.multipart import UploadRecord
+from zosfs.content.staging import StagedFile
 from zosfs.store.api import ObjectInfo
 
 

@@ -1,6 +1,6 @@
-"""Staged files: the local, sparse copy of a file that is being written, and the disk space they may take.
+"""Staged files: the local, sparse copy of a file that is being written.
 
-Owns: the files below ``staged/`` in the cache directory and the bytes counted against the disk budget. A byte of a staged file is
+Owns: the files below ``staged/`` in the cache directory, and which of their bytes count against the disk budget. A byte of a staged file is
 dirty (only here), clean (equal to the base object's), or absent. A file that stays below `SMALL` bytes is kept in memory and
 touches the disk only when it grows. Must not know: the store's requests, names.
 
@@ -16,13 +16,13 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
 
+from zosfs.content.disk_budget import SMALL_TOGETHER, DiskBudget
 from zosfs.content.ranges import Ranges
-from zosfs.counters import Counters
 from zosfs.store.api import Body, Buffer, FileSlice
 from zosfs.threads import ThreadPool
 
@@ -33,9 +33,6 @@ INLINE = 1 << 20
 (`WritePace`): the hop to a thread and back costs half as much CPU as the copy."""
 SMALL = 64 * 1024
 """Files up to this many bytes are staged in memory, while all of them together take no more than `SMALL_TOGETHER`."""
-SMALL_TOGETHER = 16 << 20
-PATIENCE = 30.0
-"""Seconds that a writer waits for disk space, with nothing on its way that will free some, before it gets ENOSPC."""
 COPY_PIECE = 64 << 20
 
 _PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
@@ -48,137 +45,6 @@ def private_directory(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     return path
-
-
-class WritePace:
-    """Whether the page cache takes writes at once. The kernel makes writers wait while it has too many dirty pages: one write that had to
-    is a sign that the next ones will, and those are no business of the trio thread. Pure.
-    """
-
-    SLOW = 0.005
-    PAUSE = 1.0
-
-    def __init__(self) -> None:
-        self._again = 0.0
-
-    def prompt(self, now: float) -> bool:
-        """Whether a write may be expected to be taken at once; *now* in seconds of a monotonic clock."""
-        return now >= self._again
-
-    def took(self, began: float, ended: float, *, waited: bool) -> None:
-        """A write took from *began* to *ended*. *waited*: it did, rather than that others had the processor."""
-        if waited and ended - began > self.SLOW:
-            self._again = ended + self.PAUSE
-
-
-class DiskBudget:
-    """How many bytes staged files may take, and how much of the disk stays free."""
-
-    def __init__(self, path: Path, limit: int, free_space: int, counters: Counters) -> None:
-        self._path = path
-        self._limit = limit
-        self._free_space = free_space
-        self._counters = counters
-        self._freed = trio.Event()
-        self._unchecked = 0
-        self.used = 0
-        self.in_memory = 0
-        self.pace = WritePace()
-        self._setback = False  # what was sent last did not arrive
-        self.evict: Callable[[int], Awaitable[int]] | None = None
-        """Asked for bytes when space is short: frees what the store has, and returns how many bytes that were."""
-        self.hope: Callable[[], bool] = lambda: False
-        """Whether bytes are on their way that will free space once they have arrived."""
-
-    def _room(self, n: int) -> bool:
-        if self.used + n > self._limit:
-            return False
-        self._unchecked += n
-        if self._unchecked < 16 << 20:
-            return True
-        stat = os.statvfs(self._path)
-        if stat.f_bavail * stat.f_frsize - n < self._free_space:
-            return False
-        self._unchecked = 0
-        return True
-
-    async def reserve(self, n: int) -> None:
-        """Count *n* bytes more; waits while the budget is used up, and raises OSError(ENOSPC) when waiting does not help."""
-        if self.take_now(n):
-            return
-        self._counters.add("disk_waits")
-        hoped = trio.current_time()
-        while True:
-            await self.make_room(n)
-            if self._room(n):
-                self.used += n
-                return
-            now = trio.current_time()
-            if self._hopeful():
-                hoped = now
-            elif now - hoped > PATIENCE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            await self._a_moment()
-
-    def take_now(self, n: int) -> bool:
-        """As `reserve`, without waiting; False, and nothing is counted, when there is no room."""
-        if not self._room(n):
-            return False
-        self.used += n
-        return True
-
-    def fits(self, n: int) -> bool:
-        """Whether *n* bytes more are within the budget now."""
-        return self.used + n <= self._limit
-
-    @property
-    def half_full(self) -> bool:
-        """Whether what is staged takes half of what it may, of the disk or of the memory."""
-        return self.used > self._limit // 2 or self.in_memory > SMALL_TOGETHER // 2
-
-    async def wait_for_room(self, n: int) -> bool:
-        """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
-        while not await self.make_room(n):
-            if not self._hopeful():
-                return False
-            await self._a_moment()
-        return True
-
-    def _hopeful(self) -> bool:
-        """Whether to wait on: a request may take as long as it takes, but after one that failed another has to succeed first."""
-        return not self._setback and self.hope()
-
-    async def _a_moment(self) -> None:
-        with trio.move_on_after(1.0):
-            await self._freed.wait()
-
-    def arrived(self) -> None:
-        """Bytes are in the store: something may be freed now, whoever waits asks again."""
-        self._setback = False
-        self._nudge()
-
-    def failed(self) -> None:
-        """Bytes did not get into the store: that more of them are on their way is no hope any more."""
-        self._setback = True
-        self._nudge()
-
-    def _nudge(self) -> None:
-        self._freed.set()
-        self._freed = trio.Event()
-
-    async def make_room(self, n: int) -> int:
-        """Have *n* bytes freed that nobody needs; returns how many were."""
-        return await self.evict(n) if self.evict is not None else 0
-
-    def take(self, n: int) -> None:
-        """Count *n* bytes that are there already."""
-        self.used += n
-
-    def release(self, n: int) -> None:
-        """Give *n* bytes back."""
-        if n:
-            self.used -= n
-            self._nudge()
 
 
 class StagedFile:

@@ -1,7 +1,7 @@
 """The multipart uploads that one writer has under way, each noted in the journal until it ended.
 
 Owns: at most one upload that streams while the program writes, and at most one that failed and may be continued. Should the process
-die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: ranges, promises.
+die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: plans, promises.
 """
 
 from __future__ import annotations
@@ -10,27 +10,20 @@ import contextlib
 import dataclasses
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
-from zosfs.content.delivery import (
-    OnPart,
-    UploadRecord,
-    abort,
-    alike,
-    check_unchanged,
-    correct_headers,
-    delivered_info,
-    put_tags,
-    with_times_of,
-)  # fmt: skip
+from zosfs.content.conflicts import check_unchanged
+from zosfs.content.delivery import Expect
+from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.etags import multipart_etag
+from zosfs.content.finishing import alike, correct_headers, delivered_info, put_tags, with_times_of
 from zosfs.content.journal import Record
+from zosfs.content.multipart import OnPart, UploadRecord, abort
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges
-from zosfs.content.staging import StagedFile
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
@@ -41,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOTHING = Ranges()
-_FOREVER = 1 << 62
 
 
 class Uploads:
@@ -51,7 +43,7 @@ class Uploads:
         self._content = content
         self._stream: StreamingUpload | None = None
         self._edit: EditUpload | None = None
-        self._most = _FOREVER  # no part that ends beyond is begun
+        self._most = FOREVER  # no part that ends beyond is begun
         self._tried: set[str] = set()  # ETags of what may have been made of what went up early
         self._generation = -1
         self.unfinished: UploadRecord | None = None
@@ -102,14 +94,14 @@ class Uploads:
         if self._stream is not None:
             self._stream.rewritten(start, end)
 
-    async def begin_stream(self, key: str, staged: StagedFile, headers: ObjectHeaders) -> None:
+    async def begin_stream(self, draft: Draft) -> None:
         """Begin to send a file that is being written; a failure shows in `stream_is_good`."""
-        content = self._content
+        content, key = self._content, draft.key
         stream = self._stream = StreamingUpload(
-            content.store, key, staged, content.limits, content.nursery, content.options.upload_concurrency
+            content.store, key, draft.staged, content.limits, content.nursery, content.options.upload_concurrency
         )
         try:
-            await stream.begin(headers)
+            await stream.begin(draft.headers())
             await self._note(key, UploadRecord(stream.upload_id, "stream"))
         except StoreError as exc:
             stream.failure = exc
@@ -132,11 +124,10 @@ class Uploads:
         try:
             yield
         finally:
-            self._most = _FOREVER
+            self._most = FOREVER
 
     async def finish_stream(
-        self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Callable[[str], Awaitable[None]],
-        *, exact_times: bool = True,
+        self, key: str, size: int, base: Base | None, headers: ObjectHeaders, expect: Expect, *, exact_times: bool
     ) -> ObjectInfo:
         """Make the object of *size* bytes of what went up and what is missing, with *headers*.
 
@@ -200,28 +191,26 @@ class Uploads:
     @property
     def most(self) -> int:
         """The largest size that the file may have with the upload that is under way."""
-        return self._edit.most if self._edit is not None else _FOREVER
+        return self._edit.most if self._edit is not None else FOREVER
 
     def cut(self, size: int) -> bool:
         """The file is about to be cut to *size* bytes. False when the upload has to be completed before; see `EditUpload.cut`."""
         return self._edit is None or self._edit.cut(size)
 
-    async def edit_more(
-        self, key: str, staged: StagedFile, base: Base | None, size: int, kept: int, headers: ObjectHeaders,
-        landing: Callable[[], Ranges],
-    ) -> bool:  # fmt: skip
-        """Bring up the part of *staged* with the most new bytes; False where there is none that would free disk space.
+    async def edit_more(self, draft: Draft) -> bool:
+        """Bring up the part of *draft* with the most new bytes; False where there is none that would free disk space.
 
-        *landing* are ranges that are being written. Raises StoreError; what is up stays so.
+        Raises StoreError; what is up stays so.
         """
         content = self._content
+        key, staged, base, size, kept = draft.key, draft.staged, draft.plan_base, draft.size, draft.kept
         edit, stream = self._edit, self._stream
         early = edit or stream
-        reach = max([size, *(end for _, end in landing() if end < _FOREVER)])
+        reach = max([size, *(end for _, end in draft.landing() if end < FOREVER)])
         length = early.length if early is not None else grid_of(reach, content.limits)
         if reach > length * (content.limits.max_parts - 1):
             return False
-        number = fullest(staged.dirty, staged.present, length, size, landing()) if length else 0
+        number = fullest(staged.dirty, staged.present, length, size, draft.landing()) if length else 0
         if not number:
             return False
         if stream is not None:
@@ -231,25 +220,24 @@ class Uploads:
             self._stream = None
         elif edit is None:
             edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
-            await edit.begin(headers)
+            await edit.begin(draft.headers())
             self._edit = edit
             await self._note(key, UploadRecord(edit.upload_id, "edit"))
-        return await edit.send(number, kept, landing)
+        return await edit.send(number, kept, draft.landing)
 
     async def finish_edit(
-        self, key: str, dirty: Ranges, size: int, kept: int, generation: int, base: Base | None, headers: ObjectHeaders,
-        expect: Callable[[str], Awaitable[None]], *, exact_times: bool,
-    ) -> ObjectInfo:  # fmt: skip
-        """Make the object of *size* bytes of what went up and what is missing; see `finish_stream`."""
+        self, key: str, changes: Changes, base: Base | None, headers: ObjectHeaders, expect: Expect, *, exact_times: bool
+    ) -> ObjectInfo:
+        """Make the object of what went up and what is missing of *changes*; see `finish_stream`."""
         edit = self._edit
         assert edit is not None
         self.made = None
-        parts = await edit.finish(dirty, size, kept, generation, self._content.options.upload_concurrency)
+        parts = await edit.finish(changes, self._content.options.upload_concurrency)
         etag = multipart_etag(parts)
         self._tried.add(etag)
         await expect(etag)
         written = await self._complete(edit, key, base, parts, etag)
-        return await self._made(edit, key, size, written, headers, exact_times=exact_times)
+        return await self._made(edit, key, changes.size, written, headers, exact_times=exact_times)
 
     async def completed(self, key: str) -> ObjectInfo | None:
         """The object at *key*, if a try that got no answer made it of what went up early. What is *gone* is in it then."""

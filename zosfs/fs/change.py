@@ -13,7 +13,7 @@ from typing import Any
 
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.content.delivery import put_locks
+from zosfs.content.finishing import put_locks
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
@@ -75,7 +75,7 @@ class Changes:
         """Somebody set the times of *inode*: its object must have exactly them."""
         file: OpenFile | None = inode.file
         if file is not None and file.writer is not None:
-            file.writer.exact_times = True
+            file.writer.draft.exact_times = True
 
     async def _directory(self, inode: Inode, described: Described | None) -> None:
         if inode.top:
@@ -115,7 +115,7 @@ class Changes:
         if changed.etag != info.etag:
             file.version += 1
         if file.writer is not None:
-            file.writer.base = changed
+            file.writer.draft.base = changed
         file.attributes_changed = False
         self._tree.delivered(inode, changed)
 

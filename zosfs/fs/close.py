@@ -94,7 +94,7 @@ class Closes:
         if inode.unlinked:
             await self._unlinks.closed(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
-            if self._options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.promised:
+            if self._options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.entry.promised:
                 return  # by the close before this
             try:
                 await self._deliveries.deliver(file, close=True)
@@ -107,7 +107,7 @@ class Closes:
                 writer = file.writer
                 if writer is not None and not writer.partly_gone:
                     await keep_lost(file, writer)
-                    if not writer.conflict:  # the disk is full, say: they are here and nowhere else
+                    if not writer.entry.conflict:  # the disk is full, say: they are here and nowhere else
                         return
                 await self._writers.drop(file)
                 self._tree.invalidate(inode)

@@ -17,7 +17,7 @@ import trio
 from zosfs.config import Options
 from zosfs.content.compaction import Compaction, worth
 from zosfs.content.content import Content
-from zosfs.content.delivery import put_tags
+from zosfs.content.finishing import put_tags
 from zosfs.content.grants import grant_headers
 from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls

@@ -18,7 +18,7 @@ from zosfs.tree.tree import Tree
 
 async def keep_lost(file: OpenFile, writer: Writer) -> None:
     """Journal what was written since the conflict was found."""
-    if not writer.recorded:
+    if not writer.entry.recorded:
         await file.content.failed(writer, file.error or OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
 
 
@@ -28,7 +28,7 @@ async def leave_behind(file: OpenFile, tree: Tree, pages: KernelPages) -> None:
     Handles that are open go on with what they have. The caller holds the file's lock.
     """
     writer = file.writer
-    if writer is None or not writer.conflict:
+    if writer is None or not writer.entry.conflict:
         return
     await keep_lost(file, writer)
     file.writer, file.described, file.error, file.unreported = None, None, None, None
@@ -63,7 +63,7 @@ def read_past(handle: Handle) -> None:
     """*handle* was opened for reading just now: it reads past a Writer that owes nothing where others changed the object since."""
     file = handle.file
     if file.writer is not None and not file.dirty:
-        base, info = file.writer.base, file.inode.info
+        base, info = file.writer.draft.base, file.inode.info
         if base is not None and info is not None and base.etag != info.etag:
             handle.past = base
             file.passed = True

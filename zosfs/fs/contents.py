@@ -54,7 +54,7 @@ class Contents:
                     volume.store, self._options, self._counters, self._nursery, budget=self._budget,
                     cache_dir=self._cache_dir / places.bucket_folder(self._options.url, volume.store.bucket),
                 )  # fmt: skip
-                content.on_moved = lambda: self.on_moved()
+                content.earlier.on_moved = lambda: self.on_moved()
                 await content.start()
                 self._made[volume.store.bucket] = content
             volume.content = content

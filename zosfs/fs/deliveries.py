@@ -52,7 +52,7 @@ class Deliveries:
                 return
             try:
                 if close and self._options.writeback >= 0:
-                    if not writer.promised:
+                    if not writer.entry.promised:
                         await writer.promise()
                         self.later.add(file, self._options.writeback)
                 else:

@@ -11,7 +11,8 @@ import stat
 import time
 
 from zosfs.config import Options
-from zosfs.content.content import Content, Pending
+from zosfs.content.content import Content
+from zosfs.content.earlier_run import Pending
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.headers import Described
@@ -44,7 +45,7 @@ class EarlierRun:
         content = await self._contents.of(top.volume)
         assert top.volume is not None
         prefix = top.volume.prefix
-        for pending in list(content.pending()):
+        for pending in list(content.earlier.pending()):
             if not pending.key.startswith(prefix):
                 continue
             try:
@@ -67,10 +68,10 @@ class EarlierRun:
             parent = found
         name = part_to_name(last)
         inode = await self._tree.lookup(parent, name)
-        writer = await content.take(pending.key)
+        writer = await content.earlier.take(pending.key)
         if writer is None:
             return
-        shown = ObjectInfo(pending.key, writer.size, "", time.time_ns(), metadata=pending.headers.metadata)
+        shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
         attributes = from_object(shown, False, self._tree.defaults)
         if inode is None:
             inode = self._tree.add(parent, name, attributes, pending=True)

@@ -54,7 +54,7 @@ class FileIO:
         handle = self._open_files.handle(number)
         file = handle.file
         writer = handle.lost or file.writer
-        if writer is not None and (handle.past is None or writer.base is not handle.past):
+        if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
             data = await writer.read(offset, size)
         else:
             reader = handle.reader
@@ -130,7 +130,7 @@ class FileIO:
         file.bytes_changed()
         inode = file.inode
         attributes = inode.attributes
-        attributes.size = writer.size
+        attributes.size = writer.draft.size
         now = time.time_ns()
         attributes.mtime_ns = attributes.ctime_ns = now
         if attributes.mode & (stat.S_ISUID | stat.S_ISGID):

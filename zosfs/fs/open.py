@@ -58,7 +58,7 @@ class Opens:
         file = await self._open_files.hold(inode)
         early: Reader | None = None
         try:
-            if file.writer is not None and file.writer.conflict:
+            if file.writer is not None and file.writer.entry.conflict:
                 async with file.lock:
                     await leave_behind(file, self._tree, self._pages)
             if writable and file.unreported is not None:

@@ -46,16 +46,16 @@ class Unlinks:
             writer = file.writer
             if writer is not None and writer.partly_gone and file.handles:
                 await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
-            if writer is not None and writer.base is None:
+            if writer is not None and writer.draft.base is None:
                 delete = not inode.pending
                 if not delete:
                     await file.content.discard(key)
             elif file.handles:
-                if writer is None or not writer.complete:
+                if writer is None or not writer.draft.complete:
                     file.doomed = True
                     self._doomed[inode.store.bucket, key] = file
                     if writer is not None:
-                        writer.unlinked = True
+                        writer.draft.unlinked = True
                     if inode.info is not None:
                         await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
                 delete = not file.doomed

@@ -86,10 +86,10 @@ class Writers:
             except OSError as exc:
                 log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
-        writer.headers = headers_now
+        writer.draft.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
-        writer.moving = lambda: file.renaming or self._moving.has(inode)
+        writer.draft.moving = lambda: file.renaming or self._moving.has(inode)
         file.writer = writer
 
     async def drop(self, file: OpenFile) -> None:

@@ -1,0 +1,197 @@
+"""What an earlier run left to be done: files that it promised, objects that it unlinked, uploads that it began, names that it moved.
+
+Owns: the writers of such files, until they are delivered or somebody takes them over. Must not know: names, the kernel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from zosfs.content.append import look
+from zosfs.content.aside import Aside
+from zosfs.content.journal import CONFLICT, FAILED, Deletion, Move, Record, Upload
+from zosfs.content.multipart import abort
+from zosfs.content.writer import Writer
+from zosfs.store.api import ObjectHeaders, ObjectInfo
+
+if TYPE_CHECKING:
+    from zosfs.content.content import Content
+
+log = logging.getLogger(__name__)
+
+REPLAY_PATIENCE = 5.0
+"""Seconds that a start waits for what an earlier run left to be delivered; what takes longer goes on beside the mount."""
+RETRY_SECONDS = (1, 5, 15, 60)
+PARALLEL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that was promised and is not in the store (yet): the tree shows it with these facts."""
+
+    key: str
+    size: int
+    headers: ObjectHeaders
+    state: str
+    cause: str
+
+
+class EarlierRun:
+    """What the runs before this one left of one bucket."""
+
+    on_replayed: Callable[[ObjectInfo], None] | None = None
+    """Told of every file that was delivered while the mount lives."""
+
+    on_moved: Callable[[], object] | None = None
+    """Told when names changed because a renaming was ended."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._revived: dict[str, Writer] = {}  # by record id: files that nobody took over yet
+
+    async def see_to(self, uploads: list[Upload], deletions: list[Deletion]) -> None:
+        """Deliver and end what was left: *uploads* that belong to no record, *deletions* that were owed, and what the journal has.
+
+        Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
+        """
+        promises = self._content.promises
+        for record in sorted(promises.records.values(), key=lambda record: record.changed):
+            if record.state != CONFLICT:
+                self._revived[record.id] = self._content.revive(record)
+        moves = await promises.open_moves()
+        if not (uploads or deletions or moves or self._revived):
+            return
+        done = trio.Event()
+        self._content.nursery.start_soon(self._replay_all, uploads, deletions, moves, done)
+        with trio.move_on_after(REPLAY_PATIENCE):
+            await done.wait()
+
+    async def _replay_all(
+        self, uploads: list[Upload], deletions: list[Deletion], moves: list[Move], done: trio.Event
+    ) -> None:
+        slots = trio.CapacityLimiter(PARALLEL)
+        async with trio.open_nursery() as nursery:
+            for upload in uploads:
+                nursery.start_soon(self._abort_stray, upload, slots)
+            for deletion in deletions:
+                nursery.start_soon(self._delete_unlinked, deletion, slots)
+        again: list[Record] = []
+        async with trio.open_nursery() as nursery:
+            for writer in list(self._revived.values()):
+                nursery.start_soon(self._replay_once, writer, slots, again)
+        for move in moves:
+            await self._finish_move(move)
+        done.set()
+        for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            if not again:
+                return
+            await trio.sleep(pause)
+            records, again = again, []
+            for record in records:
+                revived = self._revived.get(record.id)
+                if revived is not None:
+                    await self._replay_once(revived, slots, again)
+
+    async def _finish_move(self, move: Move) -> None:
+        try:
+            await self._content.moves.finish(move)
+            if self.on_moved is not None:
+                self.on_moved()
+        except OSError as exc:
+            log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
+
+    async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
+        async with slots:
+            await abort(self._content.store, upload.key, upload.upload.upload_id)
+            await self._content.upload_ended(upload.upload.upload_id)
+
+    async def _delete_unlinked(self, deletion: Deletion, slots: trio.CapacityLimiter) -> None:
+        content = self._content
+        async with slots, content.only_one(deletion.key):
+            try:
+                found = await look(content.store, deletion.key)
+                undecided = self._undecided(deletion)
+                if undecided and found is None:
+                    await self._forget_removed(deletion.key, undecided)
+                    return
+                if not undecided and deletion.still(found):
+                    await content.store.delete(deletion.key)
+                await content.promises.deletion_done(deletion.key)
+            except OSError as exc:
+                log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
+
+    def _undecided(self, deletion: Deletion) -> list[Record]:
+        """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
+        records = [writer.entry.record for writer in self._revived.values() if writer.draft.key == deletion.key]
+        return [record for record in records if record is not None and record.base is not None and record.base.etag == deletion.etag]
+
+    async def _forget_removed(self, key: str, records: list[Record]) -> None:
+        await self._content.throw_away(Aside(key, [], {record.id: self._revived.pop(record.id) for record in records}, records))
+
+    async def _replay_once(self, writer: Writer, slots: trio.CapacityLimiter, again: list[Record]) -> None:
+        entry = writer.entry
+        record = entry.record
+        if record is None:
+            return
+        async with slots:
+            try:
+                info = await self._replay(writer, record)
+            except OSError as exc:
+                if record.id not in self._revived:
+                    return  # whoever took it over meets the same
+                state = await self._content.failed(writer, exc)
+                if record.id not in self._revived:
+                    return
+                if entry.record is not None and state == FAILED:
+                    self._revived[entry.record.id] = self._revived.pop(record.id)
+                    again.append(entry.record)
+                elif state == CONFLICT:
+                    del self._revived[record.id]
+                    await writer.aclose()
+                return
+        if self._revived.pop(record.id, None) is None:
+            return  # somebody took it over meanwhile, and was told by on_delivered
+        self._content.counters.add("journal_replayed")
+        log.info("%s, left by an earlier run, is delivered", writer.draft.key)
+        await writer.aclose()
+        if info is not None and self.on_replayed is not None:
+            self.on_replayed(info)
+
+    async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
+        info = await writer.inherited()
+        if info is None and record.id in self._revived:
+            info = await writer.deliver(only_promised=True)
+        return info
+
+    def pending(self) -> list[Pending]:
+        """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
+        drafts = [(writer.draft, writer.entry.record) for writer in self._revived.values()]
+        return [
+            Pending(draft.key, draft.size, draft.headers(), record.state, record.cause) for draft, record in drafts if record is not None
+        ]
+
+    async def take(self, key: str) -> Writer | None:
+        """The writer of a pending file, the caller's from now on (set *headers* and *on_delivered*); None when there is none.
+
+        Waits while the file is being delivered. What was promised for it counts as promised: deliver it.
+        """
+        async with self._content.only_one(key):
+            for record_id, writer in list(self._revived.items()):
+                if writer.draft.key == key:
+                    del self._revived[record_id]
+                    return writer
+        return None
+
+    def set_aside(self, key: str) -> dict[str, Writer]:
+        """The file at *key* is being removed: hand its writers out, by record id."""
+        return {record_id: self._revived.pop(record_id) for record_id, writer in list(self._revived.items()) if writer.draft.key == key}
+
+    def put_back(self, revived: Mapping[str, Writer]) -> None:
+        """They are to be delivered as before."""
+        self._revived.update(revived)

@@ -1,0 +1,95 @@
+"""What an object that is made must still be given: headers, tags and locks that did not come with its bytes.
+
+Owns: nothing. May use: store/. Must not know: where its bytes come from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store, Written
+
+REWRITABLE = 5 << 30
+"""Largest object whose headers a server is sure to change by a copy onto itself."""
+_PERMISSIONS = ("mode", "uid", "gid")
+_LOCKS = "x-amz-object-lock-"
+_TIMES = {"mtime", "atime", "ctime"}
+
+
+def delivered_info(key: str, size: int, written: Written, headers: ObjectHeaders, object_type: str = "Normal") -> ObjectInfo:
+    """What a HEAD would say after a write that left *written*, so that none is needed.
+
+    *modified_ns* is the answer's Date (whole seconds), else this host's clock: near the server's Last-Modified, not equal to it.
+    """
+    extra = dict(headers.extra)
+    if headers.tags:
+        extra["x-amz-tagging-count"] = str(len(headers.tags))
+    if written.next_position is not None:
+        extra["x-rgw-next-append-position"] = str(written.next_position)
+    return ObjectInfo(
+        key=key, size=size, etag=written.etag, modified_ns=written.modified_ns or time.time_ns() // 10**9 * 10**9,
+        storage_class=headers.storage_class, object_type=object_type, version_id=written.version_id,
+        content_type=headers.content_type, metadata=dict(headers.metadata), headers=extra,
+    )  # fmt: skip
+
+
+def has_metadata(found: ObjectInfo, headers: ObjectHeaders) -> bool:
+    """Whether *found* has the metadata of *headers*, if perhaps more."""
+    theirs = found.metadata or {}
+    return all(theirs.get(name) == value for name, value in headers.metadata.items())
+
+
+def alike(began: ObjectHeaders, headers: ObjectHeaders) -> bool:
+    """Whether an upload begun with *began* makes an object of *headers*, but for what `put_tags` puts on it afterwards."""
+
+    def made(one: ObjectHeaders) -> ObjectHeaders:
+        extra = {name: value for name, value in one.extra.items() if not name.startswith(_LOCKS)}
+        return dataclasses.replace(one, tags=None, extra=extra)
+
+    return made(began) == made(headers)
+
+
+def with_times_of(headers: ObjectHeaders, began: ObjectHeaders) -> ObjectHeaders:
+    """*headers* with the times that an upload was begun with."""
+    times = {name: value for name, value in began.metadata.items() if name in _TIMES}
+    rest = {name: value for name, value in headers.metadata.items() if name not in _TIMES}
+    return dataclasses.replace(headers, metadata={**rest, **times})
+
+
+async def correct_headers(store: Store, info: ObjectInfo, headers: ObjectHeaders) -> ObjectInfo:
+    """Give a finished multipart object the headers of now, where they are others than when its upload began.
+
+    Costs a copy onto itself: a matter of references on Ceph. Left out where it would cost more than it is worth: objects
+    above 5 GiB whose permissions are right, and versioned buckets where only times differ (the copy would be a version).
+    """
+    old, new = info.metadata or {}, headers.metadata
+    differing = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    only_metadata = info.content_type == headers.content_type
+    too_large = info.size > REWRITABLE and not differing.intersection(_PERMISSIONS)
+    if too_large or (store.abilities.versioned and only_metadata and differing and differing <= _TIMES):
+        await put_tags(store, info.key, headers)
+        return info
+    written = await store.copy(info.key, info.key, headers=headers, acl=headers.acl, if_match=info.etag, size=info.size)
+    await put_tags(store, info.key, headers)
+    return dataclasses.replace(
+        info, etag=written.etag or info.etag, version_id=written.version_id or info.version_id,
+        modified_ns=written.modified_ns or info.modified_ns, metadata=dict(headers.metadata), content_type=headers.content_type,
+    )  # fmt: skip
+
+
+async def put_tags(store: Store, key: str, headers: ObjectHeaders) -> None:
+    """Tags and locks given when an upload is created are dropped by Ceph: set them on the finished object."""
+    if headers.tags:
+        await store.put_tags(key, headers.tags)
+    await put_locks(store, key, headers)
+
+
+async def put_locks(store: Store, key: str, headers: ObjectHeaders) -> None:
+    """The legal hold and the retention of *headers* on the finished object: Ceph heeds those headers in a plain PUT only."""
+    mode = headers.extra.get("x-amz-object-lock-mode")
+    if mode:
+        until = headers.extra["x-amz-object-lock-retain-until-date"]
+        await store.call("put_object_retention", Key=key, Retention={"Mode": mode, "RetainUntilDate": until})
+    if "x-amz-object-lock-legal-hold" in headers.extra:
+        await store.call("put_object_legal_hold", Key=key, LegalHold={"Status": headers.extra["x-amz-object-lock-legal-hold"]})
