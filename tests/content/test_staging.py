@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.content.room import run, until
 from zosfs.content import staging
-from zosfs.content.disk_budget import DiskBudget, Pace
+from zosfs.content.disk_budget import DiskBudget, WritePace
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
 from zosfs.counters import Counters
@@ -140,15 +140,15 @@ def test_a_write_that_the_disk_refuses_at_once_counts_for_nothing(tmp_path: Path
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2), st.booleans()), max_size=20))
 def test_after_a_write_that_had_to_wait_the_next_ones_are_not_expected_to_be_prompt(writes: list[tuple[float, float, bool]]) -> None:
-    pace, now, again = Pace(), 100.0, 0.0
+    pace, now, again = WritePace(), 100.0, 0.0
     for pause, took, waited in writes:
         now += pause
         assert pace.prompt(now) == (now >= again)
         pace.took(now, now + took, waited=waited)
         now += took
-        if waited and took > Pace.SLOW + 1e-9:
-            again = now + Pace.PAUSE
-    assert pace.prompt(now + Pace.PAUSE)
+        if waited and took > WritePace.SLOW + 1e-9:
+            again = now + WritePace.PAUSE
+    assert pace.prompt(now + WritePace.PAUSE)
 
 
 def test_a_small_file_is_memory_and_a_large_one_is_not(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zosfs.fs.gathering_pace import FIRST, LONGEST, MOST, QUIET, Pace
+from zosfs.fs.gathering_pace import FIRST, LONGEST, MOST, QUIET, GatheringPace
 
 
 def requests(gaps: list[float], takes: float) -> list[tuple[float, int]]:
     """When requests go for removals that come after each of *gaps*, and how many each has; one at a time, and each *takes* so long."""
-    pace, now, waiting, free = Pace(), 0.0, 0, 0.0
+    pace, now, waiting, free = GatheringPace(), 0.0, 0, 0.0
     sent: list[tuple[float, int]] = []
 
     def send_until(then: float) -> None:

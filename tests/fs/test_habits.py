@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zosfs.fs.openings import MOST_NEEDED, Habit
+from zosfs.fs.about_to_open import MOST_NEEDED, Habit
 
 
 def fetched_in_vain(opened: list[bool]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ class Silent:
         self.kept: list[OSError] = []
         self.options = SimpleNamespace(read_timeout=60.0, retry_timeout=120.0)
         self.account = self
-        self.files = self
+        self.open_files = self.deliveries = self
         self.inode = SimpleNamespace(key="f", attributes=SimpleNamespace(size=1))
 
     def silence(self) -> float:
@@ -85,7 +85,7 @@ def test_what_is_left_is_told_now_and_then_at_a_cost_that_grows_with_the_files_o
     told: list[tuple[int, int]] = []
 
     async def main() -> None:
-        last = LastDelivery(SimpleNamespace(files=files), files)  # type: ignore[arg-type]
+        last = LastDelivery(SimpleNamespace(open_files=files, deliveries=files), files)  # type: ignore[arg-type]
         await last._files(lambda left, size: told.append((left, size)), Patience())
 
     trio.run(main, clock=trio.testing.MockClock())

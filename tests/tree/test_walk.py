@@ -13,7 +13,7 @@ from tests.tree.bucket import Buckets, Names, by_bytes, by_names, delivered, fin
 from tests.tree.test_tree import run
 from zosfs.tree import walk as walk_module
 from zosfs.tree.inodes import Inode
-from zosfs.tree.siblings import MOST_AT_ONCE, Pace, portions
+from zosfs.tree.siblings import MOST_AT_ONCE, ListingPace, portions
 from zosfs.tree.tree import Tree
 
 
@@ -252,7 +252,7 @@ def test_portions_reach_no_further_than_twice_what_is_known(known: int, each: in
 
 
 def test_the_pace_follows_the_server() -> None:
-    pace = Pace()
+    pace = ListingPace()
     for _ in range(10):
         pace.answered(pace.width, 0.1)
     assert pace.width == MOST_AT_ONCE

@@ -20,7 +20,7 @@ PATIENCE = 30.0
 """Seconds that a writer waits for disk space, with nothing on its way that will free some, before it gets ENOSPC."""
 
 
-class Pace:
+class WritePace:
     """Whether the page cache takes writes at once. The kernel makes writers wait while it has too many dirty pages: one write that had to
     is a sign that the next ones will, and those are no business of the trio thread. Pure.
     """
@@ -53,7 +53,7 @@ class DiskBudget:
         self._unchecked = 0
         self.used = 0
         self.in_memory = 0
-        self.pace = Pace()
+        self.pace = WritePace()
         self._setback = False  # what was sent last did not arrive
         self.evict: Callable[[int], Awaitable[int]] | None = None
         """Asked for bytes when space is short: frees what the store has, and returns how many bytes that were."""

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 INLINE = 1 << 20
 """Writes up to this many bytes, the most that the kernel sends at once, go to the page cache on the trio thread while it takes them at once
-(`Pace`): the hop to a thread and back costs half as much CPU as the copy."""
+(`WritePace`): the hop to a thread and back costs half as much CPU as the copy."""
 SMALL = 64 * 1024
 """Files up to this many bytes are staged in memory, while all of them together take no more than `SMALL_TOGETHER`."""
 COPY_PIECE = 64 << 20

@@ -14,8 +14,11 @@ from typing import Any
 from zosfs.config import Options
 from zosfs.content.append import AppendState, set_headers_by_empty_append
 from zosfs.content.finishing import put_locks
-from zosfs.fs.files import Files, OpenFile
+from zosfs.fs.acls import Acls
+from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.store.turns import Turns
 from zosfs.tree.inodes import Inode
@@ -25,12 +28,13 @@ from zosfs.tree.tree import Tree
 class Changes:
     """Brings changed attributes to the store."""
 
-    def __init__(self, tree: Tree, files: Files, options: Options) -> None:
+    def __init__(self, tree: Tree, contents: Contents, open_files: OpenFiles, acls: Acls, options: Options) -> None:
         self._tree = tree
-        self._files = files
+        self._contents = contents
+        self._open_files = open_files
+        self._acls = acls
         self._options = options
         self._turns = Turns()
-        files.deliver_attributes = self.deliver
 
     def turn(self, inode: Inode) -> AbstractAsyncContextManager[None]:
         """Changes of one inode's attributes come one after the other: each is made of what the one before left."""
@@ -40,7 +44,7 @@ class Changes:
         """Before attributes are changed: know what the object has now, so that nothing of it is lost."""
         if inode.unlinked or inode.pending or (inode.file is not None and inode.file.dirty):
             return
-        await self._files.contents.learn(inode.volume)
+        await self._contents.learn(inode.volume)
         await self._tree.refresh(inode)
 
     async def apply(self, inode: Inode, described: Described | None = None) -> None:
@@ -51,7 +55,7 @@ class Changes:
         if inode.is_dir:
             await self._directory(inode, described)
             return
-        file = await self._files.hold(inode)
+        file = await self._open_files.hold(inode)
         try:
             async with file.lock:  # behind what is being delivered with the headers of before
                 if described is not None:
@@ -65,7 +69,13 @@ class Changes:
                 else:
                     await self.deliver(file)
         finally:
-            self._files.let_go(file)
+            self._open_files.let_go(file)
+
+    def times_set(self, inode: Inode) -> None:
+        """Somebody set the times of *inode*: its object must have exactly them."""
+        file: OpenFile | None = inode.file
+        if file is not None and file.writer is not None:
+            file.writer.draft.exact_times = True
 
     async def _directory(self, inode: Inode, described: Described | None) -> None:
         if inode.top:
@@ -73,7 +83,7 @@ class Changes:
         if described is None:
             described = of_object(inode.info, self._options) if inode.info else fresh(inode.name, True, self._options)
         if inode.info is not None:
-            described.grants = await self._files.acls.of(inode.store, inode.info)
+            described.grants = await self._acls.of(inode.store, inode.info)
         wanted = headers(described, inode.attributes, self._options)
         written = await inode.store.put(inode.key, (), wanted)
         inode.marker = True
@@ -92,7 +102,7 @@ class Changes:
             described = of_object(info, self._options)
             file.described = described
         assert info is not None
-        described.grants = await self._files.acls.of(store, info)
+        described.grants = await self._acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
         if info.appendable and store.abilities.append and self._options.append == "auto":
             # a copy onto itself would end its appendability; what an append does not bring is gone, tags too
@@ -101,7 +111,7 @@ class Changes:
         else:
             etag, modified_ns = await rewrite(store, info, wanted)
             changed = described_info(inode, wanted, etag or info.etag, modified_ns)
-        self._files.acls.note(store, changed, described.grants)
+        self._acls.note(store, changed, described.grants)
         if changed.etag != info.etag:
             file.version += 1
         if file.writer is not None:

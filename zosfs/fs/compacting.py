@@ -20,9 +20,12 @@ from zosfs.content.content import Content
 from zosfs.content.finishing import put_tags
 from zosfs.content.grants import grant_headers
 from zosfs.errors import StoreError
+from zosfs.fs.acls import Acls
 from zosfs.fs.change import Changes
-from zosfs.fs.files import Files
+from zosfs.fs.contents import Contents
 from zosfs.fs.headers import of_object
+from zosfs.fs.moving import Moving
+from zosfs.fs.open_files import OpenFiles
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.attributes import format_time, from_object
 from zosfs.tree.inodes import Inode
@@ -39,20 +42,25 @@ MOST = 1000
 class Compacting:
     """The objects of a mount that are to be made whole, one after the other."""
 
-    def __init__(self, tree: Tree, files: Files, changes: Changes, options: Options, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, acls: Acls, changes: Changes, options: Options,
+        nursery: trio.Nursery,
+    ) -> None:  # fmt: skip
         self._tree = tree
-        self._files = files
+        self._contents = contents
+        self._open_files = open_files
+        self._moving = moving
+        self._acls = acls
         self._changes = changes
         self._options = options
         self._nursery = nursery
+        self._ever = bool(options.compact_appends) and not options.ro
         self._waiting: dict[Inode, float] = {}  # until when
         self._running = False
-        if options.compact_appends and not options.ro:
-            files.on_used = self.consider
 
     def consider(self, inode: Inode) -> None:
         """*inode* was used until now: make its object whole when it has been quiet, if that is worth it."""
-        if worth(inode.info, time.time_ns(), self._options.compact_appends, QUIET) is not None:
+        if self._ever and worth(inode.info, time.time_ns(), self._options.compact_appends, QUIET) is not None:
             self._wait(inode, QUIET)
 
     def _wait(self, inode: Inode, seconds: float) -> None:
@@ -104,8 +112,8 @@ class Compacting:
             return None  # and thought of again when it is closed
         key = inode.key
         try:
-            content = await self._files.content_of(inode)
-            await self._files.contents.learn(inode.volume)
+            content = await self._contents.of(inode.volume)
+            await self._contents.learn(inode.volume)
             able = content.abilities
             if not able.append or able.versioned or able.object_lock:
                 return None
@@ -126,9 +134,9 @@ class Compacting:
         work = Compaction(content, info, wanted)
         try:
             await work.gather()
-            await self._files.unmoved(inode)
+            await self._moving.unmoved(inode)
             async with self._changes.turn(inode):
-                file = await self._files.hold(inode)
+                file = await self._open_files.hold(inode)
                 try:
                     async with file.lock, content.only_one(key):
                         if not self._still(inode, info) or await self._headers(store, info) != wanted or not self._still(inode, info):
@@ -140,12 +148,12 @@ class Compacting:
                             except StoreError:
                                 self._tree.invalidate(inode)
                                 raise
-                            self._files.acls.forget(store, key)
+                            self._acls.forget(store, key)
                             file.version += 1
                             self._tree.delivered(inode, done)
                             await self._give_tags(store, key, wanted)
                 finally:
-                    self._files.let_go(file)
+                    self._open_files.let_go(file)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(10):
                 await work.drop()

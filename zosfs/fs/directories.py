@@ -16,10 +16,10 @@ import pyfuse3
 import trio
 
 from zosfs.config import Options
+from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.change import described_info
 from zosfs.fs.entries import entry
 from zosfs.fs.headers import fresh, headers
-from zosfs.fs.openings import Openings
 from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
@@ -35,9 +35,9 @@ MARKER_DELAY = 0.5
 class Directories:
     """Directory handles and markers of a mount."""
 
-    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals, openings: Openings) -> None:
+    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals, about_to_open: AboutToOpen) -> None:
         self._tree = tree
-        self._openings = openings
+        self._about_to_open = about_to_open
         self._removals = removals
         self._options = options
         self._nursery = nursery
@@ -87,7 +87,7 @@ class Directories:
         for cookie, name, inode in batch:
             if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
                 return
-            self._openings.shown(inode, 0)
+            self._about_to_open.shown(inode, 0)
             self._tree.remember(inode)
 
     async def make(self, parent: Inode, name: bytes, attributes: Attributes) -> Inode:

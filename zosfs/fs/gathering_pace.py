@@ -1,6 +1,6 @@
 """When removals that were gathered go to the server (pure).
 
-Owns: nothing outside its own `Pace`. Must not know: the store, tasks. Times are seconds of any one clock.
+Owns: nothing outside its own `GatheringPace`. Must not know: the store, tasks. Times are seconds of any one clock.
 
 While removals come in a row the first batch goes early, so that the server works while the program goes on, and each later one takes twice
 as many, so that the requests stay few. What is left goes as soon as the row seems to be over: after a quiet moment, which is longer for
@@ -26,7 +26,7 @@ GAPS = 4
 
 
 @dataclass(slots=True)
-class Pace:
+class GatheringPace:
     """The pace of one row of removals."""
 
     wanted: int = FIRST

@@ -10,14 +10,11 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import trio
 
 from zosfs.errors import StoreError
-
-if TYPE_CHECKING:
-    from zosfs.fs.files import OpenFile
+from zosfs.fs.open_file import OpenFile
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import cachetools
 
 from zosfs.config import Options
 from zosfs.fs.change import described_info
-from zosfs.fs.files import Files
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.unlink import Unlinks
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -25,9 +25,9 @@ PATH_MAX = 4096
 class Links:
     """Makes links and special files, and reads links."""
 
-    def __init__(self, tree: Tree, files: Files, options: Options) -> None:
+    def __init__(self, tree: Tree, unlinks: Unlinks, options: Options) -> None:
         self._tree = tree
-        self._files = files
+        self._unlinks = unlinks
         self._options = options
         self._targets: cachetools.LRUCache[tuple[str, str, str], bytes] = cachetools.LRUCache(4096)
 
@@ -40,7 +40,7 @@ class Links:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if not self._options.posix and not stat.S_ISREG(attributes.mode):
             raise OSError(errno.ENOTSUP, "noposix keeps no file types")
-        await self._files.free_name(parent, name)
+        await self._unlinks.free_name(parent, name)
         inode = self._tree.add(parent, name, attributes, pending=True)
         wanted = headers(fresh(name, False, self._options), attributes, self._options)
         try:

@@ -17,16 +17,32 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.fs.about_to_open import AboutToOpen
+from zosfs.fs.acls import Acls
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
+from zosfs.fs.close import Closes
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
+from zosfs.fs.describing import Describing
 from zosfs.fs.directories import Directories
+from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
-from zosfs.fs.files import Files, Handle, new_attributes, without_setid
+from zosfs.fs.file_io import FileIO
 from zosfs.fs.handler import handler
+from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.links import Links
+from zosfs.fs.modes import new_attributes, without_setid
+from zosfs.fs.moving import Moving
+from zosfs.fs.open import Opens
+from zosfs.fs.open_file import Handle
+from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.prefetch import Prefetch
+from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
+from zosfs.fs.unlink import Unlinks
+from zosfs.fs.writers import Writers
 from zosfs.fs.xattrs import NEVER, Xattrs
 from zosfs.store.api import Account
 from zosfs.tree.inodes import Inode
@@ -71,21 +87,40 @@ class Operations(pyfuse3.Operations):
         self.account = account
         self.deadline = options.retry_timeout * 2 + options.read_timeout
         self.ttl = options.metadata_ttl
-        self.files = Files(tree, contents, options, counters, nursery, mountpoint)
+        self.open_files = OpenFiles(tree, contents, nursery)
+        self.pages = KernelPages()
+        self.moving = Moving(self.open_files)
+        self.acls = Acls(options)
+        self.changes = Changes(tree, contents, self.open_files, self.acls, options)
+        self.deliveries = Deliveries(contents, self.open_files, self.moving, self.changes, options, counters, nursery)
+        compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
+        describing = Describing(tree, contents, self.acls, options)
+        writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
+        self.removals = Removals(tree, contents, options, counters, nursery)
+        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
+        self.earlier_run = EarlierRun(tree, contents, self.open_files, writers, self.deliveries, options)
+        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
+        prefetch = Prefetch(tree, options, nursery, self.pages.cached)
+        self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
+        self.opens = Opens(
+            tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.about_to_open, prefetch,
+            options,
+        )  # fmt: skip
+        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.changes = Changes(tree, self.files, options)
-        self.compacting = Compacting(tree, self.files, self.changes, options, nursery)
-        self.directories = Directories(tree, options, nursery, self.files.removals, self.files.openings)
-        self.renames = Renames(tree, contents, self.files, self.directories, options)
-        self.links = Links(tree, self.files, options)
-        self.xattrs = Xattrs(tree, self.files, self.changes, counters, self.status)
+        self.directories = Directories(tree, options, nursery, self.removals, self.about_to_open)
+        self.renames = Renames(
+            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
+        )
+        self.links = Links(tree, self.unlinks, options)
+        self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
     def status(self) -> Mapping[str, Any]:
         """What `zosfs status` shows."""
         return {
-            "open_files": self.files.count(),
-            "undelivered": [file.inode.key for file in self.files.undelivered()],
+            "open_files": self.open_files.count(),
+            "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
 
@@ -114,7 +149,7 @@ class Operations(pyfuse3.Operations):
             return None
         self.counters["listing_hits"] += 1
         tree.remember(inode)
-        self.files.openings.shown(inode, ctx.pid)
+        self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
@@ -122,7 +157,7 @@ class Operations(pyfuse3.Operations):
         if found is None or not self.tree.is_fresh(found):
             return None
         self.counters["attribute_hits"] += 1
-        self.files.openings.shown(found, ctx.pid)
+        self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     @handler(known=_lookup_known)
@@ -139,7 +174,7 @@ class Operations(pyfuse3.Operations):
         if not inode.known and not self.tree.told_by_listing(inode):
             await self.tree.refresh(inode)
         self.tree.remember(inode)
-        self.files.openings.shown(inode, ctx.pid)
+        self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -149,7 +184,7 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
-        soon = not found.unlinked and await self.files.openings.refresh(found, ctx.pid)
+        soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
         shown = entry(found, self.ttl)
         if soon:
             shown.attr_timeout = 0.0
@@ -161,13 +196,13 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         if fields.update_size:
-            await self.files.truncate(found, attr.st_size)
+            await self.file_io.truncate(found, attr.st_size)
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
             async with self.changes.turn(found):
                 await self._set_attributes(found, attr, fields)
-        self.files.openings.shown(found, ctx.pid)
+        self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
     async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
@@ -186,7 +221,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_mtime:
             facts.mtime_ns = attr.st_mtime_ns
         if fields.update_atime or fields.update_mtime:
-            self.files.times_set(found)
+            self.changes.times_set(found)
         facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
         self.tree.changed(found)
         if self.options.posix and not found.unlinked:
@@ -201,7 +236,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         attributes = new_attributes(stat.S_IFDIR, mode, ctx)
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         if parent is self.tree.root and parent.volume is None:
             inode = await self.tree.create_bucket(name, attributes)
         else:
@@ -229,11 +264,11 @@ class Operations(pyfuse3.Operations):
         inode = await self._existing(parent, name)
         if inode.is_dir:
             raise _fail(errno.EISDIR)
-        await self.files.unlink(inode)
+        await self.unlinks.unlink(inode)
         self.directories.emptied(parent)
 
     async def _existing(self, parent: Inode, name: bytes) -> Inode:
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.tree.lookup(parent, name)
         if inode is None:
             raise _fail(errno.ENOENT)
@@ -253,8 +288,8 @@ class Operations(pyfuse3.Operations):
         if flags & ~RENAME_NOREPLACE:
             raise _fail(errno.EINVAL)
         old, new = self._inode(parent_inode_old), self._inode(parent_inode_new)
-        await self.files.unmoved(old)
-        await self.files.unmoved(new)
+        await self.moving.unmoved(old)
+        await self.moving.unmoved(new)
         await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
 
     @handler()
@@ -264,7 +299,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
         parent = self._inode(parent_inode)
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.links.make(parent, name, attributes, target)
         self.tree.remember(inode)
         return entry(inode, self.ttl)
@@ -286,7 +321,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         kind = stat.S_IFMT(mode) or stat.S_IFREG
-        await self.files.unmoved(parent)
+        await self.moving.unmoved(parent)
         inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
         self.tree.remember(inode)
         return entry(inode, self.ttl)
@@ -296,9 +331,9 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self._inode(inode)
-        await self.files.unmoved(found)
-        handle = await self.files.open(found, flags, ctx.pid)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.files.keep_cache(found))
+        await self.moving.unmoved(found)
+        handle = await self.opens.open(found, flags, ctx.pid)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.pages.keep(found))
 
     def _create_known(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -307,7 +342,7 @@ class Operations(pyfuse3.Operations):
         if parent is None or len(name) > NAME_MAX or self.tree.peek(parent, name) is not None:
             return None
         self.tree.check_name(parent, name)
-        made = self.files.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
+        made = self.opens.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
         if made is None:
             return None
         self.counters["negative_hits"] += 1
@@ -328,36 +363,36 @@ class Operations(pyfuse3.Operations):
         if existing is not None:
             if flags & os.O_EXCL:
                 raise _fail(errno.EEXIST)
-            handle = await self.files.open(existing, flags, ctx.pid)
+            handle = await self.opens.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
-            self.files.openings.shown(existing, ctx.pid)
+            self.about_to_open.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
         attributes = new_attributes(stat.S_IFREG, mode, ctx)
-        return self._created(parent, *await self.files.create(parent, name, attributes, flags, ctx.pid))
+        return self._created(parent, *await self.opens.create(parent, name, attributes, flags, ctx.pid))
 
     @handler(bounded=False)
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        data = await self.files.read(fh, off, size)
+        data = await self.file_io.read(fh, off, size)
         return data  # type: ignore[return-value]  # pyfuse3 takes any contiguous buffer and copies it before the loop goes on
 
     def _write_known(self, fh: int, off: int, buf: bytes) -> int | None:
-        return self.files.write_now(fh, off, buf)
+        return self.file_io.write_now(fh, off, buf)
 
     @handler(bounded=False, known=_write_known)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self.files.write(fh, off, buf)
+        return await self.file_io.write(fh, off, buf)
 
     @handler(bounded=False)
     async def flush(self, fh: int) -> None:
-        await self.files.flush(fh)
+        await self.closes.flush(fh)
 
     @handler(bounded=False)
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self.files.fsync(fh)
+        await self.closes.fsync(fh)
 
     @handler(bounded=False)
     async def release(self, fh: int) -> None:
-        await self.files.release(fh)
+        await self.closes.release(fh)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -379,10 +414,10 @@ class Operations(pyfuse3.Operations):
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         directory = self.directories.inode(fh)
-        await self.files.deliver_below(directory)
+        await self.deliveries.deliver_below(directory)
         await self.directories.settle_markers()
-        await self.files.removals.settle()
-        self.files.removals.report(directory)
+        await self.removals.settle()
+        self.removals.report(directory)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -403,7 +438,7 @@ class Operations(pyfuse3.Operations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         async with self.changes.turn(found):
             await self.xattrs.set(found, os.fsdecode(name), value)
 
@@ -411,7 +446,7 @@ class Operations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.files.unmoved(found)
+        await self.moving.unmoved(found)
         async with self.changes.turn(found):
             await self.xattrs.remove(found, os.fsdecode(name))
 

@@ -17,7 +17,7 @@ import trio
 from zosfs.config import Options
 from zosfs.content.content import Content
 from zosfs.content.reader import Reader
-from zosfs.fs.openings import small
+from zosfs.fs.about_to_open import small
 from zosfs.fs.rows import Rows
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode

@@ -20,7 +20,7 @@ from zosfs.content.content import Content
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
-from zosfs.fs.gathering_pace import MOST, Pace
+from zosfs.fs.gathering_pace import MOST, GatheringPace
 from zosfs.store.api import StoreFailure
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -40,7 +40,7 @@ class _Row:
     __slots__ = ("delivering", "enough", "pace")
 
     def __init__(self) -> None:
-        self.pace = Pace()
+        self.pace = GatheringPace()
         self.enough = trio.Event()
         self.delivering = False
 

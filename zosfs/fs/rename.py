@@ -11,9 +11,14 @@ from contextlib import asynccontextmanager
 
 from zosfs.config import Options
 from zosfs.content.grants import acl_under_another_name
+from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.directories import Directories
-from zosfs.fs.files import Files, OpenFile
+from zosfs.fs.moving import Moving
+from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.unlink import Unlinks
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
@@ -35,10 +40,17 @@ def _fail(number: int) -> OSError:
 class Renames:
     """Moves names, in the store first and then in the tree."""
 
-    def __init__(self, tree: Tree, contents: Contents, files: Files, directories: Directories, options: Options) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, changes: Changes, deliveries: Deliveries,
+        unlinks: Unlinks, directories: Directories, options: Options,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
-        self._files = files
+        self._open_files = open_files
+        self._moving = moving
+        self._changes = changes
+        self._deliveries = deliveries
+        self._unlinks = unlinks
         self._directories = directories
         self._options = options
 
@@ -70,13 +82,13 @@ class Renames:
         self._directories.emptied(parent)
 
     async def _file(self, source: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
-        file = await self._files.hold(source)
+        file = await self._open_files.hold(source)
         try:
             async with file.lock, _renaming(file):
                 old_key, new_key = source.key, self._tree.key_of(new_parent, new_name)
                 writer = file.writer
                 if target is not None and target.file is not None:
-                    await self._files.keep_for_holders(target)
+                    await self._unlinks.keep_for_holders(target)
                 # the old object at the new name stays until the new one replaces it in one step
                 if writer is not None and await writer.rename_undelivered(new_key, lambda: target.info if target is not None else None):
                     moved = None
@@ -85,7 +97,7 @@ class Renames:
                         await writer.deliver()
                         file.attributes_changed = False
                     elif file.attributes_changed:
-                        await self._files.deliver_attributes(file)
+                        await self._changes.deliver(file)
                     await file.content.settle(old_key)
                     await file.content.settle(new_key)
                     async with file.content.only_one(new_key):
@@ -98,9 +110,9 @@ class Renames:
                     self._tree.delivered(source, moved)
                     file.version += 1
             if replaced is not None and replaced.file is not None:
-                await self._files.unlinked(replaced)
+                await self._unlinks.replaced(replaced)
         finally:
-            self._files.let_go(file)
+            self._open_files.let_go(file)
 
     async def _copy(self, source: Inode, file: OpenFile, new_key: str) -> ObjectInfo:
         info = source.info
@@ -120,8 +132,8 @@ class Renames:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
         content = await self._contents.of(source.volume)
-        await self._files.deliver_below(source)
-        async with self._files.moving(source):
+        await self._deliveries.deliver_below(source)
+        async with self._moving.directory(source):
             old_prefix = source.key
             objects = [info async for info in self._tree.objects_below(source)]
             if source.marker is not False and not any(info.key == old_prefix for info in objects):
@@ -134,4 +146,4 @@ class Renames:
             if not objects:
                 self._directories.emptied(source)
             self._tree.move(source, new_parent, new_name)
-            await self._files.renamed_below(source)
+            await self._moving.renamed_below(source)

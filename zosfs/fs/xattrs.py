@@ -20,9 +20,12 @@ import pyfuse3
 from zosfs.admin import settings
 from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_names
 from zosfs.admin.refusal import Refusal
+from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.change import Changes
-from zosfs.fs.files import Files
+from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
+from zosfs.fs.describing import Describing
 from zosfs.fs.headers import Described, fresh, of_object
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.attributes import decode_xattrs, encode_xattrs
@@ -62,10 +65,16 @@ class Row:
 class Xattrs:
     """The extended attributes of a mount's inodes."""
 
-    def __init__(self, tree: Tree, files: Files, changes: Changes, counters: Counters, status: Status) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, changes: Changes, describing: Describing, deliveries: Deliveries, options: Options,
+        counters: Counters, status: Status,
+    ) -> None:  # fmt: skip
         self.tree = tree
-        self.files = files
+        self.contents = contents
+        self.describing = describing
         self.changes = changes
+        self.deliveries = deliveries
+        self.options = options
         self.counters = counters
         self.status = status
 
@@ -149,7 +158,7 @@ class Xattrs:
     async def delivered(self, inode: Inode) -> ObjectInfo:
         """The object's facts; a file with undelivered changes is delivered first."""
         if inode.file is not None and inode.file.dirty:
-            await self.files.deliver(inode.file)
+            await self.deliveries.deliver(inode.file)
         return await self.info(inode)
 
     async def described(self, inode: Inode) -> Described:
@@ -158,10 +167,10 @@ class Xattrs:
             described: Described = inode.file.described
             return described
         try:
-            return of_object(await self.info(inode), self.files.options)
+            return of_object(await self.info(inode), self.options)
         except OSError as exc:
             if exc.errno in (errno.ENODATA, errno.ENOENT):
-                return fresh(inode.name, inode.is_dir, self.files.options)
+                return fresh(inode.name, inode.is_dir, self.options)
             raise
 
     async def set_metadata(self, inode: Inode, key: str, value: str | None) -> None:
@@ -211,13 +220,13 @@ def _of_store(row: XattrRow) -> Row:
         text = _text(value)
         await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
         await xattrs.tree.refresh(inode, force=True)
-        await xattrs.files.relearn(inode)
+        await xattrs.describing.relearn(inode)
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
         await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
         await xattrs.tree.refresh(inode, force=True)
-        await xattrs.files.relearn(inode)
+        await xattrs.describing.relearn(inode)
 
     return Row(get, change if row.set else None, remove if row.remove else None, row.listed)
 
@@ -345,7 +354,7 @@ async def _status(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
 
 async def _cached(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     info = await xattrs.info(inode)
-    content = await xattrs.files.content_of(inode)
+    content = await xattrs.contents.of(inode.volume)
     return f"{content.chunks.held(info)}/{info.size}".encode()
 
 
@@ -356,14 +365,14 @@ async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         raise Refusal("warm: the value is START-END in bytes, and the file no directory")
     if inode.file is not None and inode.file.dirty:
         return
-    await (await xattrs.files.content_of(inode)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
+    await (await xattrs.contents.of(inode.volume)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
 
 
 async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
     """Drop clean cached bytes of a file, or of all below a directory. What is not delivered is no part of the chunk cache."""
     if inode.volume is None:
         raise Refusal("evict: a bucket, a directory or a file of one")
-    chunks = (await xattrs.files.content_of(inode)).chunks
+    chunks = (await xattrs.contents.of(inode.volume)).chunks
     if inode.is_dir:
         chunks.drop_below(inode.key)
     else:

@@ -15,7 +15,7 @@ import trio
 from zosfs.content.patience import Patience
 from zosfs.content.remaining import Remaining
 from zosfs.fs.contents import Contents
-from zosfs.fs.files import OpenFile
+from zosfs.fs.open_file import OpenFile
 from zosfs.fs.operations import Operations
 from zosfs.mount.life import Progress
 
@@ -84,7 +84,7 @@ class LastDelivery:
         if not patience.away:
             await self._attempt(self._operations.directories.settle_markers, "some emptied directories got no marker", patience)
         if not patience.away:
-            removals = self._operations.files.removals
+            removals = self._operations.removals
             await self._attempt(removals.settle, "some removals were not delivered; the next mount goes on with them", patience)
         try:
             await self._contents.drain(progress, patience)
@@ -92,8 +92,7 @@ class LastDelivery:
             causes.append(error)
 
     async def _files(self, progress: Progress, patience: Patience) -> None:
-        files = self._operations.files
-        owed = [(file, file.inode.attributes.size) for file in files.undelivered()]
+        owed = [(file, file.inode.attributes.size) for file in self._operations.open_files.undelivered()]
         limit = trio.CapacityLimiter(AT_ONCE)
         if not owed:
             return
@@ -104,7 +103,7 @@ class LastDelivery:
                 if patience.exhausted:
                     return
                 try:
-                    await files.deliver(file)
+                    await self._operations.deliveries.deliver(file)
                     patience.delivered()
                 except OSError as error:
                     _log.error("%s was not delivered: %s", file.inode.key, error)

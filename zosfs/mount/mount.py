@@ -94,14 +94,14 @@ async def run(
             nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
         await operations.capacity.prime()
         if volume is not None:
-            await operations.files.adopt_pending(tree.root)
+            await operations.earlier_run.adopt(tree.root)
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")
             if log is not None:
                 log.reopen()
             tree.invalidate(tree.root)
-            operations.files.acls.forget_all()
+            operations.acls.forget_all()
 
         entry = registry.entry_for(
             source.text, mountpoint, cache_dir=str(cache_dir), version=__version__,

@@ -68,7 +68,7 @@ def _backward(complete: Sequence[bool], at: int, first: int, size: int, many: in
 
 
 @dataclass(slots=True)
-class Pace:
+class ListingPace:
     """How many listings a server answers at once without making each wait: learnt from how long they take."""
 
     width: int = 1

@@ -20,7 +20,7 @@ import trio
 
 from zosfs.store.api import ListPage
 from zosfs.tree.inodes import Inode
-from zosfs.tree.siblings import Pace, portions
+from zosfs.tree.siblings import ListingPace, portions
 
 if TYPE_CHECKING:
     from zosfs.tree.listing import Load, Loader
@@ -74,7 +74,7 @@ class Walks:
         self._stopped: list[_Run] = []  # the latest last
         self._running: dict[Inode, _Run] = {}  # by what they will fill
         self._each: dict[Inode, float] = {}  # names below one directory, by its parent
-        self._pace = Pace()
+        self._pace = ListingPace()
 
     def recognises(self, inode: Inode) -> bool:
         """Note that *inode* is about to be listed; whether that is a step of a walk."""

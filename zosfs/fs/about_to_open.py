@@ -80,7 +80,7 @@ def small(inode: Inode) -> bool:
     )  # fmt: skip
 
 
-class Openings:
+class AboutToOpen:
     """What is asked for with attributes in one mount."""
 
     def __init__(

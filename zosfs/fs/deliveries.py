@@ -1,0 +1,78 @@
+"""What a file owes the store, brought to where it is promised to be: into the store, or with writeback into the journal first.
+
+Owns: nothing; a file's Writer knows what is dirty, later.py which promised file comes when.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import trio
+
+from zosfs.config import Options
+from zosfs.counters import Counters
+from zosfs.fs.change import Changes
+from zosfs.fs.contents import Contents
+from zosfs.fs.later import Later
+from zosfs.fs.moving import Moving
+from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
+from zosfs.tree.inodes import Inode
+
+
+class Deliveries:
+    """The deliveries of a mount's files; *later* are those to come."""
+
+    def __init__(
+        self, contents: Contents, open_files: OpenFiles, moving: Moving, changes: Changes, options: Options, counters: Counters,
+        nursery: trio.Nursery,
+    ) -> None:  # fmt: skip
+        self._open_files = open_files
+        self._moving = moving
+        self._changes = changes
+        self._options = options
+        self._counters = counters
+        self.later = Later(nursery, self._deliver_promised, open_files.let_go, contents.pressed)
+
+    async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
+        """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
+
+        *only_promised*: not while a program is in the middle of rewriting what was promised.
+        """
+        if not file.dirty:
+            return
+        await self._moving.unmoved(file.inode)
+        async with file.lock:
+            if file.inode.unlinked:
+                return
+            writer = file.writer
+            if writer is None or not writer.dirty:
+                if file.attributes_changed:
+                    await self._changes.deliver(file)
+                return
+            try:
+                if close and self._options.writeback >= 0:
+                    if not writer.entry.promised:
+                        await writer.promise()
+                        self.later.add(file, self._options.writeback)
+                else:
+                    await writer.deliver(only_promised=only_promised)
+                    if writer.dirty:
+                        return
+                    file.attributes_changed = False
+                    self._counters["flushes"] += 1
+            except OSError as exc:
+                file.error = exc
+                if exc.errno == errno.ESTALE:
+                    self._counters["conflicts"] += 1
+                await file.content.failed(writer, exc)
+                raise
+
+    async def _deliver_promised(self, file: OpenFile) -> None:
+        await self.deliver(file, only_promised=self._options.writeback >= 0)
+
+    async def deliver_below(self, directory: Inode) -> None:
+        """Deliver every dirty file below *directory*."""
+        for file in self._open_files.undelivered():
+            if file.inode.is_below(directory):
+                await self.deliver(file)

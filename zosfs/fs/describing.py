@@ -1,0 +1,64 @@
+"""What an open file's object has besides its bytes, asked for before the first change, so that what replaces it has that, too.
+
+Owns: when that is asked for; the answer is the file's (`OpenFile.described`). How it is changed is in change.py.
+"""
+
+from __future__ import annotations
+
+from zosfs.admin.thawing import ARCHIVES
+from zosfs.config import Options
+from zosfs.fs.acls import Acls
+from zosfs.fs.contents import Contents
+from zosfs.fs.headers import of_object
+from zosfs.fs.open_file import OpenFile
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+
+class Describing:
+    """Describes the open files of a mount."""
+
+    def __init__(self, tree: Tree, contents: Contents, acls: Acls, options: Options) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._acls = acls
+        self._options = options
+
+    async def know(self, file: OpenFile, *, appending: bool = False) -> None:
+        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost.
+
+        An append upload names the length that it expects, so what is known of an appendable object need not be fresh.
+        """
+        inode = file.inode
+        if file.writer is not None or inode.pending:
+            return
+        await self._contents.learn(inode.volume)
+        known = inode.info
+        if not (appending and known is not None and known.appendable and known.metadata is not None):
+            await self._tree.refresh(inode, force=True)
+        info = inode.info
+        if info is not None and info.metadata is None:
+            info = await inode.store.head(info.key)
+            self._tree.delivered(inode, info)
+        await self._describe(file)
+
+    async def relearn(self, inode: Inode) -> None:
+        """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
+        self._acls.forget(inode.store, inode.key)
+        file: OpenFile | None = inode.file
+        if file is None or file.described is None or file.dirty or inode.pending:
+            return
+        async with file.lock:
+            if not file.dirty:
+                await self._describe(file)
+
+    async def _describe(self, file: OpenFile) -> None:
+        inode = file.inode
+        info = inode.info
+        if info is not None and not (file.attributes_changed and file.described is not None):
+            file.described = of_object(info, self._options)
+            if info.storage_class in ARCHIVES:
+                file.described.storage_class = self._options.storage_class  # what is written now is meant to be read
+            if int(info.headers.get("x-amz-tagging-count", "0") or 0):
+                file.described.tags = dict(await inode.store.get_tags(info.key))
+            file.described.grants = await self._acls.of(inode.store, info)

@@ -1,0 +1,89 @@
+"""What an earlier run promised and has not delivered: shown from the start of the mount, as it will be in the store.
+
+Owns: nothing; the journal (content/) has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+
+from zosfs.config import Options
+from zosfs.content.content import Content
+from zosfs.content.earlier_run import Pending
+from zosfs.fs.contents import Contents
+from zosfs.fs.deliveries import Deliveries
+from zosfs.fs.headers import Described
+from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.writers import Writers
+from zosfs.store.api import ObjectInfo
+from zosfs.tree.attributes import Attributes, from_object
+from zosfs.tree.inodes import Inode
+from zosfs.tree.names import part_to_name
+from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
+
+
+class EarlierRun:
+    """What the run of before left in a mount's journals."""
+
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, writers: Writers, deliveries: Deliveries, options: Options
+    ) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._open_files = open_files
+        self._writers = writers
+        self._deliveries = deliveries
+        self._options = options
+
+    async def adopt(self, top: Inode) -> None:
+        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
+        content = await self._contents.of(top.volume)
+        assert top.volume is not None
+        prefix = top.volume.prefix
+        for pending in list(content.earlier.pending()):
+            if not pending.key.startswith(prefix):
+                continue
+            try:
+                await self._adopt_one(content, top, pending)
+            except OSError as exc:
+                log.warning("%s, left by an earlier run, is not shown until it is delivered: %s", pending.key, exc)
+
+    async def _adopt_one(self, content: Content, top: Inode, pending: Pending) -> None:
+        assert top.volume is not None
+        *parts, last = pending.key[len(top.volume.prefix) :].split("/")
+        parent = top
+        for part in parts:
+            name = part_to_name(part)
+            found = await self._tree.lookup(parent, name)
+            if found is None:
+                now = time.time_ns()
+                mode = stat.S_IFDIR | self._options.dir_mode
+                found = self._tree.add(parent, name, Attributes(mode, os.getuid(), os.getgid(), 0, now, now, now), is_dir=True)
+                found.marker = False
+            parent = found
+        name = part_to_name(last)
+        inode = await self._tree.lookup(parent, name)
+        writer = await content.earlier.take(pending.key)
+        if writer is None:
+            return
+        shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
+        attributes = from_object(shown, False, self._tree.defaults)
+        if inode is None:
+            inode = self._tree.add(parent, name, attributes, pending=True)
+        else:
+            inode.attributes = attributes
+        file = await self._open_files.hold(inode)
+        file.described = Described(
+            dict(pending.headers.metadata), pending.headers.content_type, pending.headers.storage_class,
+            dict(pending.headers.extra), dict(pending.headers.tags) if pending.headers.tags else None,
+            None if pending.headers.acl else {},  # its grants are among the extra headers
+        )  # fmt: skip
+        self._writers.adopt(file, writer)
+        self._tree.changed(inode)
+        self._deliveries.later.again(file)
+        self._open_files.let_go(file)

@@ -1,0 +1,168 @@
+"""read(2), write(2) and truncate(2): which Reader or Writer answers, and what a change makes of the file's attributes.
+
+Owns: nothing; bytes belong to the Reader of a handle and the Writer of a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+import pyfuse3
+
+from zosfs.content.reader import Reader
+from zosfs.content.writer import Writer
+from zosfs.counters import Counters
+from zosfs.errors import StoreError
+from zosfs.fs.archived import refuse_archived
+from zosfs.fs.deliveries import Deliveries
+from zosfs.fs.describing import Describing
+from zosfs.fs.modes import without_setid
+from zosfs.fs.moving import Moving
+from zosfs.fs.open_file import Handle, OpenFile
+from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.writers import Writers
+from zosfs.store.api import Buffer, ObjectInfo
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+
+class FileIO:
+    """Reads and changes the bytes of a mount's files."""
+
+    def __init__(
+        self, tree: Tree, open_files: OpenFiles, moving: Moving, describing: Describing, writers: Writers, deliveries: Deliveries,
+        counters: Counters,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._open_files = open_files
+        self._handles = open_files.handles
+        self._moving = moving
+        self._describing = describing
+        self._writers = writers
+        self._deliveries = deliveries
+        self._counters = counters
+
+    async def read(self, number: int, offset: int, size: int) -> Buffer:
+        """Bytes ``[offset, offset + size)``, short only at the end of the file.
+
+        ESTALE when others replaced the object after this handle was served; a handle that was served nothing yet goes
+        on with the version that is there now.
+        """
+        handle = self._open_files.handle(number)
+        file = handle.file
+        writer = handle.lost or file.writer
+        if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
+            data = await writer.read(offset, size)
+        else:
+            reader = handle.reader
+            if reader is None or handle.reader_version != file.version:
+                reader = self._open_reader(handle)
+            pinned = file.inode.info
+            try:
+                data = await reader.read(offset, size)
+            except StoreError as exc:
+                if exc.errno not in (errno.ESTALE, errno.ENOENT):
+                    raise
+                if await self._moved(handle, pinned):
+                    data = await self._open_reader(handle).read(offset, size)
+                elif handle.served:
+                    self._tree.invalidate(file.inode)
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from exc
+                else:
+                    data = await self._read_anew(handle, offset, size)
+            handle.served = True
+        self._counters["read_bytes"] += len(data)
+        return data
+
+    async def _moved(self, handle: Handle, pinned: ObjectInfo | None) -> bool:
+        """Whether the object *pinned* is missing because it lies at another key since the handle's reader was made."""
+        file, version = handle.file, handle.reader_version
+        await self._moving.unmoved(file.inode)
+        info = file.inode.info
+        return version != file.version and pinned is not None and info is not None and info.etag == pinned.etag
+
+    async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
+        inode = handle.file.inode
+        await self._tree.refresh(inode, force=True)
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+        return await self._open_reader(handle).read(offset, size)
+
+    def _open_reader(self, handle: Handle) -> Reader:
+        file = handle.file
+        info = file.inode.info
+        if info is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if handle.reader is not None:
+            handle.reader.close()
+        handle.reader = file.content.reader(info)
+        handle.reader_version = file.version
+        return handle.reader
+
+    async def write(self, number: int, offset: int, data: Buffer) -> int:
+        """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
+        handle = self._open_files.handle(number)
+        file = handle.file
+        if handle.lost is not None:
+            return await handle.lost.write(offset, data, append=handle.append)
+        writer = file.writer
+        if writer is None:
+            async with file.lock:
+                writer = await self._writers.of(file, appending=handle.append)
+        written = await writer.write(offset, data, append=handle.append)
+        self._written(file, writer, written)
+        return written
+
+    def write_now(self, number: int, offset: int, data: Buffer) -> int | None:
+        """As `write`, where nothing has to be waited for; None where something has."""
+        handle = self._handles.get(number)
+        if handle is None or handle.append or handle.lost is not None:
+            return None
+        writer = handle.file.writer
+        if writer is None or not writer.write_now(offset, data):
+            return None
+        self._written(handle.file, writer, len(data))
+        return len(data)
+
+    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
+        file.bytes_changed()
+        inode = file.inode
+        attributes = inode.attributes
+        attributes.size = writer.draft.size
+        now = time.time_ns()
+        attributes.mtime_ns = attributes.ctime_ns = now
+        if attributes.mode & (stat.S_ISUID | stat.S_ISGID):
+            attributes.mode = without_setid(attributes.mode)
+        self._tree.changed(inode)
+        self._counters["written_bytes"] += written
+
+    async def truncate(self, inode: Inode, size: int) -> None:
+        """Set the size; of a file that nobody has open for writing it is delivered at once."""
+        file = await self._open_files.hold(inode)
+        try:
+            async with file.lock:
+                await self._describing.know(file)
+                if size:
+                    await refuse_archived(file)
+                await self.truncate_open(file, size)
+            if not any(handle.writable for handle in file.handles):
+                await self._deliveries.deliver(file)
+        finally:
+            self._open_files.let_go(file)
+
+    async def truncate_open(self, file: OpenFile, size: int) -> None:
+        """Set the size of *file*, of which is known what it has besides bytes; the caller holds its lock."""
+        inode = file.inode
+        if file.writer is None and size == 0:
+            self._writers.adopt(file, await file.content.writer(inode.key, inode.info, truncate=True))
+        else:
+            await (await self._writers.of(file)).truncate(size)
+        attributes = inode.attributes
+        if attributes.size != size:
+            attributes.size = size
+        attributes.mtime_ns = attributes.ctime_ns = time.time_ns()
+        attributes.mode = without_setid(attributes.mode)
+        file.bytes_changed()
+        self._tree.changed(inode)

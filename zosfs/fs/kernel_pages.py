@@ -1,0 +1,51 @@
+"""Which version of a file the kernel's page cache holds.
+
+Owns: the ETags of those versions. Whoever changes a file here through the kernel tells it of the version that came of that.
+"""
+
+from __future__ import annotations
+
+import cachetools
+import pyfuse3
+
+from zosfs.content.content import Content
+from zosfs.tree.inodes import Inode
+
+KEPT = 100_000
+"""Inodes whose version is remembered."""
+
+
+class KernelPages:
+    """The pages that the kernel has of a mount's files."""
+
+    def __init__(self) -> None:
+        self._of: cachetools.LRUCache[int, str] = cachetools.LRUCache(KEPT)
+
+    def are_of(self, inode: Inode, etag: str) -> None:
+        """The kernel has seen every byte of the version *etag*, or will."""
+        self._of[inode.number] = etag
+
+    def forget(self, inode: Inode) -> None:
+        """What the kernel has of *inode* is not the file."""
+        self._of.pop(inode.number, None)
+
+    def keep(self, inode: Inode) -> bool:
+        """Whether the kernel's pages of *inode* are of the version that is opened now."""
+        if inode.file is not None and inode.file.dirty:
+            return True
+        etag = inode.info.etag if inode.info is not None else ""
+        before = self._of.get(inode.number)
+        keep = bool(etag) and before == etag
+        if before and not keep:
+            # the size that the kernel has is that of the version before, and would end every read there
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+        self._of[inode.number] = etag
+        return keep
+
+    def cached(self, inode: Inode) -> bool:
+        """Whether bytes of *inode* could come from a cache of this host, the kernel's or that of chunks."""
+        info = inode.info
+        if info is None:
+            return False
+        content: Content | None = inode.volume.content if inode.volume else None
+        return self._of.get(inode.number) == info.etag or (content is not None and content.cached(info))

@@ -1,0 +1,79 @@
+"""What is kept of a file while it is open or has something undelivered, and of each open(2) of it: data, and nothing that waits.
+
+Owns: nothing; the tables are in open_files.py, and a file's dirty ranges belong to its Writer.
+Concurrency: between two awaits a task owns all state. `OpenFile.lock` orders opening for writing, delivering,
+attribute changes, renames and removal of one file, because requests of one key must never overlap; reads never take it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from zosfs.content.content import Content
+from zosfs.content.reader import Reader
+from zosfs.content.writer import Writer
+from zosfs.errors import StoreError
+from zosfs.fs.headers import Described
+from zosfs.locks import Lock
+from zosfs.store.api import ObjectInfo
+from zosfs.tree.inodes import Inode
+
+
+class OpenFile:
+    """The state of one inode while it is open or has something undelivered."""
+
+    __slots__ = (
+        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "renaming", "unreported",
+        "untouched", "users", "version", "waits", "writer",
+    )  # fmt: skip
+
+    def __init__(self, inode: Inode, content: Content) -> None:
+        self.inode = inode
+        self.content = content
+        self.handles: set[Handle] = set()
+        self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
+        self.writer: Writer | None = None
+        self.described: Described | None = None
+        self.lock = Lock()
+        self.version = 0  # bumped when this mount replaces the object under its readers
+        self.attributes_changed = False  # of an object whose bytes are delivered
+        self.untouched = False  # created or truncated by open, and nothing written since
+        self.passed = False  # handles may read past the writer
+        self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
+        self.error: OSError | None = None
+        self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
+        self.waits = False  # for its delivery, behind others
+        self.renaming = False
+
+    @property
+    def dirty(self) -> bool:
+        """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
+        return self.attributes_changed or (self.writer is not None and self.writer.dirty)
+
+    def bytes_changed(self) -> None:
+        """Bytes were changed here: everybody here sees that at once."""
+        self.untouched = False
+        if self.passed:
+            self.passed = False
+            for handle in self.handles:
+                handle.past = None
+
+
+class Handle:
+    """One open(2)."""
+
+    __slots__ = ("append", "file", "lost", "number", "past", "pid", "reader", "reader_version", "served", "writable")
+
+    def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
+        self.number = number
+        self.file = file
+        self.writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self.append = bool(flags & os.O_APPEND)
+        self.pid = pid
+        self.reader: Reader | None = None
+        self.reader_version = -1
+        self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
+        self.past: ObjectInfo | None = None
+        """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""
+        self.lost: Writer | None = None
+        """The writer of before, whose changes lost against another host's: this goes on with it, later handles do not."""

@@ -1,0 +1,134 @@
+"""unlink(2), and what becomes of files that are open when they lose their name to it or to a rename.
+
+Owns: which unlinked files still have their object at its key. The object of a file that is open is deleted when the last handle closes,
+unless its bytes are all local already; so it is, too, before a new file takes its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import trio
+
+from zosfs.content.writer import Writer
+from zosfs.fs.contents import Contents
+from zosfs.fs.open_file import OpenFile
+from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.removals import Removals
+from zosfs.fs.writers import Writers
+from zosfs.tree.inodes import Inode
+from zosfs.tree.tree import Tree
+
+
+class Unlinks:
+    """Takes files their names."""
+
+    def __init__(self, tree: Tree, contents: Contents, open_files: OpenFiles, writers: Writers, removals: Removals) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._open_files = open_files
+        self._writers = writers
+        self._removals = removals
+        self._doomed: dict[tuple[str, str], OpenFile] = {}  # by the bucket and key where their objects still lie
+
+    async def unlink(self, inode: Inode) -> None:
+        """Remove the object of *inode*; who has it open goes on, without a server-side copy.
+
+        The object of a file that is open is deleted when the last handle closes, unless its bytes are all local already.
+        """
+        file: OpenFile | None = inode.file
+        if file is None:
+            await self._delete_object(inode)
+            self._tree.remove(inode)
+            return
+        async with file.lock:
+            key = inode.key
+            writer = file.writer
+            if writer is not None and writer.partly_gone and file.handles:
+                await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
+            if writer is not None and writer.draft.base is None:
+                delete = not inode.pending
+                if not delete:
+                    await file.content.discard(key)
+            elif file.handles:
+                if writer is None or not writer.draft.complete:
+                    file.doomed = True
+                    self._doomed[inode.store.bucket, key] = file
+                    if writer is not None:
+                        writer.draft.unlinked = True
+                    if inode.info is not None:
+                        await file.content.owe_deletion(dataclasses.replace(inode.info, key=key))
+                delete = not file.doomed
+            else:
+                delete = True
+            if delete:
+                await self._delete_object(inode)
+            self._tree.remove(inode)
+        await self._without_holders(file)
+
+    async def keep_for_holders(self, target: Inode) -> None:
+        """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""
+        file: OpenFile | None = target.file
+        if file is None or not file.handles:
+            return
+        async with file.lock:
+            await (await self._writers.of(file)).fetch_all()
+
+    async def replaced(self, inode: Inode) -> None:
+        """*inode* lost its name to a rename: nothing of it will be sent any more."""
+        file: OpenFile | None = inode.file
+        if file is not None:
+            await self._without_holders(file)
+
+    async def closed(self, file: OpenFile) -> None:
+        """Nobody has *file* open any more, which has no name: nothing of it is needed."""
+        async with file.lock:
+            if file.doomed:
+                await self._delete_doomed(file)
+            if file.writer is not None:
+                await file.writer.discard()
+                await self._writers.drop(file)
+
+    def doomed(self, parent: Inode, name: bytes) -> OpenFile | None:
+        """The unlinked file whose object still lies where a new one called *name* would."""
+        return self._doomed.get((parent.store.bucket, self._tree.key_of(parent, name))) if self._doomed else None
+
+    async def free_name(self, parent: Inode, name: bytes) -> None:
+        """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
+        doomed = self.doomed(parent, name)
+        if doomed is not None:
+            async with doomed.lock:
+                if doomed.doomed:
+                    writer = await self._writers.of(doomed)
+                    await writer.fetch_all()
+                    await self._delete_doomed(doomed)
+
+    async def _without_holders(self, file: OpenFile) -> None:
+        if not file.handles:
+            await self.closed(file)
+            self._open_files.drop(file)
+
+    async def _delete_object(self, inode: Inode) -> None:
+        content = await self._contents.of(inode.volume)
+        await content.settle(inode.key)
+        aside = await content.set_aside(inode.key)
+        try:
+            async with content.only_one(inode.key):
+                # the bytes that the journal has are all there is of them, and stay until the object is gone
+                await self._removals.delete(inode, at_once=bool(aside.records))
+            await content.throw_away(aside)
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                await content.put_back(aside)
+                writer: Writer | None = inode.file.writer if inode.file is not None else None
+                if writer is not None and writer.dirty and isinstance(exc, OSError):
+                    await content.failed(writer, exc)
+            raise
+
+    async def _delete_doomed(self, file: OpenFile) -> None:
+        key = file.inode.key
+        file.doomed = False
+        if self._doomed.get((file.inode.store.bucket, key)) is file:
+            del self._doomed[file.inode.store.bucket, key]
+            await file.inode.store.delete(key)
+            await file.content.deletion_done(key)
