@@ -16,7 +16,7 @@ import resource
 import time
 from pathlib import Path
 
-from zosfs.content.staging import Pace
+from zosfs.content.disk_budget import WritePace
 
 LARGEST = 64 << 10
 """Bytes of one write at most: larger ones are worth a thread."""
@@ -53,7 +53,7 @@ class DirectWrites:
         self._syscall = ctypes.CDLL(None, use_errno=True).syscall
         self._syscall.restype = ctypes.c_long
         self._context = ctypes.c_ulong(0)
-        self._pace = Pace()
+        self._pace = WritePace()
         self._fd = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC | os.O_CLOEXEC | os.O_NOFOLLOW)
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._buffer = mmap.mmap(-1, LARGEST)
