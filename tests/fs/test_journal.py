@@ -14,6 +14,8 @@ from tests.fs.mounting import Mount, wait_for, zosfs
 from tests.fs.running import noise, refused
 from tests.proxy import Proxy, answer
 
+pytestmark = pytest.mark.long_on("weed")
+
 
 def entries(living: Mount) -> list[dict[str, Any]]:
     """What `zosfs journal list` shows of the mount's cache directory."""

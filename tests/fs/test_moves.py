@@ -16,6 +16,7 @@ from tests.fs.running import refused, run
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
 HASTY = {"retries": 1, "retry_timeout": 1}
 
 

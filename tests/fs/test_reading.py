@@ -16,6 +16,7 @@ from tests.proxy import Proxy
 
 KIB, MIB = 1 << 10, 1 << 20
 Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
 
 
 @pytest.fixture

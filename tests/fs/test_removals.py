@@ -21,6 +21,7 @@ from zosfs.fs.removals import ROW
 from zosfs.store.gathering import DOUBTED
 
 Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
 
 
 @pytest.fixture

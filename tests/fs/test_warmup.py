@@ -15,6 +15,7 @@ from tests.fs.running import noise
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
 
 
 def drop_pages(living: Mount) -> None:
