@@ -25,6 +25,9 @@ SCRATCH = ".zosfs-probe-"
 WRONG = "0" * 32
 CLEANING = 3.0
 """Seconds for the deletion of the scratch objects."""
+ANSWERING = 1.0
+"""Seconds for which a write that is under way is still waited for by who is cancelled: a server may carry out what was cut off later, and
+after the deletion."""
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "PositionNotEqualToLength")
 
 
@@ -74,10 +77,34 @@ async def _send(store: Probed, verb: str, method: str, key: str, **more: Any) ->
     return await store.exchange.request(verb, method, store.bucket, key, tries=2, **more)
 
 
+async def _write(store: Probed, verb: str, key: str, **more: Any) -> Any:
+    """As `_send`, of a PUT that is not cut off at once when the caller is cancelled."""
+    answer: Any = None
+    failure: StoreError | None = None
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope(shield=True) as scope:
+
+            async def hurry() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    scope.deadline = trio.current_time() + ANSWERING
+
+            nursery.start_soon(hurry)
+            try:
+                answer = await _send(store, verb, "PUT", key, **more)
+            except StoreError as exc:
+                failure = exc
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return answer
+
+
 async def _refused(store: Probed, verb: str, key: str, body: Body = (b"x",), **more: Any) -> bool:
     """Whether the server refuses the request for its condition; False when it goes through or offers no such condition."""
     try:
-        await _send(store, verb, "PUT", key, body=body, **more)
+        await _write(store, verb, key, body=body, **more)
     except StoreError as exc:
         if exc.row.code in REFUSED:
             return True
@@ -102,7 +129,7 @@ async def _versioning(store: Probed) -> None:
 
 
 async def _append(store: Probed, key: str) -> None:
-    first = await _send(store, "append", "PUT", key, query={"append": "true", "position": "0"}, body=(b"x",), again=False)
+    first = await _write(store, "append", key, query={"append": "true", "position": "0"}, body=(b"x",), again=False)
     if first.headers.get("x-rgw-next-append-position") != "1":
         store.abilities.append = False
         return
@@ -112,7 +139,7 @@ async def _append(store: Probed, key: str) -> None:
 
 async def _conditions(store: Probed, key: str, other: str) -> None:
     abilities = store.abilities
-    made = await _send(store, "put", "PUT", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False)
+    made = await _write(store, "put", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False)
     etag = made.headers.get("etag", "").strip('"')
 
     async def none_match() -> None:
