@@ -225,7 +225,8 @@ def cost_of(pid: int) -> Cost:
         except OSError:
             continue
         total.cpu += cpu + sum(map(int, ended)) / _TICKS
-        total.peak += int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        words = status.partition("VmHWM:")[2].split()  # a process that has just ended has no memory any more
+        total.peak += int(words[0]) * 1024 if words else 0
     return total
 
 

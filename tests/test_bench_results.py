@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,12 @@ def test_secrets_are_in_no_command(name: str, tmp_path: Path) -> None:
         words, environment = command("/bin/program", target, tmp_path / "m", tmp_path)
         assert "very-secret" not in " ".join(words)
         assert "http://127.0.0.1:1" in " ".join([*words, *environment.values()])
+
+
+def test_a_process_that_has_ended_costs_no_memory() -> None:
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert cost_of(child.pid).peak == 0
 
 
 def test_cpu_and_memory_of_a_process_are_counted() -> None:
