@@ -6,7 +6,6 @@ No program that asks the same server for the same can be faster: where a bar is 
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from botocore.config import Config
 from bench.requests import OWN_AGENT
 from bench.results import Result
 from bench.tools import Target
-from bench.work import MIB, Scale
+from bench.work import MIB, Scale, many_keys, random_places, some_keys, tree_keys
 
 TOOL = "curl"
 """Under which its numbers are kept."""
@@ -61,9 +60,7 @@ def _quarters(scale: Scale) -> list[Request]:
 
 
 def _random(scale: Scale) -> list[Request]:
-    rng = random.Random(2)
-    places = [rng.randrange(scale.large * MIB // 4096) * 4096 for _ in range(scale.reads)]
-    return [_get("large.bin", at, at + 4096) for at in places]
+    return [_get("large.bin", at, at + 4096) for at in random_places(scale)]
 
 
 def _pages(prefix: str, keys: Sequence[str]) -> list[Request]:
@@ -74,16 +71,8 @@ def _pages(prefix: str, keys: Sequence[str]) -> list[Request]:
     ]
 
 
-def _many(scale: Scale) -> list[str]:
-    return [f"many/file{n:05}" for n in range(scale.many)]
-
-
-def _tree(scale: Scale) -> list[str]:
-    return [f"tree/a{d % 10}/dir{d:04}/file{n:02}" for d in range(scale.tree) for n in range(20)]
-
-
 def _some(scale: Scale) -> list[Request]:
-    return [_get(f"some/file{n:05}", 0, 4096) for n in range(scale.some)]
+    return [_get(key, 0, 4096) for key in some_keys(scale)]
 
 
 FLOORS: Mapping[str, Sequence[Floor]] = {
@@ -92,10 +81,10 @@ FLOORS: Mapping[str, Sequence[Floor]] = {
     "par-read": (Floor("GETs of 8 MiB, 16 at once", _quarters, 16),),
     "rand-read": (Floor("the same GETs, one after the other", _random),),
     "ls": (
-        Floor("a HEAD of each, 64 at once", lambda scale: [Request("head_object", {"Key": key}) for key in _many(scale)], 64),
-        Floor("its LISTs, 4 at once", lambda scale: _pages("many/", _many(scale)), 4),
+        Floor("a HEAD of each, 64 at once", lambda scale: [Request("head_object", {"Key": key}) for key in many_keys(scale)], 64),
+        Floor("its LISTs, 4 at once", lambda scale: _pages("many/", many_keys(scale)), 4),
     ),
-    "find": (Floor("LISTs of all names, 4 at once", lambda scale: _pages("tree/", _tree(scale)), 4),),
+    "find": (Floor("LISTs of all names, 4 at once", lambda scale: _pages("tree/", tree_keys(scale)), 4),),
     "read-small": (
         Floor("a GET of each, one after the other", _some),
         Floor("a GET of each, 64 at once", _some, 64),

@@ -40,6 +40,27 @@ class Scale:
         return max(self.large // 4, 5)
 
 
+def many_keys(scale: Scale) -> list[str]:
+    """The files of one large directory."""
+    return [f"many/file{n:05}" for n in range(scale.many)]
+
+
+def some_keys(scale: Scale) -> list[str]:
+    """The files of 4 KiB that are read one after the other."""
+    return [f"some/file{n:05}" for n in range(scale.some)]
+
+
+def tree_keys(scale: Scale) -> list[str]:
+    """The files of the tree that is walked."""
+    return [f"tree/a{d % 10}/dir{d:04}/file{n:02}" for d in range(scale.tree) for n in range(20)]
+
+
+def random_places(scale: Scale) -> list[int]:
+    """Where the large file is read at random: the same offsets each time."""
+    rng = random.Random(2)
+    return [rng.randrange(scale.large * MIB // 4096) * 4096 for _ in range(scale.reads)]
+
+
 SMALL = Scale(large=64, many=500, tree=50, some=50, reads=50, created=50)
 """For trying things out."""
 
@@ -70,11 +91,9 @@ def _first_byte(root: Path, scale: Scale) -> None:
 
 
 def _random_reads(root: Path, scale: Scale) -> None:
-    rng = random.Random(2)
     fd = os.open(root / "large.bin", os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    for _ in range(scale.reads):
-        at = rng.randrange(scale.large * MIB // 4096) * 4096
+    for at in random_places(scale):
         assert os.pread(fd, 4096, at) == NOISE[at % MIB : at % MIB + 4096]
     os.close(fd)
 

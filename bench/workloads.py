@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.places import Bucket, Place
-from bench.work import MIB, NOISE, Scale
+from bench.work import MIB, NOISE, Scale, many_keys, some_keys, tree_keys
 
 _LOG = 32
 
@@ -44,15 +44,15 @@ def _quarters(place: Place, scale: Scale) -> None:
 
 
 def _many(place: Place, scale: Scale) -> None:
-    place.put_all((f"many/file{n:05}" for n in range(scale.many)), b"x" * 100)
+    place.put_all(many_keys(scale), b"x" * 100)
 
 
 def _some(place: Place, scale: Scale) -> None:
-    place.put_all((f"some/file{n:05}" for n in range(scale.some)), NOISE[:4096])
+    place.put_all(some_keys(scale), NOISE[:4096])
 
 
 def _tree(place: Place, scale: Scale) -> None:
-    place.put_all((f"tree/a{d % 10}/dir{d:04}/file{n:02}" for d in range(scale.tree) for n in range(20)), b"x")
+    place.put_all(tree_keys(scale), b"x")
 
 
 _SETS: Mapping[str, Callable[[Place, Scale], None]] = {

@@ -169,36 +169,31 @@ def test_a_sequential_read_starts_small_and_wastes_nothing(mount: Mounting, buck
     assert growth["requests_head"] <= 1, "what is read from a cache is asked for at open"
 
 
-def test_random_reads_fetch_what_is_needed(mount: Mounting, bucket: str, s3: Any) -> None:
-    put_large(s3, bucket, "large", 128)
-    living = mount()
+def read_at_random(living: Mount, mebibytes: int, reads: int) -> dict[str, int]:
+    """Read *reads* pages of the file `large`, each somewhere else; what the mount's counters grew by."""
     (living.path / "large").stat()
     rng = random.Random(1)
     block = noise(MIB)
     with living.moved() as growth:
         fd = os.open(living.path / "large", os.O_RDONLY)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        for _ in range(30):
-            at = rng.randrange(128 * MIB // 4096) * 4096
+        for _ in range(reads):
+            at = rng.randrange(mebibytes * MIB // 4096) * 4096
             assert os.pread(fd, 4096, at) == block[at % MIB : at % MIB + 4096]
         os.close(fd)
+    return growth
+
+
+def test_random_reads_fetch_what_is_needed(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_large(s3, bucket, "large", 128)
+    growth = read_at_random(mount(), 128, 30)
     assert growth["requests_get"] <= 30
     assert growth["bytes_received"] <= 30 * 128 * 1024
 
 
 def test_random_reads_fetch_what_lies_around_them_if_asked_to(mount: Mounting, bucket: str, s3: Any) -> None:
     put_large(s3, bucket, "large", 16)
-    living = mount(random_ahead="4M")
-    (living.path / "large").stat()
-    rng = random.Random(1)
-    block = noise(MIB)
-    with living.moved() as growth:
-        fd = os.open(living.path / "large", os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        for _ in range(60):
-            at = rng.randrange(16 * MIB // 4096) * 4096
-            assert os.pread(fd, 4096, at) == block[at % MIB : at % MIB + 4096]
-        os.close(fd)
+    growth = read_at_random(mount(random_ahead="4M"), 16, 60)
     assert growth["requests_get"] <= 2 * 4
     assert growth["bytes_received"] <= 17 * MIB
 
