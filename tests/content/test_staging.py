@@ -169,6 +169,23 @@ def test_a_small_file_is_memory_and_a_large_one_is_not(tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("size", [100, staging.SMALL + 1])
+def test_a_closed_file_has_no_bytes_rather_than_zeros(tmp_path: Path, size: int) -> None:
+    async def body() -> None:
+        file, budget = made(tmp_path)
+        await file.write(0, b"x" * size)
+        file.close(remove=True)
+        for ask in (lambda: file.read(0, size), lambda: file.lend(0, size)):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                ask()
+        assert not file.write_now(0, b"y")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await file.write(0, b"y")
+        assert budget.in_memory == 0
+
+    run(body)
+
+
 def test_what_is_held_or_sent_is_not_written(tmp_path: Path) -> None:
     async def main() -> None:
         file, _ = made(tmp_path)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,29 @@ def test_close_tells_that_the_upload_failed_and_a_later_fsync_delivers(
         assert f.read() == b"precious"
         works_again(os.fsync, f.fileno())
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
+
+
+@pytest.mark.long_on("weed")
+def test_a_close_beside_a_delivery_that_fails_fails_too(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(url=proxy.url, **HASTY)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    syncing, closing = ((living.path / "f").open("r+b" if n else "w+b", buffering=0) for n in range(2))
+    closing.write(b"what both wrote")
+    proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/f") else None
+    with ThreadPoolExecutor(2) as pool:
+        synced = pool.submit(os.fsync, syncing.fileno())
+        wait_for(lambda: proxy.held, 60, "the delivery to be under way")
+        closed = pool.submit(closing.close)
+        wait([closed], timeout=2)  # the fault is one that is over at once
+        proxy.intercept = lambda method, target: answer(503, "ServiceUnavailable")
+        proxy.hold = lambda target: None
+        proxy.reset_all()
+        assert isinstance(synced.exception(), OSError)
+        assert isinstance(closed.exception(), OSError)
+    proxy.intercept = None
+    os.fsync(syncing.fileno())
+    syncing.close()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what both wrote"
 
 
 @pytest.mark.long_on("weed")

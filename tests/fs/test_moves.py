@@ -6,12 +6,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import refused, run
 from tests.proxy import Proxy, answer
 
@@ -129,6 +129,30 @@ def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_no
     assert (living.path / "old/1/f01").read_bytes() == b"old/1/f01"
     os.rename(living.path / "old", living.path / "new")
     assert keys(s3, bucket) == {key.replace("old/", "new/") for key in before}
+
+
+def test_a_close_beside_the_delivery_that_a_rename_begins(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The rename delivers the file first, and waits for its old bytes: the close meanwhile says nothing before these are in the store, and
+    the file keeps what was written."""
+    fill(s3, bucket, ["old/file", "old/other"])
+    living = mount(url=proxy.url, prefetch=0)
+    file = (living.path / "old/file").open("r+b", buffering=0)
+    file.write(b"new")
+    proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/old/file") else None
+    with ThreadPoolExecutor(2) as pool:
+        renamed = pool.submit(os.rename, living.path / "old", living.path / "new")
+        wait_for(lambda: proxy.held, 60, "the file's old bytes to be asked for")
+        closed = pool.submit(file.close)
+        early = wait([closed], timeout=2).done  # the fault is one that is over at once
+        proxy.hold = lambda target: None
+        closed.result()
+        renamed.result()
+    living.again()
+    assert s3.get_object(Bucket=bucket, Key="new/file")["Body"].read() == b"new/file"
+    assert (living.path / "new/file").read_bytes() == b"new/file"
+    assert not early
 
 
 def test_what_is_written_meanwhile_goes_along(mount: Mounting, bucket: str, s3: Any) -> None:

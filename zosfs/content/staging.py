@@ -388,7 +388,11 @@ class StagedFile:
         """Bytes ``[start, end)`` for an upload; they stay as they are until `give_back`. What was never written is zeros."""
         if end <= start:
             return ()
+        body = self._slice(start, end)
         self._sending.add(start, end)
+        return body
+
+    def _slice(self, start: int, end: int) -> Body:
         if self._memory is not None:
             data = bytes(self._memory[start:end])
             return (data, bytes(end - start - len(data))) if len(data) < end - start else (data,)
@@ -408,10 +412,10 @@ class StagedFile:
             self._named = True
 
     def close(self, *, remove: bool) -> None:
-        """Give the descriptor back; with *remove* the file and the disk space too."""
+        """Give the descriptor back; with *remove* the file and the disk space too. Whoever asks for its bytes from now on gets EBADF."""
         if self._memory is not None:
             self._budget.in_memory -= len(self._memory)
-            self._memory = bytearray()
+            self._memory = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -63,8 +63,13 @@ class Writer:
 
     @property
     def dirty(self) -> bool:
-        """Whether the store lacks something of this file."""
+        """Whether the store lacks something of this file that is not on its way."""
         return self.draft.changed
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether something of it is being delivered, which may fail still."""
+        return self._sending.under_way
 
     @property
     def owes(self) -> bool:
@@ -183,8 +188,7 @@ class Writer:
                     whole[start - offset : stop - offset] = await draft.read_base(start, stop)
             except StoreError as exc:
                 if version == draft.version and exc.errno in (errno.ESTALE, errno.ENOENT):
-                    async with self._delivering:
-                        pass  # it may be ours that took the base's place, and tells in a moment
+                    await self.settled()  # it may be ours that took the base's place, and tells in a moment
                 if version == draft.version:
                     raise
             if version == draft.version:
@@ -298,6 +302,11 @@ class Writer:
                     return self._told(await self._sending.deliver())
             return None
 
+    async def settled(self) -> None:
+        """Wait until nothing is on its way: what was may be dirty again."""
+        async with self._delivering:
+            pass
+
     async def inherited(self) -> ObjectInfo | None:
         """Compare what an earlier run promised with the object that is there now.
 
@@ -351,9 +360,10 @@ class Writer:
             await self.entry.discard()
 
     async def aclose(self) -> None:
-        """Give the staged file back; what is dirty stays on disk when the journal has it."""
-        await self._uploads.abandon_early()
-        if self.entry.record is None:
-            await self._uploads.drop(self.draft.key)
-        self.draft.close_reader()
-        await self._content.retire(self)
+        """Give the staged file back, once nothing of it is on its way; what is dirty stays on disk when the journal has it."""
+        async with self._delivering:
+            await self._uploads.abandon_early()
+            if self.entry.record is None:
+                await self._uploads.drop(self.draft.key)
+            self.draft.close_reader()
+            await self._content.retire(self)

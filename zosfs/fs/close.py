@@ -94,7 +94,8 @@ class Closes:
         if inode.unlinked:
             await self._unlinks.closed(file)
         elif file.dirty and (file.error is None or file.error.errno != errno.ESTALE):
-            if self._options.writeback >= 0 and file.writer is not None and file.writer.dirty and file.writer.entry.promised:
+            writer = file.writer
+            if self._options.writeback >= 0 and writer is not None and (writer.dirty or writer.on_its_way) and writer.entry.promised:
                 return  # by the close before this
             try:
                 await self._deliveries.deliver(file, close=True)

@@ -41,17 +41,26 @@ class Deliveries:
         """
         if not file.dirty:
             return
+        file.users += 1  # a file is not let go while it is being delivered, whoever else closes it
+        try:
+            await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised)
+        finally:
+            self._open_files.let_go(file)
+
+    async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool) -> None:
         await self._moving.unmoved(file.inode)
         async with file.lock:
             if file.inode.unlinked:
                 return
             writer = file.writer
+            if writer is not None and writer.on_its_way and not (promise and writer.entry.promised):
+                await writer.settled()  # begun by somebody else, and what comes of it is told to all who ask
             if writer is None or not writer.dirty:
                 if file.attributes_changed:
                     await self._changes.deliver(file)
                 return
             try:
-                if close and self._options.writeback >= 0:
+                if promise:
                     if not writer.entry.promised:
                         await writer.promise()
                         self.later.add(file, self._options.writeback)

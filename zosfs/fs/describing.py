@@ -46,7 +46,7 @@ class Describing:
         """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
         self._acls.forget(inode.store, inode.key)
         file: OpenFile | None = inode.file
-        if file is None or file.described is None or file.dirty or inode.pending:
+        if file is None or file.described is None or inode.pending:
             return
         async with file.lock:
             if not file.dirty:

@@ -47,8 +47,8 @@ class OpenFile:
 
     @property
     def dirty(self) -> bool:
-        """Whether local bytes or attributes are newer than the store's: remote facts must not overwrite them."""
-        return self.attributes_changed or (self.writer is not None and self.writer.dirty)
+        """Whether local bytes or attributes are newer than the store's, be they on their way: remote facts must not overwrite them."""
+        return self.attributes_changed or (self.writer is not None and (self.writer.dirty or self.writer.on_its_way))
 
     def bytes_changed(self) -> None:
         """Bytes were changed here: everybody here sees that at once."""
