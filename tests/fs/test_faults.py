@@ -171,6 +171,24 @@ def test_a_close_beside_a_delivery_that_fails_fails_too(proxy: Proxy, mount: Mou
 
 
 @pytest.mark.long_on("weed")
+def test_a_file_that_grows_while_it_is_delivered_has_its_size(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount(url=proxy.url)
+    with (living.path / "f").open("w+b", buffering=0) as file:
+        file.write(b"delivered ")
+        other = (living.path / "f").open("r+b", buffering=0)
+        proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/f") else None
+        with ThreadPoolExecutor(1) as pool:
+            closed = pool.submit(other.close)
+            wait_for(lambda: proxy.held, 60, "the delivery to be under way")
+            file.write(b"meanwhile")
+            proxy.hold = lambda target: None
+            closed.result()
+        assert os.fstat(file.fileno()).st_size == 19
+        assert (living.path / "f").read_bytes() == b"delivered meanwhile"
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"delivered meanwhile"
+
+
+@pytest.mark.long_on("weed")
 def test_answers_cut_in_the_middle_are_continued(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=noise(MIB) * 24)
     living = mount(url=proxy.url, retries=20)

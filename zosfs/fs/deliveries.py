@@ -41,11 +41,8 @@ class Deliveries:
         """
         if not file.dirty:
             return
-        file.users += 1  # a file is not let go while it is being delivered, whoever else closes it
-        try:
+        with self._open_files.held(file):
             await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised)
-        finally:
-            self._open_files.let_go(file)
 
     async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool) -> None:
         await self._moving.unmoved(file.inode)

@@ -27,9 +27,10 @@ class Moving:
         end = self._ends[directory] = trio.Event()
         try:
             for file in self._open_files.below(directory):
-                async with file.lock:  # what had begun is done
-                    if file.writer is not None and file.writer.partly_gone:
-                        await file.writer.deliver()
+                with self._open_files.held(file):
+                    async with file.lock:  # what had begun is done
+                        if file.writer is not None and file.writer.partly_gone:
+                            await file.writer.deliver()
             yield
         finally:
             del self._ends[directory]

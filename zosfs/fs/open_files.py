@@ -6,6 +6,7 @@ know: what is done with an open file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -49,6 +50,15 @@ class OpenFiles:
         file.users = 1
         inode.pins += 1
         return file
+
+    @contextlib.contextmanager
+    def held(self, file: OpenFile) -> Iterator[None]:
+        """Within, *file* is not let go, whoever else closes it."""
+        file.users += 1
+        try:
+            yield
+        finally:
+            self.let_go(file)
 
     def let_go(self, file: OpenFile) -> None:
         """Give back a `hold`; the open state is forgotten with the last one, unless something is undelivered."""

@@ -69,9 +69,10 @@ class Writers:
             self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return
-            if info.size != inode.attributes.size:
+            size = writer.draft.size  # with what was written since
+            if size != inode.attributes.size:
                 # another host's appends went in before ours: what the kernel has cached is not the file
-                inode.attributes.size = info.size
+                inode.attributes.size = size
                 inode.attributes.mtime_ns = time.time_ns()
                 self._pages.forget(inode)
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
