@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 import xml.etree.ElementTree as ET
+from operator import attrgetter
 from sys import intern
+from typing import cast
 from urllib.parse import unquote_to_bytes
 
 from zosfs.errors import StoreError
@@ -20,13 +22,14 @@ from zosfs.store.api import ListPage, ObjectInfo
 _NAMESPACE = re.compile(rb'\sxmlns=(?:"[^"]*"|\'[^\']*\')')
 
 _FIELDS = ("Key", "LastModified", "ETag", "Size", "StorageClass", "Type")
-_OWNER = rb"(?:<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)?"
+_OWNER = r"(?:<Owner>(?:<ID>[^<]*+</ID>)?+(?:<DisplayName>[^<]*+</DisplayName>)?+</Owner>)?+"
 _PLAIN = re.compile(
-    rb"<Contents><Key>([^<&\r]+)</Key><LastModified>([^<&\r]*)</LastModified>"
-    rb"<ETag>(?:&quot;|&#34;|\")([^<&\r\"]*)(?:&quot;|&#34;|\")</ETag><Size>([0-9]+)</Size>"
-    + _OWNER + rb"(?:<StorageClass>([^<&\r]*)</StorageClass>)?" + _OWNER + rb"(?:<Type>([^<&\r]*)</Type>)?</Contents>"
+    r"<Contents><Key>([^<&\r]++)</Key><LastModified>([^<&\r]*+)</LastModified>"
+    r"<ETag>(?:&quot;|&#34;|\")([^<&\r\"]*+)(?:&quot;|&#34;|\")</ETag><Size>([0-9]++)</Size>"
+    + _OWNER + r"(?:<StorageClass>([^<&\r]*+)</StorageClass>)?+" + _OWNER + r"(?:<Type>([^<&\r]*+)</Type>)?+</Contents>"
 )
-"""One object as Ceph, SeaweedFS and Amazon write it: each field once and in this order, without a character that stands for another."""
+"""One object as Ceph, SeaweedFS and Amazon write it: each field once and in this order, without a character that stands for another.
+No piece can be cut shorter and still fit, so that none is tried again."""
 
 
 Row = tuple[str, ...]
@@ -37,12 +40,13 @@ def _cut_plain(document: bytes) -> tuple[bytes, list[Row]]:
     """*document* without its plain entries, and those; all of it and none where it has entries that are not plain."""
     if b"<!" not in document and (b"encoding=" not in document[:100] or b'encoding="UTF-8"' in document[:100]):
         step = len(_FIELDS) + 1
-        pieces = _PLAIN.split(document)
-        rest = b"".join(pieces[::step])
-        if b"<Contents" not in rest:
-            with contextlib.suppress(UnicodeDecodeError):
-                columns = [[value.decode() if value else "" for value in pieces[n::step]] for n in range(1, step)]
-                return rest, list(zip(*columns, strict=True))
+        with contextlib.suppress(UnicodeDecodeError):
+            pieces: list[str | None] = list(_PLAIN.split(document.decode()))
+            rest = "".join(cast(list[str], pieces[::step]))
+            if "<Contents" not in rest:
+                always = [cast(list[str], pieces[n::step]) for n in range(1, 5)]
+                at_times = [[text or "" for text in pieces[n::step]] for n in range(5, step)]
+                return rest.encode(), list(zip(*always, *at_times, strict=True))
     return document, []
 
 
@@ -108,6 +112,8 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
         marker = last_marker if last_marker in last else decode(last_marker) or max(last, key=order, default="")
         if not marker:
             raise StoreError("BadAnswer", message="a listing that goes on, but not where", operation="list")
-    objects.sort(key=lambda entry: order(entry.key))
+    # among characters that are no letters of ASCII may be those that stand for bytes
+    ascii_only = all(entry.key.isascii() for entry in objects)
+    objects.sort(key=attrgetter("key") if ascii_only else lambda entry: order(entry.key))
     prefixes.sort(key=order)
     return ListPage(objects, prefixes, marker), token
