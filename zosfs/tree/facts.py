@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,7 +23,8 @@ from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults, from_object
 from zosfs.tree.directory import Directory, Flying
 from zosfs.tree.inodes import Inode, InodeTable, Volume
-from zosfs.tree.names import KEY_MAX, NAME_MAX, name_to_part
+from zosfs.tree.listed import pack
+from zosfs.tree.names import KEY_MAX, NAME_MAX, name_to_part, plain_name
 
 if TYPE_CHECKING:
     from zosfs.tree.listing import Loader
@@ -202,6 +203,48 @@ class Facts:
             inode.known = True
         inode.fresh_until = self.fresh_until()
         return inode
+
+    def settle_plain(
+        self, parent: Inode, objects: Sequence[ObjectInfo], start: int, end: int, prefix: str, told: Container[str],
+        fresh: list[tuple[bytes, Inode]],
+    ) -> int:  # fmt: skip
+        """As `settle` one after the other of the files *objects* ``[start, end)`` of a listing, as long as that is simple: files directly
+        below *prefix*, which is the key of *parent*, that are called there what their key says, were not changed here meanwhile, and of
+        which either nothing was known or just this. Nothing is *told* of them (keys) besides.
+
+        Adds names and inodes to *fresh*, and returns the number of the first object that it left.
+        """
+        directory = self.directory(parent)
+        if directory.changes or directory.hidden:
+            return start
+        children, negative, known, skip = directory.children, directory.negative, not self.options.posix, len(prefix)
+        moment, later = self.about_now(), self._later
+        new: Callable[[bytes, bytes], Inode] | None = None
+        for at in range(start, end):
+            info = objects[at]
+            key = info.key
+            part = key[skip:]
+            name = plain_name(part)
+            if name is None or "/" in part or not key.startswith(prefix) or key in told:
+                return at
+            row = pack(info)
+            if row is None:
+                return at
+            inode = children.get(name)
+            if inode is None:
+                if new is None:
+                    new = self._table.files_below(parent)
+                inode = children[name] = new(name, row)
+                if negative:
+                    negative.pop(name, None)
+                inode.known = known
+                inode.stamp = 1
+            elif not inode.listed_before_as(row) or inode.dirty:
+                return at
+            inode.checked_at = moment
+            inode.fresh_until = later
+            fresh.append((name, inode))
+        return end
 
     def learn(self, inode: Inode, info: ObjectInfo) -> None:
         """Take over what the store says of *inode*'s object, unless it says nothing new."""

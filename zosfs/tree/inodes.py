@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zosfs.store.api import ObjectInfo, Store
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 ROOT = 1
 _NEVER = float("-inf")
+
+
+def _seed(parent: Inode, volume: Volume | None) -> hashlib.blake2b:
+    """How the number of a child of *parent* begins: the parent's stands for its key, so that this costs the same at any depth."""
+    bucket = volume.name if volume is not None else ""
+    return hashlib.blake2b(f"{bucket}\n{parent.number}\n".encode("utf-8", "surrogatepass"), digest_size=8)
 
 
 class Volume:
@@ -54,16 +61,17 @@ class Inode:
     )  # fmt: skip
 
     def __init__(
-        self, number: int, parent: Inode | None, name: bytes, part: str, is_dir: bool, volume: Volume | None,
-        attributes: Attributes | None,
+        self, number: int, parent: Inode | None, name: bytes, is_dir: bool, volume: Volume | None, attributes: Attributes | None,
+        row: bytes | None = None,
     ) -> None:  # fmt: skip
         self.number = number
         self.parent = parent
-        self.call(name, part)
+        self.name = name
+        self._part: str | None = None
         self.is_dir = is_dir
         self.volume = volume
         self._attributes = attributes
-        self._info: ObjectInfo | bytes | None = None
+        self._info: ObjectInfo | bytes | None = row
         self.directory: Directory | None = None
         self.known = False
         self.fresh_until = 0.0
@@ -128,6 +136,10 @@ class Inode:
             return False
         self._info, self._attributes = row, None
         return True
+
+    def listed_before_as(self, row: bytes) -> bool:
+        """Whether a listing said just this (see listed.pack) of the file, and nothing else is known of its object."""
+        return self._info == row and not self.is_dir
 
     @property
     def store(self) -> Store:
@@ -210,15 +222,35 @@ class InodeTable:
         if parent is None:
             number = ROOT
         else:
-            bucket = volume.name if volume is not None else ""
-            # the parent's number stands for its key, so that this costs the same at any depth
-            seed = f"{bucket}\n{parent.number}\n{part}{'/' if is_dir else ''}".encode("utf-8", "surrogatepass")
-            number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 1
-            while number in self._inodes or number in self._gone:
-                number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
-        inode = Inode(number, parent, name, part, is_dir, volume, attributes)
+            seed = _seed(parent, volume)
+            seed.update(f"{part}{'/' if is_dir else ''}".encode("utf-8", "surrogatepass"))
+            number = self._free(seed.digest())
+        inode = Inode(number, parent, name, is_dir, volume, attributes)
+        inode.call(name, part)
         self._inodes[number] = inode
         return inode
+
+    def files_below(self, parent: Inode) -> Callable[[bytes, bytes], Inode]:
+        """What makes new files below *parent*, as `allocate` does, of names that are parts of keys and of the packed rows of a listing.
+
+        All that is the same for each of them is done once.
+        """
+        inodes, volume, seeded = self._inodes, parent.volume, _seed(parent, parent.volume)
+
+        def new(name: bytes, row: bytes) -> Inode:
+            seed = seeded.copy()
+            seed.update(name)
+            number = self._free(seed.digest())
+            inode = inodes[number] = Inode(number, parent, name, False, volume, None, row)
+            return inode
+
+        return new
+
+    def _free(self, digest: bytes) -> int:
+        number = int.from_bytes(digest, "big") >> 1
+        while number in self._inodes or number in self._gone:
+            number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
+        return number
 
     def keep(self, inode: Inode) -> Inode:
         """Somebody refers to *inode*: it stays until it is discarded. Returns which inode stands for its number."""

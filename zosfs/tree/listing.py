@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -20,6 +21,7 @@ from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import file_beside_directory, part_to_name
 from zosfs.tree.pages import Pages
+from zosfs.tree.spread import bytewise
 from zosfs.tree.walk import Walks
 
 if TYPE_CHECKING:
@@ -361,24 +363,24 @@ class Loader:
         skip = len(prefix)
         known = await self.remembered(inode, page.objects)
         fresh: list[tuple[bytes, Inode]] = []
-        objects = iter(page.objects)
-        prefixes = iter(page.prefixes)
-        info = next(objects, None)
-        below = next(prefixes, None)
-        while info is not None or below is not None:
-            if below is None or (info is not None and info.key.encode() < below.encode()):
-                assert info is not None
+        objects, at = page.objects, 0
+        for below in (*page.prefixes, None):
+            end = len(objects) if below is None else bisect_left(objects, bytewise(below), at, key=lambda info: bytewise(info.key))
+            while at < end:
+                if not load.outdated:
+                    at = self.place_plain(inode, objects, at, end, prefix, known, load.seen, fresh)
+                    if at == end:
+                        break
+                info = objects[at]
+                at += 1
                 if info.key == prefix:
                     self.marker(inode, info)
                 # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
                 wanted = info.key != prefix or info.size > 0
                 if wanted and not (load.outdated and self._shown(inode, info.key[skip:], load.seen, fresh)):
                     self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
-                info = next(objects, None)
-            else:
-                if not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
-                    self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
-                below = next(prefixes, None)
+            if below is not None and not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
+                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         load.placed.set()
@@ -437,6 +439,18 @@ class Loader:
         tree.learn(inode, info)
         if before is not inode.info and inode.info is info and tree.options.posix:
             inode.known = False
+
+    def place_plain(
+        self, inode: Inode, objects: Sequence[ObjectInfo], start: int, end: int, prefix: str, told: Container[str],
+        seen: set[bytes] | None, fresh: list[tuple[bytes, Inode]],
+    ) -> int:  # fmt: skip
+        """As `place` of as many of the files *objects* ``[start, end)`` as take no thinking; returns the first of the others (see
+        Facts.settle_plain)."""
+        before = len(fresh)
+        at = self._tree.settle_plain(inode, objects, start, end, prefix, told, fresh)
+        if seen is not None and at > start:
+            seen.update([name for name, _ in fresh[before:]])
+        return at
 
     def place(
         self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, seen: set[bytes] | None, sequence: int,

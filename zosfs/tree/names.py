@@ -38,8 +38,19 @@ _PARTS = {name: part for part, name in _WORDS.items()}
 _SAFE = "!#$&'()*+,;=@[]{}^ ~-_."
 
 
+def plain_name(part: str) -> bytes | None:
+    """The name of a *part* that is its own name without a look at its escapes; None where `part_to_name` has to say."""
+    if part in _WORDS or part.startswith(ESCAPE):
+        return None
+    name = part.encode("utf-8", "surrogatepass")
+    return name if len(name) <= NAME_MAX and b"\0" not in name else None
+
+
 def part_to_name(part: str) -> bytes:
     """The name under which *part* is shown; at most 255 bytes, never empty, without slash and NUL."""
+    plain = plain_name(part)
+    if plain is not None:
+        return plain
     if part in _WORDS:
         return _WORDS[part].encode()
     if part.startswith(_BYTES):

@@ -207,7 +207,10 @@ class Walks:
         trail: list[tuple[str, Inode]] = []
         passed = ""  # what lies below this is known
         placed = whole = 0  # names, and how many of them lie below directories that the page goes on behind
-        for info in page.objects:
+        objects, following = page.objects, 0
+        while following < len(objects):
+            info, at = objects[following], following
+            following += 1
             parts = info.key[skip:].split("/")
             if parts[0] == passed and len(parts) > 1:
                 continue
@@ -231,13 +234,22 @@ class Walks:
                     run.partial[directory] = set()
             if parts[0] == passed and len(parts) > 1:
                 continue
+            seen = run.partial.get(directory)
+            prefix = info.key[: len(info.key) - len(parts[-1])]
+            done = loader.place_plain(directory, objects, at, len(objects), prefix, known, seen, fresh)
+            if done > at:
+                placed += done - at
+                if directory is scope:
+                    whole = placed - 1
+                following = done
+                continue
             placed += 1
             if not parts[-1]:
                 if directory is not scope:
                     loader.marker(directory, info)
                 if not info.size:
                     continue
-            loader.place(directory, parts[-1], False, known.get(info.key, info), run.partial.get(directory), sequence, fresh)
+            loader.place(directory, parts[-1], False, known.get(info.key, info), seen, sequence, fresh)
         await loader.sweep_unsure([child for _, child in fresh])
         if tree.moves != run.moves:
             return None
