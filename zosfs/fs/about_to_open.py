@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cachetools
@@ -134,6 +134,12 @@ class AboutToOpen:
             if asked is not None:
                 self._leave(asked)
             self._end(self._fetched.get(inode.number))
+
+    def shown_all(self, inodes: Iterable[Inode]) -> None:
+        """As `shown` of each of *inodes*, to nobody in particular."""
+        if self._asked:
+            for inode in inodes:
+                self.shown(inode, 0)
 
     def take(self, inode: Inode, thread: int) -> Reader | None:
         """*thread* opens *inode* for reading: a reader of what was asked for since that open(2) began, the caller's from now on."""

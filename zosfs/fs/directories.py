@@ -18,7 +18,7 @@ import trio
 from zosfs.config import Options
 from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.change import described_info
-from zosfs.fs.entries import entry
+from zosfs.fs.entries import entries, entry
 from zosfs.fs.headers import fresh, headers
 from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
@@ -84,11 +84,13 @@ class Directories:
         for cookie, name, inode in ((1, b".", directory), (2, b"..", parent)):
             if after < cookie and not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie):
                 return
-        for cookie, name, inode in batch:
-            if not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie + 2):
-                return
-            self._about_to_open.shown(inode, 0)
-            self._tree.remember(inode)
+        told: list[Inode] = []
+        for (cookie, name, inode), shown in zip(batch, entries((inode for _, _, inode in batch), ttl), strict=True):
+            if not pyfuse3.readdir_reply(token, name, shown, cookie + 2):
+                break
+            told.append(inode)
+        self._about_to_open.shown_all(told)
+        self._tree.remember_all(told)
 
     async def make(self, parent: Inode, name: bytes, attributes: Attributes) -> Inode:
         """mkdir: one PUT of the marker."""

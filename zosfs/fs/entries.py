@@ -6,10 +6,13 @@ names, and filling it costs a microsecond. May use: tree/. Must not know: the st
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pyfuse3
 import trio
 
-from zosfs.tree.inodes import Inode
+from zosfs.tree.inodes import Inode, Volume
+from zosfs.tree.listed import size_and_time
 
 BLOCK_SIZE = 128 * 1024
 """st_blksize: what cp and stdio use as their I/O size."""
@@ -25,6 +28,37 @@ def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     Good until the next call: pyfuse3 copies it into its answer before any other task runs, so a handler returns it without an await
     in between.
     """
+    return _entry(inode, ttl, trio.current_time())
+
+
+def entries(inodes: Iterable[Inode], ttl: float) -> Iterator[pyfuse3.EntryAttributes]:
+    """As `entry` of one inode after the other, all of one moment; each is good until the next, and nothing else is told meanwhile.
+
+    Most of a directory are files that were only listed: these differ in their numbers, sizes and times.
+    """
+    now, shown = trio.current_time(), _shown
+    of: Volume | None = None  # whose files *shown* is set for
+    until, known = now, False
+    for inode in inodes:
+        row = inode.listed
+        if row is None:
+            of = None
+            yield _entry(inode, ttl, now)
+            continue
+        if of is None or inode.volume is not of or inode.fresh_until != until or inode.known != known:
+            _entry(inode, ttl, now)
+            of, until, known = inode.volume, inode.fresh_until, inode.known
+            yield shown
+            continue
+        size, when = size_and_time(row)
+        shown.st_ino = inode.number
+        shown.st_size = size
+        shown.st_blocks = (size + 511) // 512
+        shown.st_atime_ns = shown.st_mtime_ns = shown.st_ctime_ns = when
+        yield shown
+
+
+def _entry(inode: Inode, ttl: float, now: float) -> pyfuse3.EntryAttributes:
     shown, facts = _shown, inode.attributes if inode.is_dir else inode.shown()
     size = facts.size
     shown.st_ino = inode.number
@@ -38,7 +72,7 @@ def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     shown.st_atime_ns = facts.atime_ns
     shown.st_mtime_ns = facts.mtime_ns
     shown.st_ctime_ns = facts.ctime_ns
-    left = ttl if inode.pending or inode.top else min(ttl, max(0.0, inode.fresh_until - trio.current_time()))
+    left = ttl if inode.pending or inode.top else min(ttl, max(0.0, inode.fresh_until - now))
     shown.entry_timeout = left
     shown.attr_timeout = left if inode.known else 0.0
     return shown

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -104,6 +104,15 @@ class Facts:
     def remember(self, inode: Inode, n: int = 1) -> None:
         """The kernel was told of *inode* *n* times more."""
         self.hang(inode).lookups += n
+
+    def remember_all(self, inodes: Iterable[Inode]) -> None:
+        """The kernel was told once more of each of *inodes*, which were found by their names just now."""
+        find = self._table.find
+        for inode in inodes:
+            if find(inode.number) is inode:
+                inode.lookups += 1
+            else:
+                self.remember(inode)
 
     def forget(self, number: int, n: int) -> None:
         """The kernel dropped *n* of its references; an inode that nobody needs is let go. Never raises."""
@@ -223,12 +232,11 @@ class Facts:
         for at in range(start, end):
             info = objects[at]
             key = info.key
-            part = key[skip:]
-            name = plain_name(part)
-            if name is None or "/" in part or not key.startswith(prefix) or key in told:
+            if not key.startswith(prefix) or key in told:
                 return at
-            row = pack(info)
-            if row is None:
+            part = key[skip:]
+            name, row = plain_name(part), pack(info)
+            if name is None or row is None or "/" in part:
                 return at
             inode = children.get(name)
             if inode is None:

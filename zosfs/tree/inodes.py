@@ -137,6 +137,12 @@ class Inode:
         self._info, self._attributes = row, None
         return True
 
+    @property
+    def listed(self) -> bytes | None:
+        """The packed row of a file in the store that was only listed: it shows what this and its volume's defaults say."""
+        row = self._info
+        return row if self._attributes is None and isinstance(row, bytes) and not self.pending and not self.unlinked else None
+
     def listed_before_as(self, row: bytes) -> bool:
         """Whether a listing said just this (see listed.pack) of the file, and nothing else is known of its object."""
         return self._info == row and not self.is_dir

@@ -19,7 +19,7 @@ from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode, Volume
-from zosfs.tree.names import file_beside_directory, part_to_name
+from zosfs.tree.names import ESCAPED, file_beside_directory, part_to_name
 from zosfs.tree.pages import Pages
 from zosfs.tree.spread import bytewise
 from zosfs.tree.walk import Walks
@@ -135,11 +135,14 @@ class Listing:
 
     def _there(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
         batch: list[tuple[int, bytes, Inode]] = []
+        known = self._directory.directory
         for index in range(after, len(self._entries)):
             if len(batch) >= limit:
                 break
             name, inode = self._entries[index]
-            current = self._loader.current(self._directory, name, inode)
+            current = known.children.get(name) if known is not None else None
+            if current is None:
+                current = self._loader.current(self._directory, name, inode)
             if current is not None:
                 batch.append((index + 1, name, current))
         return batch
@@ -160,7 +163,7 @@ class Loader:
         directory = self._tree.directory(inode)
         if directory.complete():
             self.keep(inode)
-            return None, [(name, child) for name, child in directory.children.items()]
+            return None, list(directory.children.items())
         return self._start(inode), ()
 
     def _start(self, inode: Inode) -> Load:
@@ -254,7 +257,8 @@ class Loader:
                         self.finish(inode, load.seen, started, sequence)
                     # what was made here meanwhile is on no page, or was taken away and made again after its page
                     shown = {name for name, _ in load.entries}
-                    load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
+                    if not shown.issuperset(directory.children):
+                        load.entries.extend(entry for entry in directory.children.items() if entry[0] not in shown)
         except OSError as exc:
             load.failure = exc
         except Exception:
@@ -278,20 +282,22 @@ class Loader:
         """
         tree = self._tree
         directory = tree.directory(inode)
-        for name in [name for name in directory.children if name not in seen]:
+        children = directory.children
+        for name in children.keys() - seen:
             if not directory.newer_than(name, sequence):
                 tree.vanished(inode, name)
-        whole = all(name in directory.children or directory.newer_than(name, sequence) for name in seen)
-        for name, child in list(directory.children.items()):
+        whole = all(directory.newer_than(name, sequence) for name in seen.difference(children))
+        for name in [name for name in children if name.startswith(ESCAPED)]:
+            child = children[name]
             plain = part_to_name(child.part)
-            if not child.is_dir and name != plain and plain not in directory.children and not child.dirty:
-                del directory.children[name]
+            if not child.is_dir and name != plain and plain not in children and not child.dirty:
+                del children[name]
                 child.call(plain, child.part)
-                directory.children[plain] = child
+                children[plain] = child
         whole = whole and directory.doubted_at < started
         directory.complete_until = started + tree.options.metadata_ttl if whole else float("-inf")
         directory.listed_at = trio.current_time()
-        directory.huge = directory.huge and len(directory.children) >= PAGE
+        directory.huge = directory.huge and len(children) >= PAGE
         self.keep(inode)
         return whole
 

@@ -28,6 +28,8 @@ NAME_MAX = 255
 KEY_MAX = 1024
 
 ESCAPE = ".zos~"
+ESCAPED = ESCAPE.encode()
+"""How every name begins that `part_to_name` does not give to its part (`file_beside_directory`)."""
 FILE = ESCAPE + "file~"
 LONG = ESCAPE + "long~"
 _RAW = ESCAPE + "raw~"
