@@ -215,15 +215,15 @@ class Facts:
 
     def settle_plain(
         self, parent: Inode, objects: Sequence[ObjectInfo], start: int, end: int, prefix: str, told: Container[str],
-        fresh: list[tuple[bytes, Inode]],
+        seen: set[bytes] | None, fresh: list[tuple[bytes, Inode]],
     ) -> int:  # fmt: skip
-        """As `settle` one after the other of the files *objects* ``[start, end)`` of a listing, as long as that is simple: files directly
-        below *prefix*, which is the key of *parent*, that are called there what their key says, were not changed here meanwhile, and of
-        which either nothing was known or just this. Nothing is *told* of them (keys) besides.
+        """As Loader.place one after the other of the files *objects* ``[start, end)`` of a listing, as long as that is simple: files
+        directly below *prefix*, which is the key of *parent*, that are called there what their key says, were not changed here meanwhile,
+        and of which either nothing was known or just this. Nothing else is *told* of them (keys).
 
-        Adds names and inodes to *fresh*, and returns the number of the first object that it left.
+        Adds them to *seen* and *fresh*, and returns the number of the first object that it left.
         """
-        directory = self.directory(parent)
+        directory, before = self.directory(parent), len(fresh)
         if directory.changes or directory.hidden:
             return start
         children, negative, known, skip = directory.children, directory.negative, not self.options.posix, len(prefix)
@@ -233,11 +233,11 @@ class Facts:
             info = objects[at]
             key = info.key
             if not key.startswith(prefix) or key in told:
-                return at
+                break
             part = key[skip:]
             name, row = plain_name(part), pack(info)
             if name is None or row is None or "/" in part:
-                return at
+                break
             inode = children.get(name)
             if inode is None:
                 if new is None:
@@ -248,11 +248,15 @@ class Facts:
                 inode.known = known
                 inode.stamp = 1
             elif not inode.listed_before_as(row) or inode.dirty:
-                return at
+                break
             inode.checked_at = moment
             inode.fresh_until = later
             fresh.append((name, inode))
-        return end
+        else:
+            at = end
+        if seen is not None:
+            seen.update([name for name, _ in fresh[before:]])
+        return at
 
     def learn(self, inode: Inode, info: ObjectInfo) -> None:
         """Take over what the store says of *inode*'s object, unless it says nothing new."""

@@ -138,6 +138,12 @@ class Inode:
         return True
 
     @property
+    def size(self) -> int:
+        """The size that stat shows."""
+        row = self.listed
+        return self.shown().size if row is None else size_and_time(row)[0]
+
+    @property
     def listed(self) -> bytes | None:
         """The packed row of a file in the store that was only listed: it shows what this and its volume's defaults say."""
         row = self._info

@@ -13,6 +13,7 @@ from zosfs.store.api import ObjectInfo
 _ROW = struct.Struct("<qqHB")
 _PARTED = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,4})")
 _TEXT, _DIGEST, _PARTS = 0, 1, 2
+_DIGEST_LENGTH = 16
 _KINDS: list[tuple[str, str]] = []
 """Storage class and object type, each pair that was seen once: there are a few."""
 _NUMBERS: dict[tuple[str, str], int] = {}
@@ -30,25 +31,16 @@ def pack(info: ObjectInfo) -> bytes | None:
             return None
         number = _NUMBERS[kind] = len(_KINDS)
         _KINDS.append(kind)
-    form, etag = _DIGEST, _digest(info.etag)
-    if not etag:
+    try:
+        form, etag = _DIGEST, bytes.fromhex(info.etag)
+    except ValueError:
+        etag = b""
+    if len(etag) != _DIGEST_LENGTH or etag.hex() != info.etag:
         form, etag = _other(info.etag)
     try:
         return _ROW.pack(info.size, info.modified_ns, number, form) + etag
     except struct.error:
         return None
-
-
-def _digest(etag: str) -> bytes:
-    """The bytes of a digest in 32 small hexadecimal digits, b"" of anything else."""
-    if len(etag) == 32:
-        try:
-            digest = bytes.fromhex(etag)
-        except ValueError:
-            return b""
-        if digest.hex() == etag:
-            return digest
-    return b""
 
 
 def _other(etag: str) -> tuple[int, bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -374,7 +374,7 @@ class Loader:
             end = len(objects) if below is None else bisect_left(objects, bytewise(below), at, key=lambda info: bytewise(info.key))
             while at < end:
                 if not load.outdated:
-                    at = self.place_plain(inode, objects, at, end, prefix, known, load.seen, fresh)
+                    at = tree.settle_plain(inode, objects, at, end, prefix, known, load.seen, fresh)
                     if at == end:
                         break
                 info = objects[at]
@@ -392,9 +392,10 @@ class Loader:
         load.placed.set()
         await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
-        shown = dict.fromkeys(child.name for _, child in fresh if child.name not in load.local)
+        shown = dict.fromkeys([child.name for _, child in fresh])
         # what has a name by now: during the sweep another may have come in the place of what the page shows
-        load.entries.extend((name, directory.children[name]) for name in shown if name in directory.children)
+        now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
+        load.entries.extend([(name, child) for name, child in now if child is not None])
 
     def _shown(self, inode: Inode, part: str, seen: set[bytes], fresh: list[tuple[bytes, Inode]]) -> bool:
         """Show *part* as it is known, if it is."""
@@ -409,7 +410,7 @@ class Loader:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
         if not self._tree.options.posix:
             return
-        unsure = [child for child in children if not child.known and not child.is_dir and child.shown().size < SYMLINK_MAX]
+        unsure = [child for child in children if not child.known and not child.is_dir and child.size < SYMLINK_MAX]
         if unsure:
             try:
                 await self._tree.head_all(unsure)
@@ -445,18 +446,6 @@ class Loader:
         tree.learn(inode, info)
         if before is not inode.info and inode.info is info and tree.options.posix:
             inode.known = False
-
-    def place_plain(
-        self, inode: Inode, objects: Sequence[ObjectInfo], start: int, end: int, prefix: str, told: Container[str],
-        seen: set[bytes] | None, fresh: list[tuple[bytes, Inode]],
-    ) -> int:  # fmt: skip
-        """As `place` of as many of the files *objects* ``[start, end)`` as take no thinking; returns the first of the others (see
-        Facts.settle_plain)."""
-        before = len(fresh)
-        at = self._tree.settle_plain(inode, objects, start, end, prefix, told, fresh)
-        if seen is not None and at > start:
-            seen.update([name for name, _ in fresh[before:]])
-        return at
 
     def place(
         self, inode: Inode, part: str, is_dir: bool, info: ObjectInfo | None, seen: set[bytes] | None, sequence: int,

@@ -236,7 +236,7 @@ class Walks:
                 continue
             seen = run.partial.get(directory)
             prefix = info.key[: len(info.key) - len(parts[-1])]
-            done = loader.place_plain(directory, objects, at, len(objects), prefix, known, seen, fresh)
+            done = tree.settle_plain(directory, objects, at, len(objects), prefix, known, seen, fresh)
             if done > at:
                 placed += done - at
                 if directory is scope:
