@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zosfs.tree.names import ESCAPE, FILE, LONG, NAME_MAX, name_to_part, part_to_name
+from zosfs.tree.names import ESCAPE, ESCAPED, FILE, LONG, NAME_MAX, file_beside_directory, name_to_part, part_to_name
 
 WORDS = st.sampled_from(
     ["", ".", "..", "a", ESCAPE, "empty", "file~", "raw~", "bytes~", "nul~", "long~", "%41", "%FF", "\0", "x" * 100, "é", "~"]
@@ -36,6 +36,12 @@ def test_every_legal_name_has_a_part_that_leads_back_to_it(name: bytes) -> None:
     assert "/" not in part
     part.encode("utf-8")
     assert part_to_name(part) == name
+
+
+@given(PARTS.filter(bool))
+def test_what_a_part_is_called_otherwise_begins_with_the_escape(part: str) -> None:
+    """The end of a listing looks at no other names for files that may have their plain name again."""
+    assert file_beside_directory(part).startswith(ESCAPED)
 
 
 def test_ordinary_names_stay_as_they_are() -> None:

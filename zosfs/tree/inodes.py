@@ -236,7 +236,7 @@ class InodeTable:
         else:
             seed = _seed(parent, volume)
             seed.update(f"{part}{'/' if is_dir else ''}".encode("utf-8", "surrogatepass"))
-            number = self._free(seed.digest())
+            number = self._free(int.from_bytes(seed.digest(), "big") >> 1)
         inode = Inode(number, parent, name, is_dir, volume, attributes)
         inode.call(name, part)
         self._inodes[number] = inode
@@ -247,19 +247,20 @@ class InodeTable:
 
         All that is the same for each of them is done once.
         """
-        inodes, volume, seeded = self._inodes, parent.volume, _seed(parent, parent.volume)
+        inodes, gone, volume, seeded, from_bytes = self._inodes, self._gone, parent.volume, _seed(parent, parent.volume), int.from_bytes
 
         def new(name: bytes, row: bytes) -> Inode:
             seed = seeded.copy()
             seed.update(name)
-            number = self._free(seed.digest())
+            number = from_bytes(seed.digest(), "big") >> 1
+            if number in inodes or number in gone:
+                number = self._free(number)
             inode = inodes[number] = Inode(number, parent, name, False, volume, None, row)
             return inode
 
         return new
 
-    def _free(self, digest: bytes) -> int:
-        number = int.from_bytes(digest, "big") >> 1
+    def _free(self, number: int) -> int:
         while number in self._inodes or number in self._gone:
             number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
         return number

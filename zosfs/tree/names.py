@@ -42,7 +42,7 @@ _SAFE = "!#$&'()*+,;=@[]{}^ ~-_."
 
 def plain_name(part: str) -> bytes | None:
     """The name of a *part* that is its own name without a look at its escapes; None where `part_to_name` has to say."""
-    if part in _WORDS or part.startswith(ESCAPE):
+    if not part or (part[0] == "." and (part in _WORDS or part.startswith(ESCAPE))):
         return None
     name = part.encode("utf-8", "surrogatepass")
     return name if len(name) <= NAME_MAX and b"\0" not in name else None
