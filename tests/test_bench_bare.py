@@ -67,6 +67,7 @@ def test_it_is_measured_at_its_workloads_without_a_server(tmp_path: Path, worklo
     setting = Setting("near", SPECK, server, None, tmp_path, 60.0, "r1")
     (one,) = measure(setting, workload, [in_memory(SPECK)], 1, 8.0)
     assert (one.tool, one.failed, one.cut, dict(one.requests)) == (TOOL, "", False, {})
+    assert one.delivered == one.wall > 0
     assert one.cpu > 0
 
 
