@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -507,6 +509,35 @@ def test_a_file_that_is_removed_with_the_name_it_took_is_gone_for_good(tmp_path:
             await content.discard("there")
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things == {}, "the object that was replaced is removed with what replaced it"
+
+    run(main)
+
+
+@pytest.mark.parametrize("promised", [False, True])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_delivery_beside_another_object_that_takes_the_place(tmp_path: Path, refused: bool, promised: bool) -> None:
+    """It waits for what comes of that: the bytes are not wanted any more, which is no conflict, or they are delivered."""
+
+    async def main() -> None:
+        bucket = Bucket()
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "k", bucket.set("k", b"at first"))
+            await writer.write(0, b"changed")
+            if promised:
+                await writer.promise()
+            async with trio.open_nursery() as nursery:
+                with contextlib.suppress(ZeroDivisionError):
+                    async with content.replacing("k"):
+                        nursery.start_soon(writer.deliver)
+                        await trio.testing.wait_all_tasks_blocked()
+                        if refused:
+                            raise ZeroDivisionError
+                        bucket.set("k", b"another")
+            assert bucket.things["k"].data == (b"changedt" if refused else b"another")
+            assert content.records() == []
+            assert writer.dirty != refused
+        async with room(bucket, tmp_path) as content:
+            assert (content.records(), content.earlier.pending()) == ([], [])
 
     run(main)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,33 @@ def test_what_the_server_refuses_is_parked_and_the_next_open_and_close_say_so(se
         assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"mine"
         assert entries(living) == []
         living.stop()
+
+
+def test_promised_files_go_along_when_their_directory_is_renamed(server: Any, mount: Any, bucket: str, s3: Any) -> None:
+    """Also what is promised while the rename has begun to deliver, and the daemon is killed afterwards."""
+    for name in ("first", "second"):
+        s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=name.encode())
+    with Proxy(server.url) as proxy, ThreadPoolExecutor(1) as pool:
+        living: Mount = mount(url=proxy.url, writeback="1h")
+        (living.path / "old/first").write_bytes(b"written before")
+        slow = (living.path / "old/second").open("r+b", buffering=0)
+        slow.write(b"SEC")
+        slow.close()
+        proxy.hold = lambda target: 0 if target == f"/{bucket}/old/second" else None
+        renamed = pool.submit(os.rename, living.path / "old", living.path / "new")
+        wait_for(lambda: proxy.held, 60, "the rename to be delivering the second file")
+        wait_for(lambda: "old/first" not in {entry["key"] for entry in entries(living)}, 60, "the first file to be delivered")
+        (living.path / "old/first").write_bytes(b"written meanwhile")
+        proxy.hold = lambda target: None
+        renamed.result()
+        assert {entry["key"] for entry in entries(living)} == {"new/first"}
+        assert (living.path / "new/first").read_bytes() == b"written meanwhile"
+        living.kill()
+        proxy.hold = lambda target: None
+        living.start()
+        wait_for(lambda: not entries(living), 60, "the journal to be delivered")
+        living.stop()
+    found = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"] if not item["Key"].endswith("/")}
+    assert found == {"new/first", "new/second"}
+    assert s3.get_object(Bucket=bucket, Key="new/first")["Body"].read() == b"written meanwhile"
+    assert s3.get_object(Bucket=bucket, Key="new/second")["Body"].read() == b"SECond"

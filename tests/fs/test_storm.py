@@ -18,6 +18,8 @@ from tests.fs.mounting import Mount
 from tests.proxy import Proxy
 
 THREADS, NAMES = 4, 3
+BELOW = ("a/", "b/")
+"""Directories in the one that is renamed."""
 LARGEST = 80_000
 """Bytes: files in memory and on the disk."""
 
@@ -39,11 +41,17 @@ class Owner:
         self.done: list[str] = []
 
     def step(self) -> None:
-        name = f"t{self.number}-{self.chance.randrange(NAMES)}"
-        act = self.chance.choice((self.make, self.change, self.change, self.change_by_two, self.append, self.move, self.remove, self.read))
+        name = self._name()
+        act = self.chance.choice((
+            self.make, self.change, self.change, self.change_by_two, self.append, self.cut, self.move, self.move_over_open, self.remove,
+            self.remove_open, self.read,
+        ))  # fmt: skip
         if name in self.files or act == self.make:
             self.done.append(f"{act.__name__} {name}")
             act(name)
+
+    def _name(self) -> str:
+        return f"{self.chance.choice(('', *BELOW))}t{self.number}-{self.chance.randrange(NAMES)}"
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags, 0o644, dir_fd=self.directory)
@@ -98,21 +106,45 @@ class Owner:
         os.close(fd)
         self.files[name] += data
 
+    def cut(self, name: str) -> None:
+        size = self.chance.randrange(len(self.files[name]) + 1)
+        # truncate(2) knows no directory descriptors
+        os.truncate(f"/proc/self/fd/{self.directory}/{name}", size)
+        del self.files[name][size:]
+
     def move(self, name: str) -> None:
-        new = f"t{self.number}-{self.chance.randrange(NAMES)}"
+        new = self._name()
         os.rename(name, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         if new != name:
             self.files[new] = self.files.pop(name)
+
+    def move_over_open(self, name: str) -> None:
+        new = self._name()
+        if new == name or new not in self.files:
+            return
+        fd, before = self._open(new, os.O_RDONLY), self.files[new]
+        os.rename(name, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        self.files[new] = self.files.pop(name)
+        self._reads(fd, new, before)
 
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self.directory)
         del self.files[name]
 
+    def remove_open(self, name: str) -> None:
+        fd = self._open(name, os.O_RDWR)
+        if self.chance.random() < 0.5:
+            self._write_into(fd, name)
+        os.unlink(name, dir_fd=self.directory)
+        self._reads(fd, name, self.files.pop(name))
+
     def read(self, name: str) -> None:
-        fd = self._open(name, os.O_RDONLY)
-        found = os.read(fd, 2 * LARGEST)
+        self._reads(self._open(name, os.O_RDONLY), name, self.files[name])
+
+    def _reads(self, fd: int, name: str, wanted: bytearray) -> None:
+        found = os.pread(fd, 4 * LARGEST, 0)
         os.close(fd)
-        assert found == self.files[name], f"{name} reads otherwise than it was written; {self.done[-12:]}"
+        assert found == wanted, f"{name} has {len(found)} bytes instead of {len(wanted)}, or others than were written; {self.done[-12:]}"
 
 
 @pytest.mark.long_on("weed")
@@ -125,7 +157,8 @@ def test_each_has_what_it_wrote(
     print(f"ZOSFS_TEST_SEED={seed}")
     living = mount(url=proxy.url, **options)
     here, there = living.path / "here", living.path / "there"
-    here.mkdir()
+    for below in ("", *BELOW):
+        (here / below).mkdir()
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY)
     owners = [Owner(n, seed, directory) for n in range(THREADS)]
     over = threading.Event()
@@ -151,19 +184,12 @@ def test_each_has_what_it_wrote(
             over.set()
         moves = renaming.result()
     wanted = {name: bytes(data) for owner in owners for name, data in owner.files.items()}
-    assert {name: _read(directory, name) for name in os.listdir(directory)} == wanted
-    os.close(directory)
-    living.again()
-    last = there if moves % 2 else here
     assert moves
-    assert {path.name: path.read_bytes() for path in last.iterdir()} == wanted
+    os.close(directory)
+    last = there if moves % 2 else here
+    for _ in range(2):
+        found = {str(path.relative_to(last)): path.read_bytes() for path in last.rglob("t*") if path.is_file()}
+        assert found == wanted
+        living.again()
     for name, data in wanted.items():
         assert s3.get_object(Bucket=bucket, Key=f"{last.name}/{name}")["Body"].read() == data
-
-
-def _read(directory: int, name: str) -> bytes:
-    fd = os.open(name, os.O_RDONLY, dir_fd=directory)
-    try:
-        return os.read(fd, 4 * LARGEST)
-    finally:
-        os.close(fd)

@@ -294,6 +294,28 @@ class Content:
                 await writer.discard()
                 await writer.aclose()
 
+    @contextlib.asynccontextmanager
+    async def replacing(self, key: str) -> AsyncIterator[None]:
+        """Within, another object takes the place of the one at *key*: what was written for that is not delivered any more, and the journal
+        forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile."""
+        async with self.only_one(key):
+            writers = [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked]
+            aside = Aside(key, writers, self.earlier.set_aside(key), ())
+            for writer in writers:
+                writer.draft.unlinked = True
+            try:
+                yield
+            except BaseException:
+                for writer in writers:
+                    writer.draft.unlinked = False
+                self.earlier.put_back(aside.revived)
+                raise
+        try:
+            await self.promises.forget(*self.promises.of(key))
+        except OSError as exc:
+            log.warning("the journal still lists %s, which another object has replaced: %s", key, exc)
+        await self._close_revived(aside)
+
     async def owe_deletion(self, info: ObjectInfo) -> None:
         """The object *info* was unlinked but is still read: should this run end early, the next one deletes it."""
         await self.promises.forget(*self.promises.of(info.key), deleting=Deletion(info.key, info.etag, info.modified_ns))

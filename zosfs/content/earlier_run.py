@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,11 +82,11 @@ class EarlierRun:
             for deletion in deletions:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
         again: list[Record] = []
-        async with trio.open_nursery() as nursery:
-            for writer in list(self._revived.values()):
-                nursery.start_soon(self._replay_once, writer, slots, again)
+        moving = [writer for writer in self._revived.values() if any(writer.draft.key.startswith(move.old) for move in moves)]
+        await self._replay_at_once([writer for writer in self._revived.values() if writer not in moving], slots, again)
         for move in moves:
             await self._finish_move(move)
+        await self._replay_at_once([writer for writer in self._revived.values() if writer in moving], slots, again)
         done.set()
         for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             if not again:
@@ -98,9 +98,18 @@ class EarlierRun:
                 if revived is not None:
                     await self._replay_once(revived, slots, again)
 
+    async def _replay_at_once(self, writers: Sequence[Writer], slots: trio.CapacityLimiter, again: list[Record]) -> None:
+        async with trio.open_nursery() as nursery:
+            for writer in writers:
+                nursery.start_soon(self._replay_once, writer, slots, again)
+
     async def _finish_move(self, move: Move) -> None:
         try:
             await self._content.moves.finish(move)
+            for writer in list(self._revived.values()):
+                record = writer.entry.record
+                if record is not None and record.key != writer.draft.key:
+                    await writer.renamed(record.key)
             if self.on_moved is not None:
                 self.on_moved()
         except OSError as exc:

@@ -50,9 +50,10 @@ class Moves:
         Returns the objects that were moved. When a copy fails, the copies are taken back and its error is raised: the old
         prefix is still whole. Should the process end in between, the next run goes on (`finish`).
         """
-        if not first:
-            return []
         move = Move(old, new, time.time())
+        if not first:
+            await self._promises.redirect(move)
+            return []
         await self._promises.note_move(move)
         copied: dict[str, ObjectInfo] = {}
         try:
@@ -60,7 +61,8 @@ class Moves:
         except OSError as exc:
             log.error("renaming %s to %s failed, taking back %d copies: %s", old, new, len(copied), exc)
             with trio.CancelScope(shield=True):
-                await self._promises.note_move(dataclasses.replace(move, back=True))
+                move = dataclasses.replace(move, back=True)
+                await self._promises.note_move(move)
                 await self._delete(new + key[len(old) :] for key in copied)
                 await self._promises.move_done(move)
             raise
@@ -80,6 +82,7 @@ class Moves:
             if exc.retry or exc.ambiguous:
                 raise
             log.error("the renaming of %s to %s, cut short, is refused, objects are at both places: %s", move.old, move.new, exc)
+            move = dataclasses.replace(move, back=True)
         else:
             log.info("the renaming of %s to %s, cut short, is %s", move.old, move.new, "taken back" if move.back else "done")
         await self._promises.move_done(move)

@@ -5,6 +5,7 @@ Owns: the journal and the staged files of records whose writer is gone. Must not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from zosfs.content.journal import (
     Journal,
     Move,
     Record,
+    Statement,
     Upload,
     put_deletion,
     put_move,
@@ -210,8 +212,27 @@ class Promises:
         await self._commits.commit(put_move(move))
 
     async def move_done(self, move: Move) -> None:
-        """They are there."""
-        await self._commits.commit(remove_move(move.old))
+        """They are there, and in that instant what was to go below the old prefix goes below the new one; not where they turned back."""
+        await self._commits.commit(remove_move(move.old), *([] if move.back else self._redirected(move)))
+
+    async def redirect(self, move: Move) -> None:
+        """As `move_done`, of a directory that has nothing in the store."""
+        if statements := self._redirected(move):
+            await self._commits.commit(*statements)
+
+    def _redirected(self, move: Move) -> list[Statement]:
+        statements = []
+        for record in [record for key in self._by_key if key.startswith(move.old) for record in self.of(key)]:
+            self._remove(record)
+            if record.upload is not None:  # it makes an object at the old key: nobody goes on with it
+                statements.append(put_upload(Upload(record.key, "", record.upload)))
+                record.upload = None
+            record.key = move.new + record.key[len(move.old) :]
+            if record.base is not None:
+                record.base = dataclasses.replace(record.base, key=record.key)
+            self._add(record)
+            statements.append(put_record(record))
+        return statements
 
     async def open_moves(self) -> list[Move]:
         """The moves that an earlier run began and did not end."""

@@ -99,10 +99,9 @@ class Renames:
                     elif file.attributes_changed:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
-                    await file.content.settle(new_key)
-                    async with file.content.only_one(new_key):
+                    async with file.content.replacing(new_key):
                         moved = await self._copy(source, file, new_key)
-                    await source.store.delete(old_key)
+                        await source.store.delete(old_key)
                     if writer is not None:
                         await writer.renamed(new_key)
                 replaced = self._tree.move(source, new_parent, new_name)
