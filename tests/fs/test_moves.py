@@ -131,6 +131,18 @@ def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_no
     assert keys(s3, bucket) == {key.replace("old/", "new/") for key in before}
 
 
+def test_an_unlinked_file_that_is_open_does_not_go_along(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, ["old/unlinked", "old/other"])
+    living = mount()
+    with (living.path / "old/unlinked").open("rb", buffering=0) as file:
+        os.unlink(living.path / "old/unlinked")
+        os.rename(living.path / "old", living.path / "new")
+        assert os.listdir(living.path / "new") == ["other"]
+        assert file.read() == b"old/unlinked"
+    living.again()
+    assert keys(s3, bucket) == {"new/other"}
+
+
 def test_a_close_beside_the_delivery_that_a_rename_begins(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:  # fmt: skip

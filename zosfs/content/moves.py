@@ -10,7 +10,7 @@ import dataclasses
 import errno
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -44,14 +44,16 @@ class Moves:
         self._promises = promises
         self._options = options
 
-    async def move(self, old: str, new: str, first: Sequence[ObjectInfo]) -> list[ObjectInfo]:
+    async def move(self, old: str, new: str, first: Sequence[ObjectInfo], whole: Callable[[], Awaitable[None]]) -> list[ObjectInfo]:
         """Move all objects below *old* to *new*, both ending in a slash; *first* is what a listing found there just now.
 
-        Returns the objects that were moved. When a copy fails, the copies are taken back and its error is raised: the old
+        Returns the objects that were moved. *whole* is called in between, when both prefixes have all of them: who looks below the new
+        one from then on misses nothing. When a copy fails, the copies are taken back and its error is raised: the old
         prefix is still whole. Should the process end in between, the next run goes on (`finish`).
         """
         move = Move(old, new, time.time())
         if not first:
+            await whole()
             await self._promises.redirect(move)
             return []
         await self._promises.note_move(move)
@@ -66,6 +68,7 @@ class Moves:
                 await self._delete(new + key[len(old) :] for key in copied)
                 await self._promises.move_done(move)
             raise
+        await whole()
         await self._delete(copied)
         await self._promises.move_done(move)
         return list(copied.values())

@@ -134,8 +134,7 @@ class Compacting:
         work = Compaction(content, info, wanted)
         try:
             await work.gather()
-            await self._moving.unmoved(inode)
-            async with self._changes.turn(inode):
+            async with self._moving.still(inode), self._changes.turn(inode):
                 file = await self._open_files.hold(inode)
                 try:
                     async with file.lock, content.only_one(key):

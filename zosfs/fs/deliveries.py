@@ -42,10 +42,10 @@ class Deliveries:
         if not file.dirty:
             return
         with self._open_files.held(file):
-            await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised)
+            async with self._moving.still(file.inode):
+                await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised)
 
     async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool) -> None:
-        await self._moving.unmoved(file.inode)
         async with file.lock:
             if file.inode.unlinked:
                 return

@@ -20,6 +20,7 @@ from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.change import described_info
 from zosfs.fs.entries import entry
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.moving import Moving
 from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
@@ -35,8 +36,11 @@ MARKER_DELAY = 0.5
 class Directories:
     """Directory handles and markers of a mount."""
 
-    def __init__(self, tree: Tree, options: Options, nursery: trio.Nursery, removals: Removals, about_to_open: AboutToOpen) -> None:
+    def __init__(
+        self, tree: Tree, moving: Moving, options: Options, nursery: trio.Nursery, removals: Removals, about_to_open: AboutToOpen
+    ) -> None:  # fmt: skip
         self._tree = tree
+        self._moving = moving
         self._about_to_open = about_to_open
         self._removals = removals
         self._options = options
@@ -147,12 +151,13 @@ class Directories:
         if directory.number not in self._owed:
             return
         try:
-            if directory.unlinked or directory.marker or not await self._tree.is_empty(directory):
-                return
-            wanted = headers(fresh(directory.name, True, self._options), directory.attributes, self._options)
-            written = await directory.store.put(directory.key, (), wanted)
-            directory.marker = True
-            self._tree.delivered(directory, described_info(directory, wanted, written.etag, written.modified_ns))
+            async with self._moving.still(directory):
+                if directory.unlinked or directory.marker or not await self._tree.is_empty(directory):
+                    return
+                wanted = headers(fresh(directory.name, True, self._options), directory.attributes, self._options)
+                written = await directory.store.put(directory.key, (), wanted)
+                directory.marker = True
+                self._tree.delivered(directory, described_info(directory, wanted, written.etag, written.modified_ns))
         finally:
             self.unowe(directory)
 

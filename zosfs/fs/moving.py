@@ -20,12 +20,16 @@ class Moving:
     def __init__(self, open_files: OpenFiles) -> None:
         self._open_files = open_files
         self._ends: dict[Inode, trio.Event] = {}
+        self._changing: dict[trio.lowlevel.Task, tuple[Inode, ...]] = {}  # who changes something in the store, and where
+        self._changed = trio.Event()  # one of them is done
 
     @contextlib.asynccontextmanager
     async def directory(self, directory: Inode) -> AsyncIterator[None]:
         """While the objects below *directory* move to other keys: nothing below it is changed in the store, that waits for the end."""
         end = self._ends[directory] = trio.Event()
         try:
+            while self._is_changed(directory):
+                await self._changed.wait()
             for file in self._open_files.below(directory):
                 with self._open_files.held(file):
                     async with file.lock:  # what had begun is done
@@ -36,12 +40,38 @@ class Moving:
             del self._ends[directory]
             end.set()
 
+    def _is_changed(self, directory: Inode) -> bool:
+        """Whether another task is changing something below *directory*."""
+        me = trio.lowlevel.current_task()
+        return any(task is not me and any(inode.is_below(directory) for inode in inodes) for task, inodes in self._changing.items())
+
+    @contextlib.asynccontextmanager
+    async def still(self, *inodes: Inode) -> AsyncIterator[None]:
+        """Within, the task changes *inodes* in the store, or names in them: no directory above begins to move to other keys.
+
+        Waits while one does. What the task does within is not asked again.
+        """
+        task = trio.lowlevel.current_task()
+        if task in self._changing:
+            yield
+            return
+        while any(self.has(inode) for inode in inodes):
+            for inode in inodes:
+                await self.unmoved(inode)
+        self._changing[task] = inodes
+        try:
+            yield
+        finally:
+            del self._changing[task]
+            self._changed.set()
+            self._changed = trio.Event()
+
     def has(self, inode: Inode) -> bool:
         """Whether *inode* lies below one of them."""
         return any(inode.is_below(directory) for directory in self._ends)
 
     async def unmoved(self, inode: Inode) -> None:
-        """Before *inode*, or a name in it, is changed in the store: wait until no directory above it is on its way to other keys."""
+        """Wait until no directory above *inode* is on its way to other keys."""
         while self._ends:
             end = next((end for directory, end in self._ends.items() if inode.is_below(directory)), None)
             if end is None:

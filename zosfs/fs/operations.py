@@ -108,7 +108,7 @@ class Operations(pyfuse3.Operations):
         )  # fmt: skip
         self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
-        self.directories = Directories(tree, options, nursery, self.removals, self.about_to_open)
+        self.directories = Directories(tree, self.moving, options, nursery, self.removals, self.about_to_open)
         self.renames = Renames(
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
         )
@@ -196,12 +196,12 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
-        await self.moving.unmoved(found)
-        if fields.update_size:
-            await self.file_io.truncate(found, attr.st_size)
-        if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
-            async with self.changes.turn(found):
-                await self._set_attributes(found, attr, fields)
+        async with self.moving.still(found):
+            if fields.update_size:
+                await self.file_io.truncate(found, attr.st_size)
+            if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
+                async with self.changes.turn(found):
+                    await self._set_attributes(found, attr, fields)
         self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
 
@@ -236,11 +236,11 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         attributes = new_attributes(stat.S_IFDIR, mode, ctx)
-        await self.moving.unmoved(parent)
-        if parent is self.tree.root and parent.volume is None:
-            inode = await self.tree.create_bucket(name, attributes)
-        else:
-            inode = await self.directories.make(parent, name, attributes)
+        async with self.moving.still(parent):
+            if parent is self.tree.root and parent.volume is None:
+                inode = await self.tree.create_bucket(name, attributes)
+            else:
+                inode = await self.directories.make(parent, name, attributes)
         self.tree.remember(inode)
         return entry(inode, self.ttl)
 
@@ -248,27 +248,28 @@ class Operations(pyfuse3.Operations):
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         parent = self._inode(parent_inode)
-        inode = await self._existing(parent, name)
-        if not inode.is_dir:
-            raise _fail(errno.ENOTDIR)
-        if parent is self.tree.root and parent.volume is None:
-            await self.tree.delete_bucket(inode)
-        else:
-            await self.directories.remove(inode)
-            self.directories.emptied(parent)
+        async with self.moving.still(parent):
+            inode = await self._existing(parent, name)
+            if not inode.is_dir:
+                raise _fail(errno.ENOTDIR)
+            if parent is self.tree.root and parent.volume is None:
+                await self.tree.delete_bucket(inode)
+            else:
+                await self.directories.remove(inode)
+                self.directories.emptied(parent)
 
     @handler()
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         parent = self._inode(parent_inode)
-        inode = await self._existing(parent, name)
-        if inode.is_dir:
-            raise _fail(errno.EISDIR)
-        await self.unlinks.unlink(inode)
-        self.directories.emptied(parent)
+        async with self.moving.still(parent):
+            inode = await self._existing(parent, name)
+            if inode.is_dir:
+                raise _fail(errno.EISDIR)
+            await self.unlinks.unlink(inode)
+            self.directories.emptied(parent)
 
     async def _existing(self, parent: Inode, name: bytes) -> Inode:
-        await self.moving.unmoved(parent)
         inode = await self.tree.lookup(parent, name)
         if inode is None:
             raise _fail(errno.ENOENT)
@@ -288,9 +289,8 @@ class Operations(pyfuse3.Operations):
         if flags & ~RENAME_NOREPLACE:
             raise _fail(errno.EINVAL)
         old, new = self._inode(parent_inode_old), self._inode(parent_inode_new)
-        await self.moving.unmoved(old)
-        await self.moving.unmoved(new)
-        await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
+        async with self.moving.still(old, new):
+            await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
 
     @handler()
     async def symlink(
@@ -299,8 +299,8 @@ class Operations(pyfuse3.Operations):
         self._writable()
         attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
         parent = self._inode(parent_inode)
-        await self.moving.unmoved(parent)
-        inode = await self.links.make(parent, name, attributes, target)
+        async with self.moving.still(parent):
+            inode = await self.links.make(parent, name, attributes, target)
         self.tree.remember(inode)
         return entry(inode, self.ttl)
 
@@ -321,8 +321,8 @@ class Operations(pyfuse3.Operations):
         self._writable()
         parent = self._inode(parent_inode)
         kind = stat.S_IFMT(mode) or stat.S_IFREG
-        await self.moving.unmoved(parent)
-        inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
+        async with self.moving.still(parent):
+            inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
         self.tree.remember(inode)
         return entry(inode, self.ttl)
 
@@ -438,16 +438,14 @@ class Operations(pyfuse3.Operations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.moving.unmoved(found)
-        async with self.changes.turn(found):
+        async with self.moving.still(found), self.changes.turn(found):
             await self.xattrs.set(found, os.fsdecode(name), value)
 
     @handler()
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
-        await self.moving.unmoved(found)
-        async with self.changes.turn(found):
+        async with self.moving.still(found), self.changes.turn(found):
             await self.xattrs.remove(found, os.fsdecode(name))
 
     @handler()

@@ -133,16 +133,26 @@ class Renames:
         content = await self._contents.of(source.volume)
         await self._deliveries.deliver_below(source)
         async with self._moving.directory(source):
-            old_prefix = source.key
+            old_prefix, old_parent, old_name = source.key, source.parent, source.name
+            assert old_parent is not None
+            await self._unlinks.free_below(source)
             objects = [info async for info in self._tree.objects_below(source)]
             if source.marker is not False and not any(info.key == old_prefix for info in objects):
                 source.marker = False
             try:
-                await content.moves.move(old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects)
+                await content.moves.move(
+                    old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects, lambda: self._called(source, new_parent, new_name)
+                )
             except OSError:
+                if source.parent is not old_parent or source.name != old_name:
+                    await self._called(source, old_parent, old_name)
                 self._tree.invalidate(self._tree.root)
                 raise
+            self._tree.left(old_parent, old_name)
             if not objects:
                 self._directories.emptied(source)
-            self._tree.move(source, new_parent, new_name)
-            await self._moving.renamed_below(source)
+
+    async def _called(self, directory: Inode, parent: Inode, name: bytes) -> None:
+        """*directory* is *name* in *parent* from now on, for who asks here and for what is written below it."""
+        self._tree.move(directory, parent, name)
+        await self._moving.renamed_below(directory)

@@ -97,11 +97,20 @@ class Unlinks:
         """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
         doomed = self.doomed(parent, name)
         if doomed is not None:
-            async with doomed.lock:
-                if doomed.doomed:
-                    writer = await self._writers.of(doomed)
-                    await writer.fetch_all()
-                    await self._delete_doomed(doomed)
+            await self._free(doomed)
+
+    async def free_below(self, directory: Inode) -> None:
+        """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along."""
+        for (_, key), doomed in list(self._doomed.items()):
+            if doomed.inode.store is directory.store and key.startswith(directory.key):
+                await self._free(doomed)
+
+    async def _free(self, doomed: OpenFile) -> None:
+        async with doomed.lock:
+            if doomed.doomed:
+                writer = await self._writers.of(doomed)
+                await writer.fetch_all()
+                await self._delete_doomed(doomed)
 
     async def _without_holders(self, file: OpenFile) -> None:
         if not file.handles:

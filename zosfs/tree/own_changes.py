@@ -91,6 +91,11 @@ class OwnChanges(Facts):
         self._touch(parent, now)
         return replaced
 
+    def left(self, parent: Inode, name: bytes) -> None:
+        """The last object of the directory that was called *name* is gone: what a listing showed of it since it was renamed is not."""
+        self._change(parent, name)
+        self.vanished(parent, name)
+
     def _doubt_listings(self, top: Inode, since: float) -> None:
         """A listing made while the objects of *top* were under way to their new keys may have seen only some of them."""
         waiting = [top]

@@ -259,6 +259,8 @@ class Tree(OwnChanges):
                         directory.marker = True
                     elif not known.newer_than(part_to_name(part), sequence) and (below or not known.hides(part, info.etag)):
                         return False
+                if directory.key != top:
+                    return await self.is_empty(directory)  # renamed meanwhile: the answer may be of what was left there
                 marker, most = page.next_marker, 1000
                 if not marker:
                     return not known.children or not self._holds_own(directory)
