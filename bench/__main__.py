@@ -21,8 +21,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from bench import bare
 from bench.floor import floors
 from bench.places import Bucket, Directory
 from bench.proxy import DELAY, RATE, Distant
@@ -72,7 +74,9 @@ def main() -> int:
                 setting = Setting(where, sized, server, distant, home, _limit(given, where), run)
                 for workload in (each for each in workloads if where == "near" or each.far):
                     does = _does(workload, [tools[name] for name in chosen])
-                    passes = _passes(setting, workload, does, given.repeat, given.patience)
+                    if given.floor and where == "near" and workload.name in bare.WORKLOADS:
+                        does.append(bare.in_memory(sized))
+                    passes = measure(setting, workload, does, given.repeat, given.patience)
                     results += best(passes)
                     if given.floor:
                         results += _floors(setting, workload)
@@ -81,7 +85,7 @@ def main() -> int:
                     print(f"the way to the server took {cost_of(distant.pid).cpu:.1f} s of CPU")
     show(results)
     print(f"kept in {_save(given.output, run, said, results)}")
-    return 1 if any(one.failed and TOOLS[one.tool].kind is Kind.OURS for one in results) else 0
+    return 1 if any(one.failed and one.tool in TOOLS and TOOLS[one.tool].kind is Kind.OURS for one in results) else 0
 
 
 def _parse() -> argparse.Namespace:
@@ -97,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--url", help="an S3 server (credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)")
     parser.add_argument("--access-log", type=Path, help="log of the RADOS gateway at --url, to count requests by")
     parser.add_argument("--weed", action="store_true", help="start SeaweedFS instead of Ceph")
-    parser.add_argument("--floor", action="store_true", help="measure beside what the requests cost without a filesystem (curl)")
+    parser.add_argument("--floor", action="store_true", help="measure beside what the requests cost alone (curl), and pyfuse3 alone")
     parser.add_argument("--keep", action="store_true", help="keep the bucket at --url for the next run")
     for name in GIVEN_BY_PATH:
         parser.add_argument(f"--{name}", metavar="PATH", help="its program, to be measured beside")
@@ -204,8 +208,9 @@ class Setting:
         return replace(self.server.target, url=self.distant.url) if self.distant else self.server.target
 
 
-def _passes(setting: Setting, workload: Workload, does: Sequence[Installed], repeat: int, patience: float) -> list[Result]:
-    """The passes of all tools in turns, every second time in the opposite order, so that neither end is favoured."""
+def measure(setting: Setting, workload: Workload, does: Sequence[Installed], repeat: int, patience: float) -> list[Result]:
+    """*repeat* passes of all tools in turns, every second time in the opposite order, so that neither end is favoured. What took a tool
+    more than *patience* seconds is not done again."""
     print(f"{setting.where}: {describe(workload, setting.scale)}", flush=True)
     done: list[Result] = []
     for n in range(repeat):
@@ -215,12 +220,15 @@ def _passes(setting: Setting, workload: Workload, does: Sequence[Installed], rep
                 continue
             done.append(one := _pass(setting, workload, each))
             numbers = f"{one.delivered:8.3f} s, CPU {one.cpu:.2f} s, {one.peak >> 20} MiB {dict(one.requests) or ''}"
-            print(f"  {one.tool:16}{one.failed or numbers}{' (ended)' if one.cut else ''}", flush=True)
+            print(f"  {one.tool:33}{one.failed or numbers}{' (ended)' if one.cut else ''}", flush=True)
     return done
 
 
 def _floors(setting: Setting, workload: Workload) -> list[Result]:
-    found = floors(workload.name, setting.target, setting.scale, setting.where, setting.run, setting.home)
+    def make_ready() -> None:
+        _prepare_scratch(setting, workload)
+
+    found = floors(workload.name, setting.target, setting.scale, setting.where, setting.run, setting.home, make_ready)
     for one in found:
         print(f"  {one.tool}: {one.delivered:.3f} s, CPU {one.cpu:.2f} s", flush=True)
     return found
@@ -238,9 +246,11 @@ def _pass(setting: Setting, workload: Workload, what: Installed) -> Result:
             if timed is None:
                 return replace(result, cut=True, wall=setting.limit, delivered=setting.limit)
             start, end = timed
-            # a filesystem of another format keeps its own word for what is there
-            settled = workload.delivered if what.tool.kind is not Kind.CEILING else None
-            there = _settled(lambda: settled is None or settled(setting.server.bucket, setting.scale), start + setting.limit)
+            # a filesystem of another format, or without a server, keeps its own word for what is there
+            settled = workload.delivered if what.tool.kind not in (Kind.CEILING, Kind.FLOOR) else None
+            there = end  # not the time after the program's exit, 20 ms of Python's own: that is most of some reads
+            if settled is not None:
+                there = _settled(partial(settled, setting.server.bucket, setting.scale), start + setting.limit)
             cost = mounted.cost()
             return replace(
                 result, wall=end - start, delivered=max(end, there) - start, cut=there > start + setting.limit,
@@ -258,14 +268,18 @@ def _make_ready(setting: Setting, workload: Workload, what: Installed, place: Pa
             own = Directory(mounted.path)
             own.clear("scratch/")
             workload.prepare(own, setting.scale)
-    else:
-        setting.server.bucket.clear("scratch/")
-        workload.prepare(setting.server.bucket, setting.scale)
+    elif what.tool.kind is not Kind.FLOOR:
+        _prepare_scratch(setting, workload)
     if workload.twice:
         with Mounted(what, setting.target, place) as mounted:
             _timed(workload.name, mounted, setting)
             # rclone keeps a handle open for 5 s after its release, and notes only then what it has in its cache
             time.sleep(_SETTLES)
+
+
+def _prepare_scratch(setting: Setting, workload: Workload) -> None:
+    setting.server.bucket.clear("scratch/")
+    workload.prepare(setting.server.bucket, setting.scale)
 
 
 def _timed(name: str, mounted: Mounted, setting: Setting) -> tuple[float, float] | None:

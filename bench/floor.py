@@ -1,6 +1,6 @@
 """What the requests of a workload cost without a filesystem: curl sends them over the same way, with signed URLs.
 
-No program that asks the same server for the same can be faster: where a bar is out of reach, this shows it. Writes are left out.
+No program that asks the same server for the same can be faster: where a bar is out of reach, this shows it. Writes of content are left out.
 """
 
 from __future__ import annotations
@@ -9,32 +9,41 @@ import os
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import md5
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote, urlencode
 
-import boto3
-from botocore.config import Config
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from bench.requests import OWN_AGENT
 from bench.results import Result
 from bench.tools import Target
-from bench.work import MIB, Scale, many_keys, random_places, some_keys, tree_keys
+from bench.work import MIB, Scale, many_keys, random_places, scratch_keys, some_keys, tree_keys
+from zosfs.store.answers import delete_document
 
 TOOL = "curl"
 """Under which its numbers are kept."""
 
 _RANGE = 8
+_TOGETHER = 1000
+_VALID = 3600
 
 
 @dataclass(frozen=True)
 class Request:
-    """*operation* is boto3's, *more* its parameters, *span* the bytes wanted, half-open."""
+    """*key* is "" for one on the bucket, *span* the bytes wanted, half-open; a PUT copies *copied*, a POST sends *body*."""
 
-    operation: str
-    more: Mapping[str, Any]
+    method: str
+    key: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
     span: tuple[int, int] | None = None
+    copied: str = ""
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Floor:
 
 
 def _get(key: str, start: int, end: int) -> Request:
-    return Request("get_object", {"Key": key}, (start, end))
+    return Request("GET", key, span=(start, end))
 
 
 def _pieces(key: str, mebibytes: int) -> list[Request]:
@@ -65,14 +74,23 @@ def _random(scale: Scale) -> list[Request]:
 
 def _pages(prefix: str, keys: Sequence[str]) -> list[Request]:
     ordered = sorted(keys)
-    return [
-        Request("list_objects", {"Prefix": prefix, "MaxKeys": 1000, "Marker": ordered[at - 1] if at else ""})
-        for at in range(0, len(ordered), 1000)
-    ]
+    query = {"prefix": prefix, "max-keys": str(_TOGETHER), "encoding-type": "url"}
+    markers = ["", *ordered[_TOGETHER - 1 : -1 : _TOGETHER]]
+    return [Request("GET", query={**query, "marker": marker}) for marker in markers]
 
 
 def _some(scale: Scale) -> list[Request]:
     return [_get(key, 0, 4096) for key in some_keys(scale)]
+
+
+def _copies(scale: Scale) -> list[Request]:
+    return [Request("PUT", key.replace("tree", "renamed", 1), copied=key) for key in scratch_keys(scale)]
+
+
+def _removals(scale: Scale) -> list[Request]:
+    keys = scratch_keys(scale)
+    bodies = [delete_document(keys[at : at + _TOGETHER]) for at in range(0, len(keys), _TOGETHER)]
+    return [Request("POST", query={"delete": ""}, body=body) for body in bodies]
 
 
 FLOORS: Mapping[str, Sequence[Floor]] = {
@@ -81,7 +99,7 @@ FLOORS: Mapping[str, Sequence[Floor]] = {
     "par-read": (Floor("GETs of 8 MiB, 16 at once", _quarters, 16),),
     "rand-read": (Floor("the same GETs, one after the other", _random),),
     "ls": (
-        Floor("a HEAD of each, 64 at once", lambda scale: [Request("head_object", {"Key": key}) for key in many_keys(scale)], 64),
+        Floor("a HEAD of each, 64 at once", lambda scale: [Request("HEAD", key) for key in many_keys(scale)], 64),
         Floor("its LISTs, 4 at once", lambda scale: _pages("many/", many_keys(scale)), 4),
     ),
     "find": (Floor("LISTs of all names, 4 at once", lambda scale: _pages("tree/", tree_keys(scale)), 4),),
@@ -89,19 +107,28 @@ FLOORS: Mapping[str, Sequence[Floor]] = {
         Floor("a GET of each, one after the other", _some),
         Floor("a GET of each, 64 at once", _some, 64),
     ),
+    "rm": (Floor("one DELETE of all", _removals),),
+    "rename": (Floor("a copy of each, 32 at once", _copies, 32),),
 }  # fmt: skip
 """By the workload's name."""
 
 
-def floors(workload: str, target: Target, scale: Scale, where: str, run: str, home: Path) -> list[Result]:
-    """The floors of *workload*, each the better of two passes; [] where there is none. RuntimeError when curl fails."""
+def floors(workload: str, target: Target, scale: Scale, where: str, run: str, home: Path, make_ready: Callable[[], None]) -> list[Result]:
+    """The floors of *workload*, each the better of two passes, before which *make_ready* makes what is there; [] where there is none.
+
+    RuntimeError when curl fails.
+    """
     found = []
     for floor in FLOORS.get(workload, ()):
         requests = floor.requests(scale)
         config = home / "curl"
         config.touch(mode=0o600)
         config.write_text("\nnext\n".join(_lines(target, requests)) + "\n")
-        wall, cpu = min(_timed(config, floor.at_once) for _ in range(2))
+        passes = []
+        for _ in range(2):
+            make_ready()
+            passes.append(_timed(config, floor.at_once))
+        wall, cpu = min(passes)
         moved = sum(each.span[1] - each.span[0] for each in requests if each.span)
         tool = f"{TOOL}: {floor.what}"
         found.append(Result(workload, tool, where, run, wall=wall, delivered=wall, cpu=cpu, moved=moved, passes=2))
@@ -109,16 +136,25 @@ def floors(workload: str, target: Target, scale: Scale, where: str, run: str, ho
 
 
 def _lines(target: Target, requests: Sequence[Request]) -> list[str]:
-    s3 = boto3.client(
-        "s3", endpoint_url=target.url, aws_access_key_id=target.access_key, aws_secret_access_key=target.secret_key,
-        region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"),
-    )  # fmt: skip
+    signer = S3SigV4QueryAuth(Credentials(target.access_key, target.secret_key), "s3", "us-east-1", expires=_VALID)
     lines = []
     for each in requests:
-        url = s3.generate_presigned_url(each.operation, Params={"Bucket": target.bucket, **each.more}, ExpiresIn=3600)
-        words = [f'url = "{url}"', 'output = "/dev/null"', "fail", f'user-agent = "{OWN_AGENT}"']
-        if each.operation == "head_object":
+        headers = {}
+        if each.copied:
+            headers["x-amz-copy-source"] = quote(f"{target.bucket}/{each.copied}")
+        if each.body:
+            headers["content-md5"] = b64encode(md5(each.body).digest()).decode()
+        url = f"{target.url}/{target.bucket}/{quote(each.key)}"
+        signed = AWSRequest(each.method, f"{url}?{urlencode(each.query)}" if each.query else url, headers)
+        signer.add_auth(signed)
+        words = [f'url = "{signed.url}"', 'output = "/dev/null"', "fail", f'user-agent = "{OWN_AGENT}"']
+        words += [f'header = "{name}: {value}"' for name, value in headers.items()]
+        if each.method == "HEAD":
             words.append("head")
+        elif each.method == "PUT":
+            words += ['request = "PUT"', 'header = "content-length: 0"']
+        elif each.method == "POST":
+            words += [f'data-binary = "{each.body.decode()}"', 'header = "content-type: application/xml"']
         if each.span:
             words.append(f"range = {each.span[0]}-{each.span[1] - 1}")
         lines.append("\n".join(words))

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.bare import TOOL as IN_MEMORY
 from bench.bars import BARS, Bar, Verdict, best_of, judge
-from bench.floor import TOOL
+from bench.floor import TOOL as CURL
 from bench.results import Result, Run, dump, read
 from bench.tools import TOOLS, Kind
 from bench.work import Scale
@@ -179,19 +180,25 @@ def _floors(run: Run) -> str:
     rows = []
     for workload in WORKLOADS:
         ways = [_of(run.results, workload.name, where) for where in WAYS]
-        for tool in dict.fromkeys(name for there in ways for name in there if name.startswith(f"{TOOL}: ")):
+        there_is = {name: None for there in ways for name in there if name.startswith(f"{CURL}: ") or name == IN_MEMORY}
+        for tool in sorted(there_is, key=lambda name: name == IN_MEMORY):
             cells = []
             for there in ways:
                 ours = best_of(there.values(), [name for name, each in TOOLS.items() if each.kind is Kind.OURS])
-                cells += [_plain(there.get(tool)), _plain(ours if tool in there else None)]
-            rows.append([describe(workload, scale_of(run, WAYS[0])), tool.partition(": ")[2], *cells])
+                cells += [_with_cpu(there.get(tool)), _with_cpu(ours if tool in there else None)]
+            rows.append([describe(workload, scale_of(run, WAYS[0])), tool, *cells])
     if not rows:
         return ""
     text = (
-        "## What the requests take without a filesystem\n\ncurl sends them over the same way and throws the answers away: seconds, and the "
-        "best of zosfs in any setting beside.\n\n"
+        "## What the requests take without a filesystem\n\ncurl sends them over the same way and throws the answers away. pyfuse3 with "
+        "everything in memory is the opposite, a filesystem that sends no requests. Seconds / CPU seconds of curl or of the daemon, and "
+        "the best of zosfs in any setting beside.\n\n"
     )
-    return text + _table(["work", "curl", "near", "zosfs", "far", "zosfs"], rows)
+    return text + _table(["work", "instead of it", "near", "zosfs", "far", "zosfs"], rows)
+
+
+def _with_cpu(one: Result | None) -> str:
+    return f"{_plain(one)} / {one.cpu:.2f}" if one and not one.failed and not one.cut else _plain(one)
 
 
 def _settings(run: Run) -> str:

@@ -31,12 +31,14 @@ class Target:
 
 
 class Kind(Enum):
-    """What a tool is to the bars: ours, one of those to beat, one that is shown beside, or one of another format that sees no objects."""
+    """What a tool is to the bars: ours, one of those to beat, one that is shown beside, one of another format that sees no objects,
+    or one without a server, which shows what nobody undercuts."""
 
     OURS = "ours"
     RIVAL = "rival"
     SHOWN = "shown"
     CEILING = "ceiling"
+    FLOOR = "floor"
 
 
 Command = Callable[[str, Target, Path, Path], tuple[list[str], Mapping[str, str]]]

@@ -55,6 +55,11 @@ def tree_keys(scale: Scale) -> list[str]:
     return [f"tree/a{d % 10}/dir{d:04}/file{n:02}" for d in range(scale.tree) for n in range(20)]
 
 
+def scratch_keys(scale: Scale) -> list[str]:
+    """The files of the tree that is removed, and of the one that is renamed."""
+    return [f"scratch/tree/d{n % 5}/file{n:05}" for n in range(scale.some)]
+
+
 def random_places(scale: Scale) -> list[int]:
     """Where the large file is read at random: the same offsets each time."""
     rng = random.Random(2)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.places import Bucket, Place
-from bench.work import MIB, NOISE, Scale, many_keys, some_keys, tree_keys
+from bench.work import MIB, NOISE, Scale, many_keys, scratch_keys, some_keys, tree_keys
 
 _LOG = 32
 
@@ -90,7 +90,7 @@ def _scratch_large(place: Place, scale: Scale) -> None:
 
 
 def _scratch_tree(place: Place, scale: Scale) -> None:
-    place.put_all((f"scratch/tree/d{n % 5}/file{n:05}" for n in range(scale.some)), b"x" * 1000)
+    place.put_all(scratch_keys(scale), b"x" * 1000)
 
 
 _before_edit: dict[str, str] = {}

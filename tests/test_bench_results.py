@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.bare import TOOL as IN_MEMORY
 from bench.bars import BARS, Against, Bar, judge
 from bench.floor import FLOORS, floors
 from bench.page import BEGIN, END, KEPT, PAGE, place, render
@@ -223,10 +224,14 @@ def test_the_page_shows_what_was_measured() -> None:
 
 
 def test_the_page_shows_what_the_requests_take_without_a_filesystem() -> None:
-    floor = "curl: GETs, 16 at once"
-    made = render(run_of("2026-01-01T10:00:00Z", took("zosfs", 2.0), took("s3fs", 3.0), took(floor, 1.5)))
-    assert "| sequential read of 1024 MiB | GETs, 16 at once | 1.50 | 2.00 | – | – |" in made
-    assert "**1.50**" in made, "no bar is judged against it"
+    floors = took(IN_MEMORY, 0.5), took("curl: GETs, 16 at once", 1.5)
+    made = render(run_of("2026-01-01T10:00:00Z", took("zosfs", 2.0), took("s3fs", 3.0), *floors))
+    assert (
+        "| sequential read of 1024 MiB | curl: GETs, 16 at once | 1.50 / 0.75 | 2.00 / 1.00 | – | – |\n"
+        "| sequential read of 1024 MiB | pyfuse3 with everything in memory | 0.500 / 0.25 | 2.00 / 1.00 | – | – |\n"
+    ) in made
+    assert "**1.50**" in made, "no bar is judged against them"
+    assert made.count("pyfuse3") == 2, "it is in no other table"
 
 
 @pytest.mark.parametrize("workload", FLOORS)
@@ -234,16 +239,24 @@ def test_curl_does_the_requests_of_a_workload(workload: str, weed: Server, tmp_p
     target = Target(weed.url, "zosfs-floor", weed.access_key, weed.secret_key, tmp_path)
     bucket = Bucket(target.url, target.bucket, target.access_key, target.secret_key)
     bucket.create()
+    work = next(each for each in WORKLOADS if each.name == workload)
+
+    def make_ready() -> None:
+        bucket.clear("scratch/")
+        work.prepare(bucket, SPECK)
+
     try:
-        set_up(bucket, SPECK, [each for each in WORKLOADS if each.name == workload])
-        found = floors(workload, target, SPECK, "near", "r1", tmp_path)
+        set_up(bucket, SPECK, [work])
+        found = floors(workload, target, SPECK, "near", "r1", tmp_path, make_ready)
+        assert len(bucket.keys("scratch/tree/")) == (SPECK.some if workload == "rename" else 0)
+        assert len(bucket.keys("scratch/renamed/")) == (SPECK.some if workload == "rename" else 0)
     finally:
         bucket.delete()
     assert [one.tool for one in found] == [f"curl: {floor.what}" for floor in FLOORS[workload]]
     assert all(one.wall > 0 for one in found)
     assert weed.secret_key not in (tmp_path / "curl").read_text()
     with pytest.raises(RuntimeError, match="curl"):
-        floors(workload, target, SPECK, "near", "r1", tmp_path)  # there is nothing any more
+        floors(workload, target, SPECK, "near", "r1", tmp_path, lambda: None)  # there is nothing any more
 
 
 def test_ceilings_and_shown_tools_keep_out_of_the_bars() -> None:

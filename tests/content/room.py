@@ -56,7 +56,7 @@ async def room(bucket: Bucket, directory: Path, limits: Limits = SMALL, **option
 
 async def new(content: Content, key: str, base: ObjectInfo | None = None, **more: Any) -> Writer:
     """A writer with plain headers."""
-    writer = await content.writer(key, base, **more)
+    writer = content.writer(key, base, **more)
     writer.draft.headers = lambda: PLAIN
     writer.on_delivered = lambda info: None
     return writer

@@ -189,7 +189,7 @@ def test_truncating_reaches_the_store(rgw: Any, tmp_path: Path) -> None:
         async with fresh(rgw) as (store, counters), room(store, counters, tmp_path) as files:
             for size in (0, 3, 7):
                 await store.put("k", [b"old"], PLAIN)
-                writer = await files.writer("k", await store.head("k"))
+                writer = files.writer("k", await store.head("k"))
                 writer.draft.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
                 await writer.truncate(0)
                 await writer.truncate(size)
@@ -204,7 +204,7 @@ def test_a_writer_whose_append_came_second_goes_on_behind_the_others(rgw: Any, t
     async def main() -> None:
         async with fresh(rgw) as (store, counters), room(store, counters, tmp_path) as files:
             await append(store, "log", AppendState(), [b"begin\n"], PLAIN, appending=True)
-            writer = await files.writer("log", await store.head("log"), appending=True)
+            writer = files.writer("log", await store.head("log"), appending=True)
             writer.draft.headers, writer.on_delivered = lambda: PLAIN, lambda info: None
             await writer.write(0, b"one\n", append=True)
             theirs = AppendState.of(await store.head("log"))

@@ -80,7 +80,7 @@ class Clerk:
         appending = self.chance.random() < 0.3
         if appending:
             self.say("try", **{key: digest(b"")})  # a log is created empty, and then grows
-        writer = await self.content.writer(key, None, appending=appending)
+        writer = self.content.writer(key, None, appending=appending)
         writer.draft.headers = lambda: PLAIN
         writer.on_delivered = lambda info: None
         self.writers[key] = writer

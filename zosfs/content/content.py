@@ -119,14 +119,8 @@ class Content:
         """A staged file, empty until it is written or loaded; *name* is that of an earlier run's."""
         return StagedFile(self._staged, name or os.urandom(16).hex(), self._disk, self.threads)
 
-    async def writer(
-        self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False
-    ) -> Writer:
+    def writer(self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False) -> Writer:
         """A writer of the file at *key*: changes of *base*, or a new file. Sends nothing."""
-        return self.new_writer(key, base, truncate=truncate, appending=appending)
-
-    def new_writer(self, key: str, base: ObjectInfo | None, *, truncate: bool = False, appending: bool = False) -> Writer:
-        """As `writer`, which waits for nothing today."""
         writer = Writer(self, key, base, self.staged_file(), truncate=truncate, appending=appending)
         self._writers[writer] = None
         return writer

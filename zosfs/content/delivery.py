@@ -26,13 +26,13 @@ from zosfs.content.conflicts import check_unchanged, conflict, needing_base, ref
 from zosfs.content.etags import body_md5, multipart_etag
 from zosfs.content.finishing import delivered_info, has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
-from zosfs.content.multipart import OnPart, UploadRecord, abort
+from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.old_bytes import laid_over, part_of_base
 from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Append, Base, CopyRange, Limits, Multipart, Nothing, Part, Plan, Put, plan
 from zosfs.content.ranges import Ranges
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, PartInfo, Piece, Store, Written
+from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, Piece, Store, Written
 
 PATIENT_EXTENSIONS = 200
 """How often another writer may win before an appending one gives up."""
@@ -225,7 +225,14 @@ class _Delivery:
             ]
             await in_parallel(jobs, self._concurrency)
             parts = [record.parts[number] for number in sorted(record.parts)]
-            written = await self._complete(key, record.upload_id, parts, base)
+
+            async def complete() -> Written:
+                # a renamed file's bytes come from another key; what lies at the new one is the caller's affair
+                if base is None or base.key == key:
+                    await check_unchanged(self._store, key, base)
+                return await self._store.complete_upload(key, record.upload_id, parts)
+
+            written = await completed_upload(self._store, key, multipart_etag(parts), complete)
             record.made = True
         except BaseException as exc:
             keep = self._on_part is not None and not (isinstance(exc, StoreError) and exc.errno == errno.ESTALE)
@@ -248,22 +255,6 @@ class _Delivery:
                 record.parts[number] = await self._store.upload_part(key, upload, number, body)
         if self._on_part is not None:
             await self._on_part(record)
-
-    async def _complete(self, key: str, upload: str, parts: list[PartInfo], base: Base | None) -> Written:
-        etag = multipart_etag(parts)
-        try:
-            # a renamed file's bytes come from another key; what lies at the new one is the caller's affair
-            if base is None or base.key == key:
-                await check_unchanged(self._store, key, base)
-            written = await self._store.complete_upload(key, upload, parts)
-        except StoreError as exc:
-            if not (exc.ambiguous or exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
-                raise
-            found = await look(self._store, key)
-            if found is None or not etag or found.etag != etag:
-                raise
-            return Written(etag, found.version_id, None, found.modified_ns)
-        return written if written.etag else dataclasses.replace(written, etag=etag)
 
     async def _continue(self, key: str, resume: UploadRecord, shape: str, steps: Multipart) -> UploadRecord | None:
         """The upload of an earlier try with the parts that the server really has; None when it is of no use."""

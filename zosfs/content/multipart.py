@@ -1,10 +1,12 @@
-"""A multipart upload that is under way: what is known of it, and its end without an object.
+"""A multipart upload that is under way: what is known of it, and its end with or without an object.
 
 Owns: nothing that lasts. May use: store/. Must not know: what its parts are made of.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,8 +14,9 @@ from typing import Any
 
 import trio
 
+from zosfs.content.append import look
 from zosfs.errors import StoreError
-from zosfs.store.api import PartInfo, Store
+from zosfs.store.api import PartInfo, Store, Written
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,24 @@ class UploadRecord:
 
 
 OnPart = Callable[[UploadRecord], Awaitable[None]]
+
+
+async def completed_upload(store: Store, key: str, etag: str, complete: Callable[[], Awaitable[Written]]) -> Written:
+    """What *complete* wrote, which makes the object at *key* of parts with the ETag *etag* ("": not known before).
+
+    Where its answer was lost, or it was refused because our own object is there by now, this object is what was written.
+    Raises what *complete* raises otherwise.
+    """
+    try:
+        written = await complete()
+    except StoreError as exc:
+        if not (exc.ambiguous or exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
+            raise
+        found = await look(store, key)
+        if found is None or not etag or found.etag != etag:
+            raise
+        return Written(etag, found.version_id, None, found.modified_ns)
+    return written if written.etag else dataclasses.replace(written, etag=etag)
 
 
 async def abort(store: Store, key: str, upload_id: str) -> None:

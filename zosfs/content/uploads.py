@@ -7,8 +7,6 @@ die, the next run continues the latter, if it belongs to a record, and aborts al
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import errno
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,7 +19,7 @@ from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.etags import multipart_etag
 from zosfs.content.finishing import alike, correct_headers, delivered_info, put_tags, with_times_of
 from zosfs.content.journal import Record
-from zosfs.content.multipart import OnPart, UploadRecord, abort
+from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges
 from zosfs.content.streaming import StreamingUpload
@@ -167,19 +165,12 @@ class Uploads:
         return info
 
     @staticmethod
-    async def _complete(stream: StreamingUpload | EditUpload, key: str, base: Base | None, parts: list[PartInfo], etag: str) -> Written:
-        store = stream.store
-        try:
-            await check_unchanged(store, key, base)
-            written = await stream.complete(parts)
-            return written if written.etag else dataclasses.replace(written, etag=etag)
-        except StoreError as exc:
-            if not (exc.ambiguous or exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
-                raise
-            found = await look(store, key)
-            if found is None or not etag or found.etag != etag:
-                raise
-            return Written(etag, found.version_id, None, found.modified_ns)  # only the answer was lost
+    async def _complete(upload: StreamingUpload | EditUpload, key: str, base: Base | None, parts: list[PartInfo], etag: str) -> Written:
+        async def complete() -> Written:
+            await check_unchanged(upload.store, key, base)
+            return await upload.complete(parts)
+
+        return await completed_upload(upload.store, key, etag, complete)
 
     # -- an edited file, parts of which go up before its time --------------------------------------------------------
 

@@ -156,7 +156,7 @@ class FileIO:
         """Set the size of *file*, of which is known what it has besides bytes; the caller holds its lock."""
         inode = file.inode
         if file.writer is None and size == 0:
-            self._writers.adopt(file, await file.content.writer(inode.key, inode.info, truncate=True))
+            self._writers.adopt(file, file.content.writer(inode.key, inode.info, truncate=True))
         else:
             await (await self._writers.of(file)).truncate(size)
         attributes = inode.attributes

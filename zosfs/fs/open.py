@@ -136,6 +136,6 @@ class Opens:
         inode = self._tree.add(parent, name, attributes, pending=True)
         file = self._open_files.add(inode, content)
         file.described = fresh(name, False, self._options)
-        self._writers.adopt(file, content.new_writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
+        self._writers.adopt(file, content.writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
         file.untouched = True
         return inode, self._open_files.opened(file, flags, pid)

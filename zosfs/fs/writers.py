@@ -49,7 +49,7 @@ class Writers:
         if file.writer is None:
             if file.described is None:
                 await self._describing.know(file)
-            writer = await file.content.writer(file.inode.key, file.inode.info, appending=appending)
+            writer = file.content.writer(file.inode.key, file.inode.info, appending=appending)
             self.adopt(file, writer)
         assert file.writer is not None
         return file.writer

@@ -280,6 +280,11 @@ def source_of(bucket: str, key: str, version_id: str = "") -> str:
     return quote_key(f"/{bucket}/{key}") + version
 
 
+def source_conditions(etag: str) -> dict[str, str]:
+    """Headers that make a copy fail unless the source has *etag*: the one that S3 has for it, which Ceph ignores, and Ceph's own."""
+    return {"x-amz-copy-source-if-match": etag, "x-amz-copy-if-match": etag}
+
+
 def is_one_of(failure: StoreError, codes: Sequence[str]) -> bool:
     """Whether *failure* is, by code or by what its status stands for, one of *codes*."""
     return failure.code in codes or failure.row.code in codes

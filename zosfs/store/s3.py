@@ -1,18 +1,11 @@
-"""The Store of one bucket over S3's HTTP interface: verbs to requests, answers to values, doubts settled.
+"""The Store of one bucket over S3's HTTP interface: verbs to requests, answers to values.
 
-Owns: what is known of the bucket (abilities), the turns of its keys. May use: exchange, answers, boto (rare operations).
-Must not know: sockets, signatures.
-
-After a lost answer (`put`, `complete_upload`, `copy`) the object is asked for by HEAD. It counts as written by us when its ETag is
-the one that our bytes have (MD5, or MD5 of the parts' MD5s) and its metadata are those we sent; where encryption makes ETags
-something else, when size and metadata are ours and it is no older than the request.
+Owns: what the server has been seen to know and do. May use: exchange, answers, boto (rare operations). Must not know: sockets, signatures.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,23 +21,18 @@ from zosfs.store.api import (
     ListPage,
     ObjectHeaders,
     ObjectInfo,
-    PartInfo,
     StoreFailure,
     Written,
     body_length,
 )  # fmt: skip
 from zosfs.store.arrival import Arrival
 from zosfs.store.boto import OPERATIONS, Boto
-from zosfs.store.exchange import Broken, Exchange, Settle, also_quoted, is_one_of, source_of
+from zosfs.store.exchange import Broken, Exchange, also_quoted, is_one_of, source_conditions, source_of
 from zosfs.store.heads import Heads
+from zosfs.store.keyed import COPIED_PER_SECOND
 from zosfs.store.listing_xml import parse_page
-from zosfs.store.turns import Turns
-from zosfs.store.wire import Answer
+from zosfs.store.multipart import MultipartUploads
 
-log = logging.getLogger(__name__)
-
-COPIED_PER_SECOND = 10e6
-"""Bytes that any server copies in a second: how long an answer may take."""
 NOTIFICATIONS_KNOWN = 60.0
 """Seconds for which it is believed that a bucket has no notifications."""
 SENT_BLINDLY = 1 << 20
@@ -55,48 +43,23 @@ TOKENS_KEPT = 256
 takes less exactly."""
 
 
-class S3Store:
+class S3Store(MultipartUploads):
     """One bucket."""
 
     def __init__(self, exchange: Exchange, boto: Boto, bucket: str) -> None:
-        self.bucket = bucket
-        self.abilities = Abilities()
-        self.exchange = exchange
+        super().__init__(exchange, bucket)
         self._boto = boto
-        self._turns = Turns()
         self._heads = Heads(
             lambda keys: exchange.heads(bucket, keys), alone=exchange.options.connections, pipeline=exchange.options.pipeline,
             throttled=lambda: exchange.throttled, slowed=lambda: exchange.counters.add("slowdowns"),
         )  # fmt: skip
         self._probing = trio.Lock()
         self.probed = False
-        self._doubtful: set[str] = set()
         self._known: set[tuple[str, str]] = set()
         self._tokens: dict[tuple[str, str, str], str] = {}
         self._notifies = True
         self._notifies_until = -math.inf
         self.quotes_if_match = False  # Ceph wants If-Match without quotes, others with
-
-    async def _ask(self, verb: str, method: str, key: str, **more: Any) -> Answer:
-        if not key:
-            # without a key the same request would be one on the bucket: DELETE would delete it
-            raise StoreError("InvalidArgument", operation=verb, message="an empty key")
-        return await self.exchange.request(verb, method, self.bucket, key, **more)
-
-    async def _change(self, verb: str, method: str, key: str, **more: Any) -> Answer:
-        """A request that changes *key*; its turn is held. One whose outcome stayed in doubt is looked after before the next."""
-        if key in self._doubtful:
-            await self._look(key)
-            self._doubtful.discard(key)
-        try:
-            return await self._ask(verb, method, key, **more)
-        except StoreError as exc:
-            if exc.ambiguous and key:
-                self._doubtful.add(key)
-            raise
-        except trio.Cancelled:
-            self._doubtful.add(key)
-            raise
 
     # reading
 
@@ -110,14 +73,6 @@ class S3Store:
             if answer is None or answer.status != 200:
                 answer = await self._ask("head", "HEAD", key)
         return answers.info_of(key, answer.headers)
-
-    async def _look(self, key: str) -> Answer | None:
-        try:
-            return await self._ask("head", "HEAD", key, tries=2)
-        except StoreError as exc:
-            if exc.status == 404:
-                return None
-            raise
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
@@ -211,40 +166,6 @@ class S3Store:
             )  # fmt: skip
         return self._written(answer)
 
-    def _settling(self, key: str, size: int, headers: ObjectHeaders | None, etag: Any) -> Settle:
-        """Whether the object of *size* bytes with *headers* (None: not compared) and the ETag that ``await etag()`` gives is there."""
-        began = time.time() + self.exchange.signer.clock_offset
-
-        async def settle() -> Answer | None:
-            answer = await self._look(key)
-            if answer is None:
-                return None
-            found = answers.info_of(key, answer.headers)
-            if found.size != size:
-                return None
-            metadata = found.metadata or {}
-            if headers is not None and any(metadata.get(n, "").strip() != v.strip() for n, v in headers.metadata.items()):
-                return None
-            encrypted = any(name.startswith("x-amz-server-side-encryption") for name in found.headers)
-            if found.etag != await etag() and not (encrypted and found.modified_ns >= (began - 2) * 1e9):
-                return None
-            return answer
-
-        return settle
-
-    def _written(self, answer: Answer, etag: str = "", modified_ns: int = 0) -> Written:
-        headers = answer.headers
-        position = headers.get("x-rgw-next-append-position", "")
-        version = headers.get("x-amz-version-id", "")
-        if version:
-            self.abilities.versioned = True
-        return Written(
-            etag or headers.get("etag", "").strip('"'),
-            version,
-            int(position) if position.isdigit() else None,
-            modified_ns or answers.http_time_ns(headers.get("last-modified", "") or headers.get("date", "")),
-        )
-
     async def append(self, key: str, position: int, body: Body, headers: ObjectHeaders) -> Written:
         """See Store.append. Where it is not known whether the server appends, a scratch object is asked first: a server that does
         not would replace the object. Raises ``NotImplemented`` there.
@@ -267,87 +188,6 @@ class S3Store:
             await self._change("append", "PUT", key, query=query, headers=headers, body=body, tries=1, again=False)
         )
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
-        """See Store.create_upload."""
-        out = answers.request_headers(headers, tags=False)
-        answer = await self._ask("create_upload", "POST", key, query={"uploads": ""}, headers=out)
-        upload = answers.field(answers.parse(answer), "UploadId")
-        if not upload:
-            raise StoreError("BadAnswer", status=answer.status, operation="create_upload", key=key, message="no UploadId")
-        return upload
-
-    async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        """See Store.upload_part."""
-        query = {"partNumber": str(number), "uploadId": upload_id}
-        answer = await self._ask("upload_part", "PUT", key, query=query, body=body)
-        etag = answer.headers.get("etag", "").strip('"')
-        if not etag:
-            raise StoreError("BadAnswer", status=answer.status, operation="upload_part", key=key, message="no ETag")
-        return PartInfo(number, etag, body_length(body))
-
-    async def upload_part_copy(
-        self, key: str, upload_id: str, number: int, source_key: str, start: int, end: int, *, if_match: str = "", source_bucket: str = ""
-    ) -> PartInfo:
-        """See Store.upload_part_copy. Ceph 16 ignores *if_match* here: the caller compares ETags before it completes."""
-        headers = {
-            "x-amz-copy-source": source_of(source_bucket or self.bucket, source_key),
-            "x-amz-copy-source-range": f"bytes={start}-{end - 1}",
-        }  # fmt: skip
-        if if_match:
-            headers |= _source_conditions(if_match)
-        query = {"partNumber": str(number), "uploadId": upload_id}
-        answer = await self._ask(
-            "upload_part_copy", "PUT", key, query=query, headers=headers, patience=(end - start) / COPIED_PER_SECOND
-        )
-        etag = answers.field(answers.parse(answer), "ETag").strip('"')
-        if not etag:
-            raise StoreError("BadAnswer", status=answer.status, operation="upload_part_copy", key=key, message="no ETag")
-        return PartInfo(number, etag, end - start)
-
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartInfo]) -> Written:
-        """See Store.complete_upload."""
-        expected = digests.multipart_etag(parts)
-        size = sum(part.size for part in parts)
-
-        async def etag() -> str:
-            return expected
-
-        async with self._turns.of(key):
-            answer = await self._change(
-                "complete_upload", "POST", key, query={"uploadId": upload_id}, body=(answers.complete_document(parts),),
-                headers={"content-type": "application/xml"}, again=False, patience=size / COPIED_PER_SECOND / 10,
-                settle=self._settling(key, size, None, etag),
-            )  # fmt: skip
-        told = answers.field(answers.parse(answer), "ETag").strip('"') if answer.body else ""
-        return self._written(answer, told or answer.headers.get("etag", "").strip('"') or expected)
-
-    async def abort_upload(self, key: str, upload_id: str) -> None:
-        """See Store.abort_upload."""
-        try:
-            await self._ask("abort_upload", "DELETE", key, query={"uploadId": _given(upload_id)})
-        except StoreError as exc:
-            if not is_one_of(exc, ("NoSuchUpload", "NoSuchKey")):
-                raise
-
-    async def list_parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
-        """See Store.list_parts. Raises ``NoSuchUpload`` for an unknown one."""
-        parts: list[PartInfo] = []
-        after = 0
-        while True:
-            query = {"uploadId": _given(upload_id), "max-parts": "1000"}
-            if after:
-                query["part-number-marker"] = str(after)
-            try:
-                answer = await self._ask("list_parts", "GET", key, query=query)
-            except StoreError as exc:
-                if exc.code == "NoSuchKey":  # Ceph's word for it
-                    raise StoreError("NoSuchUpload", status=404, operation="list_parts", key=key) from None
-                raise
-            page, after = answers.parts_of(answers.parse(answer))
-            parts += page
-            if not after or not page:
-                return parts
-
     async def copy(
         self, source_key: str, key: str, *, source_bucket: str = "", source_version_id: str = "",
         headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
@@ -361,7 +201,7 @@ class S3Store:
         if acl:
             out |= {"x-amz-acl": acl} if isinstance(acl, str) else acl
         if if_match:
-            out |= _source_conditions(if_match)
+            out |= source_conditions(if_match)
 
         async def etag() -> str:
             return if_match
@@ -517,20 +357,8 @@ class S3Store:
         return self.abilities
 
 
-def _given(upload_id: str) -> str:
-    # DELETE of a key with an empty uploadId would be a DELETE of the object on some servers
-    if not upload_id:
-        raise StoreError("NoSuchUpload", status=404, message="an empty upload id")
-    return upload_id
-
-
 def _version(version_id: str) -> dict[str, str]:
     return {"versionId": version_id} if version_id else {}
-
-
-def _source_conditions(etag: str) -> dict[str, str]:
-    # the name that S3 has for it, which Ceph ignores, and Ceph's own
-    return {"x-amz-copy-source-if-match": etag, "x-amz-copy-if-match": etag}
 
 
 def _says(key: str, at: int, end: int, start: int, status: int, headers: Mapping[str, str]) -> ObjectInfo:
