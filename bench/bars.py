@@ -54,6 +54,7 @@ BARS = (
     Bar("read small files in listing order", "read-small", 1.5, 3),
     Bar("the same, `prefetch=5s`", "read-small", 1.5, 3, ours="zosfs-prefetch"),
     Bar("`rm -r`", "rm", 3, 10),
+    Bar("`rm -r`, `noposix`", "rm", 3, 10, ours="zosfs-noposix"),
     Bar("rename of a directory", "rename", 1.2, 3),
     Bar("sequential write", "seq-write", 1, 1),
     Bar("the same, CPU seconds of the daemon", "seq-write", 1, None, quantity="cpu"),

@@ -87,15 +87,30 @@ class Notes:
         """See Promises."""
         self.moves.pop(move.old, None)
 
+    async def redirect(self, move: Move) -> None:
+        """See Promises."""
+
 
 def moves(shelf: Shelf, notes: Notes) -> Moves:
     return Moves(cast(Store, shelf), cast(Promises, notes), Options())
 
 
 async def attempt(shelf: Shelf, notes: Notes) -> BaseException | None:
-    """Move old/ to new/; how that failed."""
+    """Move old/ to new/, both of which are whole in between; how that failed."""
+
+    def below(prefix: str) -> dict[str, str]:
+        return {key.removeprefix(prefix): body for key, body in shelf.things.items() if key.startswith(prefix)}
+
+    before = below("old/")
+
+    async def whole() -> None:
+        assert before == below("old/")
+        assert before.items() <= below("new/").items()
+
     try:
-        await moves(shelf, notes).move("old/", "new/", [info async for info in objects_below(cast(Store, shelf), "old/")])
+        await moves(shelf, notes).move("old/", "new/", [info async for info in objects_below(cast(Store, shelf), "old/")], whole)
+    except AssertionError:
+        raise
     except BaseException as exc:
         return exc
     return None
