@@ -122,7 +122,8 @@ WORKLOADS = (
     Workload("append", "20 times: open a file of 32 MiB, append 100 bytes, close", "zosfs s3fs rclone-writes juicefs", "", _scratch_log,
              lambda b, s: b.size("scratch/log") == _LOG * MIB + 2000, far=False),
     Workload("edit", "overwrite 1 MiB inside {large} MiB", "zosfs s3fs rclone-writes juicefs", "large", _scratch_large, _edited, far=False),
-    Workload("rm", "`rm -r` of {some} files", "zosfs zosfs-noposix s3fs rclone juicefs", "", _scratch_tree, lambda b, s: _only(b, "scratch/tree/", 0)),
+    Workload("rm", "`rm -r` of {some} files", "zosfs zosfs-noposix s3fs rclone juicefs", "", _scratch_tree,
+             lambda b, s: _only(b, "scratch/tree/", 0)),
     Workload("rename", "rename a directory of {some} files", "zosfs s3fs rclone juicefs", "", _scratch_tree,
              lambda b, s: _only(b, "scratch/tree/", 0) and _only(b, "scratch/renamed/", s.some)),
 )  # fmt: skip
