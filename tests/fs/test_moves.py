@@ -131,6 +131,23 @@ def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_no
     assert keys(s3, bucket) == {key.replace("old/", "new/") for key in before}
 
 
+def test_a_file_that_is_being_written_goes_along_unseen(mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, ["old/there"])
+    living = mount()
+    with (living.path / "old/there").open("r+b", buffering=0) as there, (living.path / "old/new").open("wb", buffering=0) as new:
+        there.write(b"OLD")
+        new.write(b"the first half, ")
+        os.rename(living.path / "old", living.path / "new")
+        assert keys(s3, bucket) == {"new/there"}
+        assert s3.get_object(Bucket=bucket, Key="new/there")["Body"].read() == b"old/there"
+        assert (living.path / "new/there").read_bytes() == b"OLD/there"
+        new.write(b"the second half")
+    assert s3.get_object(Bucket=bucket, Key="new/there")["Body"].read() == b"OLD/there"
+    assert s3.get_object(Bucket=bucket, Key="new/new")["Body"].read() == b"the first half, the second half"
+    living.again()
+    assert keys(s3, bucket) == {"new/there", "new/new"}
+
+
 def test_an_unlinked_file_that_is_open_does_not_go_along(mount: Mounting, bucket: str, s3: Any) -> None:
     fill(s3, bucket, ["old/unlinked", "old/other"])
     living = mount()
@@ -143,27 +160,29 @@ def test_an_unlinked_file_that_is_open_does_not_go_along(mount: Mounting, bucket
     assert keys(s3, bucket) == {"new/other"}
 
 
-def test_a_close_beside_the_delivery_that_a_rename_begins(
+def test_a_close_beside_the_delivery_that_an_fsync_of_the_directory_begins(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:  # fmt: skip
-    """The rename delivers the file first, and waits for its old bytes: the close meanwhile says nothing before these are in the store, and
-    the file keeps what was written."""
-    fill(s3, bucket, ["old/file", "old/other"])
+    """The delivery waits for the file's old bytes: the close meanwhile says nothing before all is in the store, and the file keeps what
+    was written."""
+    fill(s3, bucket, ["dir/file"])
     living = mount(url=proxy.url, prefetch=0)
-    file = (living.path / "old/file").open("r+b", buffering=0)
+    directory = os.open(living.path / "dir", os.O_RDONLY)
+    file = (living.path / "dir/file").open("r+b", buffering=0)
     file.write(b"new")
-    proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/old/file") else None
+    proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/dir/file") else None
     with ThreadPoolExecutor(2) as pool:
-        renamed = pool.submit(os.rename, living.path / "old", living.path / "new")
+        synced = pool.submit(os.fsync, directory)
         wait_for(lambda: proxy.held, 60, "the file's old bytes to be asked for")
         closed = pool.submit(file.close)
         early = wait([closed], timeout=2).done  # the fault is one that is over at once
         proxy.hold = lambda target: None
         closed.result()
-        renamed.result()
+        synced.result()
+    os.close(directory)
     living.again()
-    assert s3.get_object(Bucket=bucket, Key="new/file")["Body"].read() == b"new/file"
-    assert (living.path / "new/file").read_bytes() == b"new/file"
+    assert s3.get_object(Bucket=bucket, Key="dir/file")["Body"].read() == b"new/file"
+    assert (living.path / "dir/file").read_bytes() == b"new/file"
     assert not early
 
 

@@ -148,7 +148,9 @@ class Owner:
 
 
 @pytest.mark.long_on("weed")
-@pytest.mark.parametrize("options", [{}, {"writeback": "1s"}, {"writeback": "0s"}], ids=["default", "writeback", "at-once"])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"writeback": "1s"}, marks=pytest.mark.long), {"writeback": "0s"}], ids=["default", "writeback", "at-once"]
+)
 @pytest.mark.parametrize("steps", [25, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_each_has_what_it_wrote(
     proxy: Proxy, mount: Callable[..., Mount], bucket: str, s3: Any, options: dict[str, str], steps: int

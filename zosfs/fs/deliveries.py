@@ -6,6 +6,7 @@ Owns: nothing; a file's Writer knows what is dirty, later.py which promised file
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import trio
 
@@ -77,8 +78,8 @@ class Deliveries:
     async def _deliver_promised(self, file: OpenFile) -> None:
         await self.deliver(file, only_promised=self._options.writeback >= 0)
 
-    async def deliver_below(self, directory: Inode) -> None:
-        """Deliver every dirty file below *directory*."""
+    async def deliver_below(self, directory: Inode, *, but: Callable[[OpenFile], bool] = lambda file: False) -> None:
+        """Deliver every dirty file below *directory*, *but* those."""
         for file in self._open_files.undelivered():
-            if file.inode.is_below(directory):
+            if file.inode.is_below(directory) and not but(file):
                 await self.deliver(file)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from zosfs.config import Options
+from zosfs.content.finishing import REWRITABLE
 from zosfs.content.grants import acl_under_another_name
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
@@ -31,6 +32,15 @@ async def _renaming(file: OpenFile) -> AsyncIterator[None]:
         yield
     finally:
         file.renaming = False
+
+
+def _is_being_written(file: OpenFile) -> bool:
+    """Whether a program is in the middle of writing *file*: nobody is to see half of it, and what there is of it here goes along.
+
+    Not of a base so large that it is copied in parts: it has another ETag then.
+    """
+    base = file.writer.draft.base if file.writer is not None else None
+    return any(handle.writable for handle in file.handles) and (base is None or base.size <= REWRITABLE)
 
 
 def _fail(number: int) -> OSError:
@@ -131,7 +141,7 @@ class Renames:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
         content = await self._contents.of(source.volume)
-        await self._deliveries.deliver_below(source)
+        await self._deliveries.deliver_below(source, but=_is_being_written)
         async with self._moving.directory(source):
             old_prefix, old_parent, old_name = source.key, source.parent, source.name
             assert old_parent is not None
