@@ -6,6 +6,8 @@ import contextlib
 import errno
 import shutil
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ from tests.content.room import Bucket, new, room, run, standing_clock, until
 from zosfs.content import disk_budget, journal_entry, staging
 from zosfs.content.content import Content
 from zosfs.content.disk_budget import DiskBudget
-from zosfs.content.journal import Record
+from zosfs.content.journal import Move, Record
 from zosfs.content.promises import Promises
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
+from zosfs.store.api import ListPage, ObjectHeaders, ObjectInfo, PartInfo, Written
 
 
 def letters(size: int, first: int = 97) -> bytes:
@@ -509,6 +511,42 @@ def test_a_file_that_is_removed_with_the_name_it_took_is_gone_for_good(tmp_path:
             await content.discard("there")
         await crash_and_replay(bucket, tmp_path)
         assert bucket.things == {}, "the object that was replaced is removed with what replaced it"
+
+    run(main)
+
+
+class Listed(Bucket):
+    """A bucket whose objects can be listed and deleted together, as a move wants it; their grants are nobody's."""
+
+    async def list_page(self, prefix: str, **_: Any) -> ListPage:
+        await self._enter("list")
+        return ListPage([self.info(key) for key in sorted(self.things) if key.startswith(prefix)], (), "")
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, Any]:
+        for key in keys:
+            await self.delete(key)
+        return {}
+
+    async def get_acl(self, key: str) -> Mapping[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("there", [{"old/f"}, {"old/f", "new/f"}, {"new/f"}])
+def test_what_was_promised_below_a_move_that_was_cut_short_goes_along(tmp_path: Path, there: set[str]) -> None:
+    """However far the objects have come: the next run ends the move first, and delivers what was promised to where its object is then."""
+
+    async def main() -> None:
+        bucket = Listed()
+        base = bucket.set("old/f", b"at first")
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "old/f", base)
+            await writer.write(0, b"changed")
+            await writer.promise()
+            await content.promises.note_move(Move("old/", "new/", time.time()))
+        bucket.things = dict.fromkeys(there, bucket.things["old/f"])
+        async with room(bucket, tmp_path) as content:
+            await until(lambda: not content.records())
+            assert {key: thing.data for key, thing in bucket.things.items()} == {"new/f": b"changedt"}
 
     run(main)
 

@@ -1,6 +1,7 @@
-"""Directories that are being renamed: what is changed below them waits until their objects have come to the other keys.
+"""Directories that are being renamed: what is changed below them waits until their objects have come to the other keys, and they wait for
+what is being changed.
 
-Owns: which directories those are. Must not know: how objects move.
+Owns: which directories those are, and which tasks change something where. Must not know: how objects move.
 """
 
 from __future__ import annotations
