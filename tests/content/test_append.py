@@ -120,6 +120,46 @@ def test_foreign_append_after_a_lost_answer() -> None:
     trio.run(main)
 
 
+@given(
+    st.lists(st.sampled_from([None, LOST, CUT]), max_size=6),
+    st.lists(st.sampled_from(["head", "get_range", "append", None]), max_size=8),
+    st.booleans(),
+)
+def test_every_line_once_of_a_log_that_others_append_to_all_the_time(
+    faults: list[str | None], others: list[str | None], there: bool
+) -> None:
+    """Others append before the next request of a kind, as soon as what they did before was met."""
+
+    async def main() -> None:
+        bucket = MemoryBucket()
+        if there:
+            bucket.add("log", b"begin\n")
+        bucket.faults["append"] = list(faults)
+        left, theirs = list(others), [b"begin\n"] if there else []
+
+        def next_one() -> None:
+            verb = left.pop(0) if left else None
+            if verb is not None:
+                bucket.between[verb] = add
+
+        def add() -> None:
+            if "log" in bucket.things:
+                theirs.append(b"theirs %d\n" % len(theirs))
+                bucket.add("log", theirs[-1])
+            next_one()
+
+        next_one()
+        state = AppendState.of(bucket.info("log")) if there else AppendState()
+        for number in range(2):
+            done = await append(as_store(bucket), "log", state, [b"line %d\n" % number], PLAIN, appending=True)
+            state = done.state
+            assert bucket.things["log"].data[: done.end].endswith(b"line %d\n" % number)
+        lines = bucket.things["log"].data.splitlines(keepends=True)
+        assert sorted(lines) == sorted([*theirs, b"line 0\n", b"line 1\n"])
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_a_doubtful_append_that_landed_is_not_repeated() -> None:
     async def main() -> None:
         bucket = MemoryBucket()

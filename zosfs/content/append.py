@@ -24,7 +24,7 @@ import trio
 
 from zosfs.content.etags import body_bytes, body_md5, chain_etag, slice_body
 from zosfs.errors import StoreError
-from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, body_length
+from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, Written, body_length
 
 PATIENCE = 70.0
 """Seconds to wait for a half-sent append to be forgotten: RGW drops one after 65 s without bytes."""
@@ -66,10 +66,11 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """A finished append: the object as it is now, and whether others' bytes are in it that the caller has not seen."""
+    """A finished append: the object as it is now, whether others' bytes are in it that the caller has not seen, and where ours end."""
 
     info: ObjectInfo
     foreign: bool
+    end: int
 
     @property
     def state(self) -> AppendState:
@@ -134,7 +135,7 @@ async def append(
             chunk = written.etag or await trio.to_thread.run_sync(body_md5, body)
             # some servers tell the object's ETag, RGW that of the chunk: they differ from the second append on
             now = AppendState(state.position + length, chunk) if "-" in chunk else state.after(length, chunk)
-            return Appended(_info(key, now, headers, written.version_id), foreign)
+            return Appended(_info(key, now, headers, written), foreign, now.position)
         if failure.code in ("ObjectNotAppendable", "InvalidBucketState") and not doubtful:
             raise StoreError(
                 "ObjectNotAppendable", status=failure.status, message=failure.code, operation="append", key=key
@@ -142,14 +143,23 @@ async def append(
         if not failure.ambiguous and failure.code not in _SETTLED_BY_HEAD:
             raise failure
         doubtful = doubtful or failure.ambiguous
-        found = await look(store, key)
-        # only a doubtful try can have landed, so only then the bytes' sum is asked for
-        chunk = await trio.to_thread.run_sync(body_md5, body) if doubtful else _EMPTY
-        verdict = judge(state, length, chunk, found, failure.code, doubtful=doubtful)
+        landed = 0
+        while True:
+            found = await look(store, key)
+            # only a doubtful try can have landed, so only then the bytes' sum is asked for
+            chunk = await trio.to_thread.run_sync(body_md5, body) if doubtful else _EMPTY
+            verdict = judge(state, length, chunk, found, failure.code, doubtful=doubtful)
+            if verdict is not Verdict.LOOK or found is None:
+                break
+            try:
+                landed = await holds(store, key, state.position, body, found)
+                break
+            except StoreError as changed:  # others appended once more
+                if changed.errno not in (errno.ESTALE, errno.ENOENT):
+                    raise
         if verdict is Verdict.LOOK and found is not None:
-            landed = await holds(store, key, state.position, body, found)
             if landed == length:
-                return Appended(found, True)
+                return Appended(found, True, state.position + length)
             # an earlier, shorter try of a file that has grown since
             body = slice_body(body, landed, length)
             doubtful = False
@@ -159,7 +169,7 @@ async def append(
                 continue
         match verdict:
             case Verdict.LANDED if found is not None:
-                return Appended(found, foreign)
+                return Appended(found, foreign, found.size)
             case Verdict.NORMAL:
                 raise StoreError("ObjectNotAppendable", status=409, operation="append", key=key) from failure
             case Verdict.MOVED if found is not None and appending:
@@ -192,7 +202,7 @@ async def _create(
         found = await look(store, key) if doubtful else None
         landed = await holds(store, key, 0, body, found) if found is not None else 0
         if found is not None and landed == length:
-            return Appended(found, found.size != length)
+            return Appended(found, found.size != length, length)
         if found is not None and found.appendable and landed == found.size:
             # an earlier try got so far: made it empty, or appended what the file was then
             state = AppendState.of(found)
@@ -202,12 +212,18 @@ async def _create(
         rest = slice_body(body, landed, length)
         done = await append(store, key, state, rest, headers, appending=True, patience=patience)
         foreign = foreign or done.foreign
-        position = done.info.size - body_length(rest)
-        found = await look(store, key)
-        if found is not None and found.etag == done.info.etag:
-            return Appended(found, foreign or position > landed)
-        if found is not None and await holds(store, key, position, rest, found) == body_length(rest):
-            return Appended(found, True)
+        position = done.end - body_length(rest)
+        while True:
+            found = await look(store, key)
+            if found is not None and found.etag == done.info.etag:
+                return Appended(found, foreign or position > landed, done.end)
+            try:
+                if found is not None and await holds(store, key, position, rest, found) == body_length(rest):
+                    return Appended(found, True, done.end)
+                break
+            except StoreError as changed:  # others appended once more
+                if changed.errno not in (errno.ESTALE, errno.ENOENT):
+                    raise
     raise StoreError("Conflict", operation="append", key=key, message="others went on creating it")
 
 
@@ -252,15 +268,15 @@ async def holds(store: Store, key: str, position: int, body: Body, found: Object
     return length
 
 
-def _info(key: str, state: AppendState, headers: ObjectHeaders, version_id: str) -> ObjectInfo:
+def _info(key: str, state: AppendState, headers: ObjectHeaders, written: Written) -> ObjectInfo:
     return ObjectInfo(
         key=key,
         size=state.position,
         etag=state.etag,
-        modified_ns=time.time_ns(),
+        modified_ns=written.modified_ns or time.time_ns(),
         storage_class=headers.storage_class,
         object_type="Appendable",
-        version_id=version_id,
+        version_id=written.version_id,
         content_type=headers.content_type,
         metadata=dict(headers.metadata),
     )
