@@ -43,6 +43,26 @@ def test_promised_files_outlive_a_killed_daemon(mount: Any, bucket: str, s3: Any
     assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == noise(1 << 20) * 3
 
 
+@pytest.mark.parametrize("size", [1000, 100_000], ids=["in-the-journal", "beside-it"])
+def test_a_mode_that_is_changed_between_two_writes_promises_no_half_of_them(
+    mount: Any, bucket: str, s3: Any, size: int
+) -> None:  # fmt: skip
+    living = mount(writeback="1h")
+    path = living.path / "f"
+    path.write_bytes(b"old " * (size // 4))
+    os.chmod(path, 0o640)
+    fd = os.open(path, os.O_RDWR)
+    os.write(fd, b"the first half of what is new")
+    os.fchmod(fd, 0o600)
+    living.kill()
+    refused(errno.ENOTCONN, os.close, fd)
+    living.start()
+    assert path.read_bytes() == b"old " * (size // 4)
+    assert path.stat().st_mode & 0o777 in (0o600, 0o640)
+    living.again()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"old " * (size // 4)
+
+
 def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"at first")
     living: Mount = mount()

@@ -238,8 +238,11 @@ class Writer:
 
     # -- the journal ------------------------------------------------------------------------------------------------
 
-    async def promise(self) -> None:
-        """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot."""
+    async def promise(self, *, only: int | None = None) -> None:
+        """The journal has what is dirty, safe from a crash and a power cut, when this returns. OSError when it cannot.
+
+        Nothing happens where the draft is of another generation than *only* by then.
+        """
         draft, uploads = self.draft, self._uploads
         while True:
             if uploads.gone:
@@ -248,7 +251,9 @@ class Writer:
                 if uploads.gone and not draft.unlinked:
                     continue  # written on meanwhile, and gone
                 if draft.changed and not self.entry.promised and not uploads.gone:
-                    await self.entry.promise()
+                    await draft.staged.quiet()
+                    if only is None or only == draft.generation:
+                        await self.entry.promise()
                 return
 
     async def failed(self, state: str, cause: str) -> None:
@@ -258,10 +263,14 @@ class Writer:
                 await self.entry.put(state, cause)
 
     async def headers_changed(self) -> None:
-        """The headers of a dirty file changed: what the journal promised has the new ones when this returns."""
-        self.draft.generation += 1
-        if self.entry.record is not None:
-            await self.promise()
+        """The headers of a dirty file changed: what the journal promised has the new ones when this returns.
+
+        Not where bytes were written since, of which the next promise says when they are whole: it tells of the headers, too.
+        """
+        draft, promised = self.draft, self.entry.promised
+        draft.generation += 1
+        if promised:
+            await self.promise(only=draft.generation)
 
     def restore(self, record: Record) -> None:
         """Become the writer that *record* was made of."""
