@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import noise, refused
+from tests.proxy import Proxy
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
@@ -24,6 +26,18 @@ def pieces_of(s3: Any, bucket: str, key: str) -> list[bytes]:
     """The object's bytes, a MiB at a time."""
     body = s3.get_object(Bucket=bucket, Key=key)["Body"]
     return list(iter(lambda: body.read(MIB), b""))
+
+
+@pytest.fixture
+def proxy(server: Any) -> Iterator[Proxy]:
+    """A way to the server that can be held up. Tests name it before `mount`, so that it outlives the mount."""
+    with Proxy(server.url) as living:
+        yield living
+
+
+def exists(s3: Any, bucket: str, key: str) -> bool:
+    """Whether there is such an object."""
+    return any(item["Key"] == key for item in s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", []))
 
 
 def write_large(path: Path, mebibytes: int) -> None:
@@ -132,3 +146,29 @@ def test_times_set_before_the_close_are_kept(mount: Mounting, bucket: str) -> No
         os.utime(f.fileno(), ns=(1_000_000_007, 2_000_000_009))
     living.again()
     assert os.stat(living.path / "f").st_mtime_ns == 2_000_000_009
+
+
+def test_a_file_that_goes_up_because_the_disk_is_short_is_removed_for_good(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The removal comes after what is on its way."""
+    living = mount(url=proxy.url, writeback="1h", cache_size="24M", part_size="5M")
+    (living.path / "d").mkdir()
+    path = living.path / "d/f"
+    write_large(path, 10)
+    assert not exists(s3, bucket, "d/f")
+    with path.open("rb", buffering=0) as file:
+        proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/d/f") else None
+        with ThreadPoolExecutor(2) as pool:
+            filling = pool.submit(write_large, living.path / "other", 20)
+            wait_for(lambda: exists(s3, bucket, "d/f"), 60, "the first file to go up before its time")
+            removing = pool.submit(os.unlink, path)
+            wait([removing], timeout=2)  # the fault is one that does not wait for the answer
+            proxy.hold = lambda target: None
+            removing.result()
+            filling.result()
+        assert file.read(MIB) == noise(MIB)
+    assert os.listdir(living.path / "d") == []
+    living.again()
+    assert os.listdir(living.path / "d") == []
+    assert not exists(s3, bucket, "d/f")

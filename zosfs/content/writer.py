@@ -41,10 +41,14 @@ class Writer:
 
     Whoever makes one sets the *headers* of its draft and *on_delivered* (told of every delivery) before it writes.
     *due*, if set, is called in the background when an appending file has gathered for `append_interval`: it should deliver.
+    *deliver_promised*, if set, delivers what was promised, in turn with what else the owner does with the file; while the owner does
+    something, or something is done that this must not come in between of, it is not *free* for that.
     """
 
     on_delivered: Callable[[ObjectInfo], None]
     due: Callable[[], Awaitable[None]] | None = None
+    deliver_promised: Callable[[], Awaitable[object]] | None = None
+    free: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(
         self, content: Content, key: str, base: ObjectInfo | None, staged: StagedFile, *, truncate: bool, appending: bool

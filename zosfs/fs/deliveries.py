@@ -33,7 +33,7 @@ class Deliveries:
         self._changes = changes
         self._options = options
         self._counters = counters
-        self.later = Later(nursery, self._deliver_promised, open_files.let_go, contents.pressed)
+        self.later = Later(nursery, self.deliver_promised, open_files.let_go, contents.pressed)
 
     async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
         """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
@@ -75,7 +75,8 @@ class Deliveries:
                 await file.content.failed(writer, exc)
                 raise
 
-    async def _deliver_promised(self, file: OpenFile) -> None:
+    async def deliver_promised(self, file: OpenFile) -> None:
+        """Deliver what *file* was promised, where a delay was: not while a program is in the middle of rewriting it."""
         await self.deliver(file, only_promised=self._options.writeback >= 0)
 
     async def deliver_below(self, directory: Inode, *, but: Callable[[OpenFile], bool] = lambda file: False) -> None:

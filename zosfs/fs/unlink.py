@@ -46,6 +46,8 @@ class Unlinks:
             writer = file.writer
             if writer is not None and writer.partly_gone and file.handles:
                 await writer.deliver()  # or its holders could not read any more what is only in the unfinished upload
+            while writer is not None and writer.on_its_way:
+                await writer.settled()  # or it would arrive after the removal
             if writer is not None and writer.draft.base is None:
                 delete = not inode.pending
                 if not delete:

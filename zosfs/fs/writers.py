@@ -90,6 +90,8 @@ class Writers:
         writer.draft.headers = headers_now
         writer.on_delivered = delivered
         writer.due = due
+        writer.deliver_promised = lambda: self._deliveries.deliver_promised(file)
+        writer.free = lambda: not (file.lock.locked() or file.renaming or self._moving.has(inode))
         writer.draft.moving = lambda: file.renaming or self._moving.has(inode)
         file.writer = writer
 
