@@ -83,7 +83,7 @@ class Notes:
         """See Promises."""
         self.moves[move.old] = move
 
-    async def move_done(self, move: Move) -> None:
+    async def move_done(self, move: Move, made: Mapping[str, int]) -> None:
         """See Promises."""
         self.moves.pop(move.old, None)
 
@@ -103,7 +103,7 @@ async def attempt(shelf: Shelf, notes: Notes) -> BaseException | None:
 
     before = below("old/")
 
-    async def whole() -> None:
+    async def whole(made: Mapping[str, int]) -> None:
         assert before == below("old/")
         assert before.items() <= below("new/").items()
 

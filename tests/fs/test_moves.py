@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -184,6 +185,37 @@ def test_a_close_beside_the_delivery_that_an_fsync_of_the_directory_begins(
     assert s3.get_object(Bucket=bucket, Key="dir/file")["Body"].read() == b"new/file"
     assert (living.path / "dir/file").read_bytes() == b"new/file"
     assert not early
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_what_is_removed_from_a_renamed_directory_stays_removed(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, end: str
+) -> None:  # fmt: skip
+    """Which object was meant is told by its time, too, and that is the copy's."""
+    names = ["f0", "f1", "f2", "open"]
+    fill(s3, bucket, [f"old/{name}" for name in names])
+    made = s3.head_object(Bucket=bucket, Key="old/open")["LastModified"].timestamp()
+    living = mount(url=proxy.url, patched="import zosfs.store.gathering; zosfs.store.gathering.DOUBTED = 0.0")
+    run("ls", "-l", living.path / "old")
+    wait_for(lambda: time.time() > made + 4, 60, "the objects to be older than their copies")
+    os.rename(living.path / "old", living.path / "new")
+    assert keys(s3, bucket) == {f"new/{name}" for name in names}
+    fd = os.open(living.path / "new/open", os.O_RDONLY)
+    os.unlink(living.path / "new/f0")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method in ("POST", "DELETE") else None
+    for name in ("f1", "f2", "open"):
+        os.unlink(living.path / "new" / name)
+    assert os.pread(fd, 100, 0) == b"old/open"
+    if end == "killed":
+        living.kill()
+        refused(errno.ENOTCONN, os.close, fd)
+    proxy.intercept = None
+    if end == "killed":
+        living.start()
+    else:
+        os.close(fd)
+    living.again()
+    assert keys(s3, bucket) == set()
 
 
 def test_what_is_written_meanwhile_goes_along(mount: Mounting, bucket: str, s3: Any) -> None:

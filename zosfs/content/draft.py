@@ -245,12 +245,12 @@ class Draft:
         self.kept = min(self.kept_after, info.size) if info.size == size else info.size
         self.close_reader()
 
-    def renamed(self, key: str) -> None:
-        """The file, and the object that it is a change of, are called *key* from now on."""
+    def renamed(self, key: str, made_ns: int = 0) -> None:
+        """The file, and the object that it is a change of, are called *key* from now on; the object was made then (0: as before)."""
         self.key = key
         self.delivered = None
         if self.base is not None:
-            self.base = dataclasses.replace(self.base, key=key)
+            self.base = dataclasses.replace(self.base, key=key, modified_ns=made_ns or self.base.modified_ns)
         self.close_reader()
 
     def close_reader(self) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -36,6 +36,11 @@ CLOCKS = 60.0
 KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
 
 
+Made = Mapping[str, int]
+"""By the keys of objects: when they were made (ns since the epoch), as near as their server's answers tell."""
+Whole = Callable[[Made], Awaitable[None]]
+
+
 class Moves:
     """The moves within one bucket."""
 
@@ -44,33 +49,34 @@ class Moves:
         self._promises = promises
         self._options = options
 
-    async def move(self, old: str, new: str, first: Sequence[ObjectInfo], whole: Callable[[], Awaitable[None]]) -> list[ObjectInfo]:
+    async def move(self, old: str, new: str, first: Sequence[ObjectInfo], whole: Whole) -> list[ObjectInfo]:
         """Move all objects below *old* to *new*, both ending in a slash; *first* is what a listing found there just now.
 
         Returns the objects that were moved. *whole* is called in between, when both prefixes have all of them: who looks below the new
-        one from then on misses nothing. When a copy fails, the copies are taken back and its error is raised: the old
-        prefix is still whole. Should the process end in between, the next run goes on (`finish`).
+        one from then on misses nothing; it is told when the objects at the new keys were made. When a copy fails, the copies are taken
+        back and its error is raised: the old prefix is still whole. Should the process end in between, the next run goes on (`finish`).
         """
         move = Move(old, new, time.time())
         if not first:
-            await whole()
+            await whole({})
             await self._promises.redirect(move)
             return []
         await self._promises.note_move(move)
         copied: dict[str, ObjectInfo] = {}
+        made: dict[str, int] = {}
         try:
-            await self._copy_until_settled(move, list(first), copied)
+            await self._copy_until_settled(move, list(first), copied, made)
         except OSError as exc:
             log.error("renaming %s to %s failed, taking back %d copies: %s", old, new, len(copied), exc)
             with trio.CancelScope(shield=True):
                 move = dataclasses.replace(move, back=True)
                 await self._promises.note_move(move)
                 await self._delete(new + key[len(old) :] for key in copied)
-                await self._promises.move_done(move)
+                await self._promises.move_done(move, {})
             raise
-        await whole()
+        await whole(made)
         await self._delete(copied)
-        await self._promises.move_done(move)
+        await self._promises.move_done(move, made)
         return list(copied.values())
 
     async def finish(self, move: Move) -> None:
@@ -88,7 +94,7 @@ class Moves:
             move = dataclasses.replace(move, back=True)
         else:
             log.info("the renaming of %s to %s, cut short, is %s", move.old, move.new, "taken back" if move.back else "done")
-        await self._promises.move_done(move)
+        await self._promises.move_done(move, {})
 
     async def _finish(self, move: Move) -> None:
         there = {info.key: info async for info in objects_below(self._store, move.new)}
@@ -98,7 +104,7 @@ class Moves:
             await self._delete(self._moved(move, key) for key in twins)
         else:
             todo = [info for info in here if info.key not in twins and (self._moved(move, info.key) not in there or _is_marker(info))]
-            await self._copy_all(move, todo, {})
+            await self._copy_all(move, todo, {}, {})
             for info in here:
                 if info.key not in twins and info not in todo:
                     wanted = self._moved(move, info.key)
@@ -108,10 +114,12 @@ class Moves:
     def _moved(self, move: Move, key: str) -> str:
         return move.new + key[len(move.old) :]
 
-    async def _copy_until_settled(self, move: Move, todo: list[ObjectInfo], copied: dict[str, ObjectInfo]) -> None:
+    async def _copy_until_settled(
+        self, move: Move, todo: list[ObjectInfo], copied: dict[str, ObjectInfo], made: dict[str, int]
+    ) -> None:
         """Copy *todo*, and what others have put below the old prefix until that was done."""
         for _ in range(ROUNDS):
-            await self._copy_all(move, todo, copied)
+            await self._copy_all(move, todo, copied, made)
             now = {info.key: info async for info in objects_below(self._store, move.old)}
             for key in [key for key in copied if key not in now]:
                 del copied[key]  # removed by others meanwhile, as the copy is to be
@@ -121,7 +129,9 @@ class Moves:
                 return
         raise StoreError("OperationAborted", operation="copy", key=move.old, message="others change what lies below again and again")
 
-    async def _copy_all(self, move: Move, objects: Iterable[ObjectInfo], copied: dict[str, ObjectInfo]) -> None:
+    async def _copy_all(
+        self, move: Move, objects: Iterable[ObjectInfo], copied: dict[str, ObjectInfo], made: dict[str, int]
+    ) -> None:
         failures: list[OSError] = []
         waiting = iter(objects)
 
@@ -130,9 +140,12 @@ class Moves:
                 if failures:
                     return
                 try:
-                    done = await self._copy(info, self._moved(move, info.key))
+                    key = self._moved(move, info.key)
+                    done, made_ns = await self._copy(info, key)
                     if done is not None:
                         copied[info.key] = done
+                    if made_ns:
+                        made[key] = made_ns
                 except OSError as exc:
                     failures.append(exc)
 
@@ -142,23 +155,23 @@ class Moves:
         if failures:
             raise failures[0]
 
-    async def _copy(self, info: ObjectInfo, key: str) -> ObjectInfo | None:
-        """Copy one object as it is now; returns what was copied, None when it is gone."""
+    async def _copy(self, info: ObjectInfo, key: str) -> tuple[ObjectInfo | None, int]:
+        """Copy one object as it is now; returns what was copied (None when it is gone), and when the copy was made, 0 where nobody said."""
         for _ in range(ROUNDS):
             try:
                 acl = await acl_under_another_name(self._store, info.key, self._options)
-                await self._store.copy(info.key, key, acl=acl, if_match=info.etag, size=info.size)
-                return info
+                written = await self._store.copy(info.key, key, acl=acl, if_match=info.etag, size=info.size)
+                return info, written.modified_ns
             except StoreError as exc:
                 if exc.errno not in (errno.ENOENT, errno.ESTALE):
                     raise
                 found = await self._now(info.key)
                 if found is None:
-                    return None
+                    return None, 0
                 if exc.errno == errno.ENOENT and found.key.endswith("/") and not found.size:
                     # SeaweedFS copies no markers of directories: the same one is written anew
-                    await self._store.put(key, (), marker_headers(found, self._options))
-                    return info
+                    written = await self._store.put(key, (), marker_headers(found, self._options))
+                    return info, written.modified_ns
                 info = found
         raise StoreError("OperationAborted", operation="copy", key=info.key, message="others change it again and again")
 

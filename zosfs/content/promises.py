@@ -6,7 +6,7 @@ Owns: the journal and the staged files of records whose writer is gone. Must not
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -211,16 +211,19 @@ class Promises:
         """A directory's objects begin to move, or turn back: the next run brings them to where they go now."""
         await self._commits.commit(put_move(move))
 
-    async def move_done(self, move: Move) -> None:
-        """They are there, and in that instant what was to go below the old prefix goes below the new one; not where they turned back."""
-        await self._commits.commit(remove_move(move.old), *([] if move.back else self._redirected(move)))
+    async def move_done(self, move: Move, made: Mapping[str, int]) -> None:
+        """They are there, and in that instant what was to go below the old prefix goes below the new one; not where they turned back.
+
+        *made*: when the objects at the new keys were made, in ns since the epoch, as far as is known.
+        """
+        await self._commits.commit(remove_move(move.old), *([] if move.back else self._redirected(move, made)))
 
     async def redirect(self, move: Move) -> None:
         """As `move_done`, of a directory that has nothing in the store."""
-        if statements := self._redirected(move):
+        if statements := self._redirected(move, {}):
             await self._commits.commit(*statements)
 
-    def _redirected(self, move: Move) -> list[Statement]:
+    def _redirected(self, move: Move, made: Mapping[str, int]) -> list[Statement]:
         statements = []
         for record in [record for key in self._by_key if key.startswith(move.old) for record in self.of(key)]:
             self._remove(record)
@@ -229,7 +232,8 @@ class Promises:
                 record.upload = None
             record.key = move.new + record.key[len(move.old) :]
             if record.base is not None:
-                record.base = dataclasses.replace(record.base, key=record.key)
+                made_ns = made.get(record.key, record.base.modified_ns)
+                record.base = dataclasses.replace(record.base, key=record.key, modified_ns=made_ns)
             self._add(record)
             statements.append(put_record(record))
         return statements

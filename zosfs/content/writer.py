@@ -351,15 +351,18 @@ class Writer:
             await self._move(key)
             return True
 
-    async def renamed(self, key: str) -> None:
-        """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged."""
-        async with self._delivering:
-            await self._move(key)
+    async def renamed(self, key: str, made_ns: int = 0) -> None:
+        """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged.
 
-    async def _move(self, key: str) -> None:
+        *made_ns*: when its object was made there, in ns since the epoch, if it was.
+        """
+        async with self._delivering:
+            await self._move(key, made_ns)
+
+    async def _move(self, key: str, made_ns: int = 0) -> None:
         await self._uploads.abandon_early()
         await self._uploads.drop(self.draft.key)
-        self.draft.renamed(key)
+        self.draft.renamed(key, made_ns)
 
     async def discard(self) -> None:
         """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""

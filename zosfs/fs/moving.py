@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from zosfs.content.moves import Made
 from zosfs.fs.open_files import OpenFiles
 from zosfs.tree.inodes import Inode
 
@@ -79,9 +80,10 @@ class Moving:
                 return
             await end.wait()
 
-    async def renamed_below(self, directory: Inode) -> None:
-        """The keys of everything below *directory* changed: readers and writers go on under the new ones."""
+    async def renamed_below(self, directory: Inode, made: Made) -> None:
+        """The keys of everything below *directory* changed: readers and writers go on under the new ones, where objects were *made*."""
         for file in self._open_files.below(directory):
             file.version += 1
             if file.writer is not None:
-                await file.writer.renamed(file.inode.key)
+                key = file.inode.key
+                await file.writer.renamed(key, made.get(key, 0))

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from zosfs.config import Options
 from zosfs.content.finishing import REWRITABLE
 from zosfs.content.grants import acl_under_another_name
+from zosfs.content.moves import Made
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
@@ -113,7 +114,7 @@ class Renames:
                         moved = await self._copy(source, file, new_key)
                         await source.store.delete(old_key)
                     if writer is not None:
-                        await writer.renamed(new_key)
+                        await writer.renamed(new_key, moved.modified_ns)
                 replaced = self._tree.move(source, new_parent, new_name)
                 if moved is not None:
                     self._tree.delivered(source, moved)
@@ -151,18 +152,19 @@ class Renames:
                 source.marker = False
             try:
                 await content.moves.move(
-                    old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects, lambda: self._called(source, new_parent, new_name)
+                    old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects,
+                    lambda made: self._called(source, new_parent, new_name, made),
                 )
             except OSError:
                 if source.parent is not old_parent or source.name != old_name:
-                    await self._called(source, old_parent, old_name)
+                    await self._called(source, old_parent, old_name, {})
                 self._tree.invalidate(self._tree.root)
                 raise
             self._tree.left(old_parent, old_name)
             if not objects:
                 self._directories.emptied(source)
 
-    async def _called(self, directory: Inode, parent: Inode, name: bytes) -> None:
+    async def _called(self, directory: Inode, parent: Inode, name: bytes, made: Made) -> None:
         """*directory* is *name* in *parent* from now on, for who asks here and for what is written below it."""
-        self._tree.move(directory, parent, name)
-        await self._moving.renamed_below(directory)
+        self._tree.move(directory, parent, name, made)
+        await self._moving.renamed_below(directory, made)

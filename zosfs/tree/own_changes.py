@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.attributes import Attributes
@@ -14,6 +15,8 @@ from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts
 from zosfs.tree.inodes import Inode
 from zosfs.tree.names import name_to_part
+
+_UNKNOWN: Mapping[str, int] = {}
 
 RECOUNTED = 64
 """After so many new names a directory's share of the names that are kept is measured anew: that costs more than the name."""
@@ -61,8 +64,12 @@ class OwnChanges(Facts):
         self._unlink(inode)
         self._touch(parent, time.time_ns())
 
-    def move(self, inode: Inode, parent: Inode, name: bytes) -> Inode | None:
-        """*inode* is *name* in *parent* now; returns what it replaced."""
+    def move(self, inode: Inode, parent: Inode, name: bytes, made: Mapping[str, int] = _UNKNOWN) -> Inode | None:
+        """*inode* is *name* in *parent* now; returns what it replaced.
+
+        *made*, for a directory: when the objects at its new keys were made (ns since the epoch), as far as is known. They are copies, and
+        who removes one says which object was meant by its time.
+        """
         old_parent = inode.parent
         assert old_parent is not None
         old = self._change(old_parent, inode.name)
@@ -81,7 +88,7 @@ class OwnChanges(Facts):
         if inode.directory is not None:
             self.moves += 1
             self._doubt_listings(inode, inode.directory.counted_at)
-            self._rekey(inode)
+            self._rekey(inode, made)
         inode.fresh_until = self.fresh_until()
         inode.stamp += 1
         if replaced is not None:
@@ -107,7 +114,7 @@ class OwnChanges(Facts):
                     directory.complete_until = float("-inf")
                 waiting.extend(child for child in directory.children.values() if child.is_dir)
 
-    def _rekey(self, top: Inode) -> None:
+    def _rekey(self, top: Inode, made: Mapping[str, int]) -> None:
         """What is known of the objects below directory *top*, its own included, is known of them at their new keys."""
         if top.info is not None:
             top.info = dataclasses.replace(top.info, key=top.key)
@@ -116,8 +123,14 @@ class OwnChanges(Facts):
             directory, prefix = waiting.pop()
             for child in self.known_children(directory):
                 key = f"{prefix}{child.part}/" if child.is_dir else prefix + child.part
-                if child.info is not None and child.info.key != key:
-                    child.info = dataclasses.replace(child.info, key=key)
+                info = child.info
+                if info is not None:
+                    made_ns = made.get(key, info.modified_ns)
+                    if child.listed is not None:
+                        if made_ns != info.modified_ns:
+                            child.listed_as(dataclasses.replace(info, modified_ns=made_ns))
+                    elif info.key != key or made_ns != info.modified_ns:
+                        child.info = dataclasses.replace(info, key=key, modified_ns=made_ns)
                 if child.is_dir:
                     waiting.append((child, key))
 
