@@ -63,6 +63,32 @@ def test_a_mode_that_is_changed_between_two_writes_promises_no_half_of_them(
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"old " * (size // 4)
 
 
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_APPEND], ids=["edited", "appended"])
+def test_a_promised_file_whose_place_another_one_has_taken_when_the_daemon_is_killed(
+    server: Any, mount: Any, bucket: str, s3: Any, flags: int
+) -> None:  # fmt: skip
+    """The rename was not acknowledged, but it has happened: that is no conflict, and nothing is added to the other file."""
+    s3.put_object(Bucket=bucket, Key="from", Body=b"renamed")
+    s3.put_object(Bucket=bucket, Key="to", Body=b"what was there")
+    with Proxy(server.url) as proxy:
+        living = mount(url=proxy.url, writeback="1h", append="auto")
+        fd = os.open(living.path / "to", flags)
+        os.write(fd, b"promised")
+        os.close(fd)
+        proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/to") else None
+        with ThreadPoolExecutor(1) as pool:
+            renaming = pool.submit(os.rename, living.path / "from", living.path / "to")
+            wait_for(lambda: s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed", 60, "the copy")
+            living.kill()
+            refused((errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), renaming.result)
+        proxy.hold = lambda target: None
+        living.start()
+        assert (living.path / "to").read_bytes() == b"renamed"
+        assert entries(living) == []
+        living.stop()
+    assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed"
+
+
 def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"at first")
     living: Mount = mount()

@@ -298,15 +298,16 @@ class Content:
                 await writer.aclose()
 
     @contextlib.asynccontextmanager
-    async def replacing(self, key: str) -> AsyncIterator[None]:
-        """Within, another object takes the place of the one at *key*: what was written for that is not delivered any more, and the journal
-        forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile."""
+    async def replacing(self, key: str, etag: str) -> AsyncIterator[None]:
+        """Within, another object, which has this ETag, takes the place of the one at *key*: what was written for that is not delivered any
+        more, and the journal forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile."""
         async with self.only_one(key):
             writers = [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked]
             aside = Aside(key, writers, self.earlier.set_aside(key), ())
             for writer in writers:
                 writer.draft.unlinked = True
             try:
+                await self.promises.replaced_by(key, etag)
                 yield
             except BaseException:
                 for writer in writers:

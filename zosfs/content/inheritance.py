@@ -34,9 +34,11 @@ async def compare(store: Store, draft: Draft, uploads: Uploads, entry: JournalEn
     if step is Step.CONFLICT:
         await uploads.drop(draft.key)
         raise StoreError("Conflict", status=412, operation="write", key=draft.key, message="changed since it was written here")
-    if found is None or step not in (Step.DELIVERED, Step.REBASE):
+    if found is None or step not in (Step.DELIVERED, Step.REBASE, Step.REPLACED):
         return None
     draft.stand_on(found, draft.kept)
+    if step is Step.REPLACED:
+        return await _end(found, draft, uploads, entry)
     return await _see_to(found, store, draft, uploads, entry) if step is Step.DELIVERED else None
 
 
@@ -48,6 +50,11 @@ async def _see_to(found: ObjectInfo, store: Store, draft: Draft, uploads: Upload
         info = await correct_headers(store, found, headers)
     else:
         await put_tags(store, draft.key, headers)
+    return await _end(info, draft, uploads, entry)
+
+
+async def _end(info: ObjectInfo, draft: Draft, uploads: Uploads, entry: JournalEntry) -> ObjectInfo | None:
+    """The object *info* is all that is wanted: be clean; None when there are changes by then."""
     draft.base = info
     await uploads.drop(draft.key)
     if not entry.recorded:

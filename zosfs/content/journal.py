@@ -106,7 +106,8 @@ class Record:
 
     *base* is the object that it changes (None: a new one), of which the bytes below *kept* still count where they are not
     *dirty*. The dirty bytes are those of the staged file *file*, or of *image*. *suspects* are ETags that an earlier try of ours may
-    have left in the store although no answer came; *expected* is the one that the try under way will leave.
+    have left in the store although no answer came; *expected* is the one that the try under way will leave. *replaced_by* is the ETag of
+    the object that was about to take the file's place when another one was renamed to its name.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Record:
     image: bytes | None = None
     suspects: list[str] = field(default_factory=list)
     expected: str = ""
+    replaced_by: str = ""
     state: str = PROMISED
     cause: str = ""
     changed: float = field(default_factory=time.time)
@@ -137,7 +139,7 @@ class Record:
         facts: dict[str, Any] = {"size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": said}
         if self.base is not None:
             facts["base"] = {name: getattr(self.base, name) for name in _INFO_FIELDS}
-        for name in ("appending", "suspects", "expected"):
+        for name in ("appending", "suspects", "expected", "replaced_by"):
             if value := getattr(self, name):
                 facts[name] = value
         return _encode(facts)
@@ -479,9 +481,9 @@ def _salt(db: sqlite3.Connection) -> bytes:
 
 
 def _parse(record_id: str, key: str, body: str) -> Record:
-    rest: dict[str, Any] = {"base": None, "appending": False, "suspects": [], "expected": "", **json.loads(body)}
+    rest: dict[str, Any] = {"base": None, "appending": False, "suspects": [], "expected": "", "replaced_by": "", **json.loads(body)}
     return Record(
         record_id, key, rest["size"], rest["kept"], rest["dirty"],
         ObjectInfo(**rest["base"]) if rest["base"] else None, ObjectHeaders(**rest["headers"]),
-        rest["appending"], rest["file"], suspects=rest["suspects"], expected=rest["expected"],
+        rest["appending"], rest["file"], suspects=rest["suspects"], expected=rest["expected"], replaced_by=rest["replaced_by"],
     )  # fmt: skip

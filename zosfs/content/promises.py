@@ -152,6 +152,14 @@ class Promises:
         for record in replaced:
             self._unlink(record)
 
+    async def replaced_by(self, key: str, etag: str) -> None:
+        """An object with this ETag is about to take the place of what was to go to *key*: should this run end early, the next one knows."""
+        records = self.of(key)
+        for record in records:
+            record.replaced_by = etag
+        if records:
+            await self._commits.commit(*(put_record(record) for record in records))
+
     # -- staged files -----------------------------------------------------------------------------------------------
 
     def leave(self, staged: StagedFile) -> None:

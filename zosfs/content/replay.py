@@ -21,6 +21,7 @@ class Step(enum.Enum):
     CONTINUE = "an upload of it is under way: send the parts that are missing"
     UPLOAD = "send it"
     REBASE = "send it, over what an earlier try of ours left"
+    REPLACED = "another file was renamed to its name: nobody wants it any more"
     CONFLICT = "somebody else changed the object: keep the bytes for a person to decide"
 
 
@@ -51,6 +52,8 @@ def decide(record: Record, found: ObjectInfo | None, md5: str = "") -> Step:
         return Step.DELIVERED
     if etag == base:
         return Step.CONTINUE if record.upload is not None else Step.UPLOAD
+    if etag and etag == record.replaced_by:
+        return Step.REPLACED
     if _only_grown(record):
         return Step.UPLOAD  # an appended tail goes behind whatever is there, and recognises itself
     if etag and etag in record.suspects:

@@ -110,8 +110,9 @@ class Renames:
                     elif file.attributes_changed:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
-                    async with file.content.replacing(new_key):
-                        moved = await self._copy(source, file, new_key)
+                    info = source.info or await source.store.head(source.key)
+                    async with file.content.replacing(new_key, info.etag):
+                        moved = await self._copy(source, info, new_key)
                         await source.store.delete(old_key)
                     if writer is not None:
                         await writer.renamed(new_key, moved.modified_ns)
@@ -124,10 +125,7 @@ class Renames:
         finally:
             self._open_files.let_go(file)
 
-    async def _copy(self, source: Inode, file: OpenFile, new_key: str) -> ObjectInfo:
-        info = source.info
-        if info is None:
-            info = await source.store.head(source.key)
+    async def _copy(self, source: Inode, info: ObjectInfo, new_key: str) -> ObjectInfo:
         acl = await acl_under_another_name(source.store, info.key, self._options)
         written = await source.store.copy(info.key, new_key, acl=acl, if_match=info.etag, size=info.size)
         return dataclasses.replace(
