@@ -1,27 +1,36 @@
 """Several programs at once, each sure of its own files, while their directory is renamed again and again and the server is far away.
 
-What one thread wrote and closed is what it reads, at once and after a remount, whatever the others did in between.
+What one thread wrote and closed is what it reads, at once and after a remount, whatever the others did in between: on a bad way to the
+server, with hardly any memory and disk, beside another mount of the bucket, and over deaths of the daemon.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mischief import PATIENT, Mischief
+from tests.fs.mounting import Mount, wait_for
+from tests.fs.storm import Owner, Wandering, together, wanted
 from tests.proxy import Proxy
 
-THREADS, NAMES = 4, 3
-BELOW = ("a/", "b/")
-"""Directories in the one that is renamed."""
-LARGEST = 80_000
-"""Bytes: files in memory and on the disk."""
+MIB = 1 << 20
+THREADS = 4
+SMALL = {"memory": "32M", "cache_size": "24M", "part_size": "5M", "multipart_threshold": "8M"}
+LARGE_PIECES = (1, 5, 70_000, 3 * MIB, 7 * MIB)
+LONG = pytest.mark.long
+Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
 
 
 @pytest.fixture
@@ -31,167 +40,303 @@ def proxy(server: Any) -> Iterator[Proxy]:
         yield living
 
 
-class Owner:
-    """One thread's files: does something to one of them in *directory* (a descriptor), and knows what is in each afterwards."""
+def seed_of(short: bool) -> str:
+    """The same for short runs, and one of its own for each long one."""
+    seed = os.environ.get("ZOSFS_TEST_SEED") or ("same" if short else os.urandom(4).hex())
+    print(f"ZOSFS_TEST_SEED={seed}")
+    return seed
 
-    def __init__(self, number: int, seed: str, directory: int) -> None:
-        self.chance = random.Random(f"{seed} {number}")
-        self.number, self.directory = number, directory
-        self.files: dict[str, bytearray] = {}
-        self.done: list[str] = []
+
+def steps_of(owner: Owner, steps: int) -> None:
+    for _ in range(steps):
+        owner.step()
+
+
+def objects(s3: Any, bucket: str) -> dict[str, bytes]:
+    """All objects but those of directories and of probes."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    return {
+        key: s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for key in keys
+        if not key.endswith("/") and not key.startswith(".zosfs-probe-")
+    }
+
+
+def check_all(living: Mount, directory: Wandering, owners: list[Owner], s3: Any, bucket: str) -> None:
+    """What is wanted is there, at once, after a remount, and in the bucket; and nothing else is."""
+    assert living.counters().get("conflicts", 0) == 0
+    for _ in range(2):
+        assert directory.files() == wanted(owners)
+        living.again()
+    assert objects(s3, bucket) == {f"{directory.name}/{name}": data for name, data in wanted(owners).items()}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"writeback": "1s"}, marks=LONG), {"writeback": "0s"}], ids=["default", "writeback", "at-once"]
+)
+@pytest.mark.parametrize("steps", [25, pytest.param(600, marks=[LONG, pytest.mark.timeout(1800)])])
+def test_each_has_what_it_wrote(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str], steps: int) -> None:
+    seed = seed_of(steps < 100)
+    living = mount(url=proxy.url, **options)
+    directory = Wandering(living.path)
+    owners = [Owner(n, seed, directory.descriptor) for n in range(THREADS)]
+    together([partial(steps_of, owner, steps) for owner in owners], beside=[directory.rename])
+    directory.close()
+    assert directory.moves
+    check_all(living, directory, owners, s3, bucket)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"writeback": "1s"}, marks=LONG), pytest.param({"writeback": "0s"}, marks=LONG)],
+    ids=["default", "writeback", "at-once"],
+)  # fmt: skip
+@pytest.mark.parametrize("steps", [pytest.param(12, marks=LONG), pytest.param(150, marks=[LONG, pytest.mark.timeout(1800)])])
+def test_each_has_what_it_wrote_over_a_bad_way(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str], steps: int
+) -> None:  # fmt: skip
+    seed = seed_of(steps < 100)
+    living = mount(url=proxy.url, **PATIENT, **options)
+    directory = Wandering(living.path)
+    owners = [Owner(n, seed, directory.descriptor) for n in range(THREADS)]
+    mischief = proxy.intercept = Mischief(seed)
+    together([partial(steps_of, owner, steps) for owner in owners], beside=[directory.rename])
+    directory.close()
+    proxy.intercept = None
+    print(mischief.met)
+    assert directory.moves
+    check_all(living, directory, owners, s3, bucket)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"writeback": "1s"}, marks=LONG), pytest.param({"writeback": "0s"}, marks=LONG)],
+    ids=["default", "writeback", "at-once"],
+)  # fmt: skip
+@pytest.mark.parametrize("bad", [False, pytest.param(True, marks=LONG)], ids=["", "bad-way"])
+@pytest.mark.parametrize("steps", [pytest.param(8, marks=LONG), pytest.param(60, marks=[LONG, pytest.mark.timeout(1800)])])
+def test_hardly_any_memory_and_disk(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str], bad: bool, steps: int
+) -> None:  # fmt: skip
+    seed = seed_of(steps < 50)
+    living = mount(url=proxy.url, **PATIENT | SMALL, **options)
+    directory = Wandering(living.path)
+    owners = [Owner(n, seed, directory.descriptor, LARGE_PIECES) for n in range(THREADS)]
+    if bad:
+        proxy.intercept = Mischief(seed)
+    together([partial(steps_of, owner, steps) for owner in owners], beside=[directory.rename])
+    directory.close()
+    proxy.intercept = None
+    check_all(living, directory, owners, s3, bucket)
+
+
+class Watched(Owner):
+    """An Owner with a directory for itself, whose every step is looked at through another mount, *elsewhere*."""
+
+    def __init__(self, number: int, seed: str, top: Path, elsewhere: Path) -> None:
+        (top / f"o{number}").mkdir()
+        super().__init__(number, seed, os.open(top / f"o{number}", os.O_RDONLY | os.O_DIRECTORY))
+        for below in self.below:
+            os.mkdir(below, dir_fd=self.directory)
+        self.elsewhere = elsewhere / f"o{number}"
+
+    def _acts(self) -> tuple[Callable[[str], None], ...]:
+        return (*super()._acts(), self.move_directory)
+
+    def move_directory(self, name: str) -> None:
+        """One of the directories below gets another name."""
+        new = self.chance.choice([below for below in ("a/", "b/", "c/", "d/") if below not in self.below])
+        old = self.below[0]
+        os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        self.below = [self.below[1], new]
+        moved = {name: data for name, data in self.files.items() if name.startswith(old)}
+        for name, data in moved.items():
+            del self.files[name]
+            self.files[new + name[len(old) :]] = data
+            self.check(name)
+            self.check(new + name[len(old) :])
 
     def step(self) -> None:
-        name = self._name()
-        act = self.chance.choice((
-            self.make, self.change, self.change, self.change_by_two, self.append, self.cut, self.move, self.move_over_open, self.remove,
-            self.remove_open, self.read,
-        ))  # fmt: skip
-        if name in self.files or act == self.make:
-            self.done.append(f"{act.__name__} {name}")
-            act(name)
+        before = set(self.files)
+        acts = len(self.done)
+        super().step()
+        if len(self.done) > acts:
+            for name in {self.done[-1].split(" ")[1], *before.symmetric_difference(self.files)}:
+                self.check(name)
 
-    def _name(self) -> str:
-        return f"{self.chance.choice(('', *BELOW))}t{self.number}-{self.chance.randrange(NAMES)}"
+    def check(self, name: str) -> None:
+        """The other mount shows at *name* what is there; what was removed goes a moment later."""
+        path, held = self.elsewhere / name, self.files.get(name)
+        if held is None:
+            wait_for(lambda: not path.exists(), 60, f"the other mount to miss {name}; {self.done[-8:]}")
+            return
+        found = path.read_bytes()
+        told = f"{name} has {len(found)} bytes instead of {len(held)}, or others; {self.done[-8:]}"
+        assert found == held, f"the other mount: {told}"
 
-    def _open(self, name: str, flags: int) -> int:
-        return os.open(name, flags, 0o644, dir_fd=self.directory)
 
-    def _piece(self) -> bytes:
-        return self.chance.randbytes(self.chance.choice((1, 5, 1000, 70_000)))
+class Lines:
+    """Appends whole lines to *log*, in one open(2) or several, and reads it at times: all lines are there by then that *writers* of it
+    were told are kept."""
 
-    def make(self, name: str) -> None:
-        data = self._piece()
-        fd = self._open(name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        self.files[name] = bytearray(data)
-        assert os.write(fd, data) == len(data)
-        os.close(fd)
+    def __init__(self, name: str, seed: str, log: Path, writers: list[Lines]) -> None:
+        self.name, self.log, self.said, self.writers = name, log, 0, writers
+        self.chance = random.Random(f"{seed} {name}")
+        self.kept = 0
+        """So many lines were acknowledged."""
+        writers.append(self)
 
-    def _write_into(self, fd: int, name: str) -> None:
-        held, data = self.files[name], self._piece()
-        at = self.chance.randrange(min(len(held), LARGEST - 70_000) + 1)
-        assert os.pwrite(fd, data, at) == len(data)
-        held[at : at + len(data)] = data
+    def line(self, n: int) -> bytes:
+        return f"{self.name} {n} {'x' * (n % 50)}\n".encode()
 
-    def change(self, name: str) -> None:
-        fd = self._open(name, os.O_RDWR)
-        for _ in range(self.chance.randrange(1, 4)):
-            self._write_into(fd, name)
+    def write(self, rounds: int) -> None:
+        """Append."""
+        for _ in range(rounds):
+            fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                for _ in range(self.chance.randrange(1, 6)):
+                    line = self.line(self.said)
+                    self.said += 1
+                    assert os.write(fd, line) == len(line)
+                    if self.chance.random() < 0.2:
+                        os.fsync(fd)
+                        self.kept = self.said
+                    if self.chance.random() < 0.1:
+                        self.look()
+            finally:
+                os.close(fd)
+            self.kept = self.said
             if self.chance.random() < 0.3:
-                os.fsync(fd)
-            if self.chance.random() < 0.2:
-                os.fchmod(fd, 0o600)
-        if self.chance.random() < 0.2:
-            size = self.chance.randrange(len(self.files[name]) + 1)
-            os.ftruncate(fd, size)
-            del self.files[name][size:]
-        os.close(fd)
+                self.look()
 
-    def change_by_two(self, name: str) -> None:
-        """Two handles, one of which is synced while the other is closed."""
-        one, two = self._open(name, os.O_RDWR), self._open(name, os.O_RDWR)
-        self._write_into(one, name)
-        syncing = threading.Thread(target=os.fsync, args=(one,))
-        syncing.start()
-        self._write_into(two, name)
-        os.close(two)
-        syncing.join()
-        os.close(one)
+    def look(self) -> None:
+        """All lines that were acknowledged are in the log here, whole.
 
-    def append(self, name: str) -> None:
-        if len(self.files[name]) > LARGEST:
-            return
-        data = self._piece()
-        fd = self._open(name, os.O_WRONLY | os.O_APPEND)
-        assert os.write(fd, data) == len(data)
-        os.close(fd)
-        self.files[name] += data
-
-    def cut(self, name: str) -> None:
-        size = self.chance.randrange(len(self.files[name]) + 1)
-        # truncate(2) knows no directory descriptors
-        os.truncate(f"/proc/self/fd/{self.directory}/{name}", size)
-        del self.files[name][size:]
-
-    def move(self, name: str) -> None:
-        new = self._name()
-        os.rename(name, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-        if new != name:
-            self.files[new] = self.files.pop(name)
-
-    def move_over_open(self, name: str) -> None:
-        new = self._name()
-        if new == name or new not in self.files:
-            return
-        fd, before = self._open(new, os.O_RDONLY), self.files[new]
-        os.rename(name, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-        self.files[new] = self.files.pop(name)
-        self._reads(fd, new, before)
-
-    def remove(self, name: str) -> None:
-        os.unlink(name, dir_fd=self.directory)
-        del self.files[name]
-
-    def remove_open(self, name: str) -> None:
-        fd = self._open(name, os.O_RDWR)
-        if self.chance.random() < 0.5:
-            self._write_into(fd, name)
-        os.unlink(name, dir_fd=self.directory)
-        self._reads(fd, name, self.files.pop(name))
-
-    def read(self, name: str) -> None:
-        self._reads(self._open(name, os.O_RDONLY), name, self.files[name])
-
-    def _reads(self, fd: int, name: str, wanted: bytearray) -> None:
-        found = os.pread(fd, 4 * LARGEST, 0)
-        os.close(fd)
-        assert found == wanted, f"{name} has {len(found)} bytes instead of {len(wanted)}, or others than were written; {self.done[-12:]}"
+        Those that were written through the other mount only where nothing is written here that the store lacks.
+        """
+        here = [writer for writer in self.writers if writer.log == self.log]
+        for _ in range(100):
+            kept = {writer: writer.kept for writer in self.writers}
+            idle = [writer.said for writer in here] == [kept[writer] for writer in here]
+            try:
+                found = self.log.read_bytes()
+                break
+            except OSError as failure:
+                if failure.errno != errno.ESTALE:  # it was replaced while it was read
+                    raise
+        idle = idle and [writer.said for writer in here] == [kept[writer] for writer in here]
+        for writer, lines in kept.items():
+            if writer not in here and not idle:
+                continue
+            theirs = [line for line in found.splitlines(keepends=True) if line.startswith(f"{writer.name} ".encode())]
+            told = f"{self.name} finds {len(theirs)} of {lines} lines of {writer.name} in {len(found)} bytes"
+            assert theirs[:lines] == [writer.line(n) for n in range(lines)], told
 
 
-@pytest.mark.long_on("weed")
-@pytest.mark.parametrize(
-    "options", [{}, pytest.param({"writeback": "1s"}, marks=pytest.mark.long), {"writeback": "0s"}], ids=["default", "writeback", "at-once"]
-)
-@pytest.mark.parametrize("steps", [25, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
-def test_each_has_what_it_wrote(
-    proxy: Proxy, mount: Callable[..., Mount], bucket: str, s3: Any, options: dict[str, str], steps: int
+@pytest.mark.parametrize("bad", [False, pytest.param(True, marks=LONG)], ids=["", "bad-way"])
+@pytest.mark.parametrize("ttl", [0, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("rounds", [pytest.param(10, marks=LONG), pytest.param(150, marks=[LONG, pytest.mark.timeout(1800)])])
+def test_logs_of_two_mounts(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, server: Any, bad: bool, ttl: int, rounds: int
 ) -> None:  # fmt: skip
-    seed = os.environ.get("ZOSFS_TEST_SEED") or ("same" if steps < 100 else os.urandom(4).hex())
-    print(f"ZOSFS_TEST_SEED={seed}")
-    living = mount(url=proxy.url, **options)
-    here, there = living.path / "here", living.path / "there"
-    for below in ("", *BELOW):
-        (here / below).mkdir()
-    directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY)
-    owners = [Owner(n, seed, directory) for n in range(THREADS)]
-    over = threading.Event()
+    if server.kind != "rgw":
+        pytest.skip("no append uploads, no conditions: writers on two hosts cannot exclude each other")
+    seed = seed_of(rounds < 100)
+    mounts = [mount(url=proxy.url, metadata_ttl=ttl, negative_ttl=0, **PATIENT) for _ in range(2)]
+    logs: dict[str, list[Lines]] = {"log0": [], "log1": []}
+    for log, writers in logs.items():
+        for n in range(4):
+            Lines(f"w{n}{log}", seed, mounts[n % 2].path / log, writers)
+    if bad:
+        proxy.intercept = Mischief(seed)
+    every = [writer for writers in logs.values() for writer in writers]
+    together(partial(writer.write, rounds) for writer in every)
+    proxy.intercept = None
+    for writer in every:
+        writer.look()
+    for living in mounts:
+        assert living.counters().get("conflicts", 0) == 0
+        living.stop()
+    for log, there in objects(s3, bucket).items():
+        lines = Counter(there.splitlines(keepends=True))
+        assert lines == Counter(writer.line(n) for writer in logs[log] for n in range(writer.said))
 
-    def work(owner: Owner) -> None:
-        for _ in range(steps):
-            owner.step()
 
-    def rename() -> int:
-        moves = 0
-        while not over.is_set():
-            os.rename(*((here, there) if moves % 2 == 0 else (there, here)))
-            moves += 1
-        return moves
+@pytest.mark.parametrize("bad", [False, pytest.param(True, marks=LONG)], ids=["", "bad-way"])
+@pytest.mark.parametrize("steps", [8, pytest.param(150, marks=[LONG, pytest.mark.timeout(1800)])])
+def test_two_mounts(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, bad: bool, steps: int) -> None:
+    seed = seed_of(steps < 100)
+    options = {"url": proxy.url, "metadata_ttl": 0, "negative_ttl": 0, **PATIENT}
+    mounts = [mount(**options), mount(**options)]
+    owners = [Watched(n, seed, mounts[n % 2].path, mounts[1 - n % 2].path) for n in range(THREADS)]
+    if bad:
+        proxy.intercept = Mischief(seed)
+    together([partial(steps_of, owner, steps) for owner in owners])
+    proxy.intercept = None
+    for owner in owners:
+        os.close(owner.directory)
+    for living in mounts:
+        assert living.counters().get("conflicts", 0) == 0
+        living.stop()
+    assert objects(s3, bucket) == {f"o{owner.number}/{name}": bytes(data) for owner in owners for name, data in owner.files.items()}
 
-    with ThreadPoolExecutor(THREADS + 1) as pool:
-        renaming = pool.submit(rename)
-        working = [pool.submit(work, owner) for owner in owners]
-        try:
-            for one in working:
-                one.result()
-        finally:
-            over.set()
-        moves = renaming.result()
-    wanted = {name: bytes(data) for owner in owners for name, data in owner.files.items()}
-    assert moves
-    os.close(directory)
-    last = there if moves % 2 else here
-    for _ in range(2):
-        found = {str(path.relative_to(last)): path.read_bytes() for path in last.rglob("t*") if path.is_file()}
-        assert found == wanted
-        living.again()
-    for name, data in wanted.items():
-        assert s3.get_object(Bucket=bucket, Key=f"{last.name}/{name}")["Body"].read() == data
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=LONG), {"writeback": "1s"}, pytest.param({"writeback": "0s"}, marks=LONG)],
+    ids=["default", "writeback", "at-once"],
+)
+@pytest.mark.parametrize("bad", [False, pytest.param(True, marks=LONG)], ids=["", "bad-way"])
+@pytest.mark.parametrize("deaths", [1, pytest.param(40, marks=[LONG, pytest.mark.timeout(3000)])])
+def test_killed_in_the_middle(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str], bad: bool, deaths: int
+) -> None:  # fmt: skip
+    """What was acknowledged is there in the next run, and of what was under way the old or the new."""
+    seed = seed_of(deaths < 10)
+    chance = random.Random(seed)
+    living = mount(url=proxy.url, **PATIENT, **options)
+    living.forgive("fuse: device not found|cut short")
+    directory = Wandering(living.path)
+    owners = [Owner(n, seed, directory.descriptor) for n in range(THREADS)]
+    mischief = Mischief(seed)
+    for _ in range(deaths):
+        proxy.intercept = mischief if bad else None
+        dying = threading.Event()
+
+        def until_the_end(job: Callable[[], None], dying: threading.Event = dying) -> None:
+            try:
+                while not dying.is_set():
+                    job()
+            except OSError:
+                if not dying.is_set():
+                    raise
+
+        more = sum(len(owner.done) for owner in owners) + chance.randrange(4, 60)
+
+        def kill(dying: threading.Event = dying, more: int = more) -> None:
+            try:
+                wait_for(lambda: sum(len(owner.done) for owner in owners) >= more, 300, "so many steps")
+                time.sleep(chance.uniform(0, 0.1))
+            finally:
+                dying.set()
+                living.kill()
+
+        together([kill, partial(until_the_end, directory.rename), *(partial(until_the_end, owner.step) for owner in owners)])
+        directory.close()
+        proxy.intercept = None
+        living.start()
+        at = [name for name in (directory.name, directory.heading) if name and any((living.path / name).rglob("t*"))]
+        assert len(at) <= 1, "a renamed directory is at both places"
+        directory.name = at[0] if at else directory.name
+        if not at and not directory.path.exists():
+            directory.name = directory.heading
+        directory.heading = ""
+        found = directory.files()
+        for owner in owners:
+            owner.after_crash(found)
+        for below in owners[0].below:
+            (directory.path / below).mkdir(exist_ok=True)
+        descriptor = directory.open()
+        for owner in owners:
+            owner.directory = descriptor
+    directory.close()
+    check_all(living, directory, owners, s3, bucket)
