@@ -374,3 +374,20 @@ def test_a_replaced_object_is_not_overwritten(mount: Mounting, bucket: str, s3: 
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"theirs"
     refused(errno.ESTALE, os.close, fd)
     assert "Traceback" not in living.log()
+
+
+def test_who_opens_a_file_after_its_conflict_reads_all_of_the_other_one(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"base")
+    living = mount()
+    living.forgive("")
+    path = living.path / "f"
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, b"mine", 0)
+    s3.put_object(Bucket=bucket, Key="f", Body=b"theirs, which is longer")
+    refused(errno.ESTALE, os.fsync, fd)
+    assert path.stat().st_size == 4, "the kernel knows the size of what is here"
+    other = os.open(path, os.O_RDONLY)
+    found = os.pread(other, 100, 0)
+    os.close(other)
+    refused(errno.ESTALE, os.close, fd)
+    assert found == b"theirs, which is longer"

@@ -26,20 +26,23 @@ class KernelPages:
         self._of[inode.number] = etag
 
     def forget(self, inode: Inode) -> None:
-        """What the kernel has of *inode* is not the file."""
-        self._of.pop(inode.number, None)
+        """What the kernel has of *inode* is not the file, its size included."""
+        self._of[inode.number] = ""
 
     def keep(self, inode: Inode) -> bool:
         """Whether the kernel's pages of *inode* are of the version that is opened now."""
-        if inode.file is not None and inode.file.dirty:
+        before = self._of.get(inode.number)
+        if inode.file is not None and inode.file.dirty and before != "":
             return True
         etag = inode.info.etag if inode.info is not None else ""
-        before = self._of.get(inode.number)
         keep = bool(etag) and before == etag
-        if before and not keep:
+        if before is not None and not keep:
             # the size that the kernel has is that of the version before, and would end every read there
             pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
-        self._of[inode.number] = etag
+        if etag:
+            self._of[inode.number] = etag
+        else:
+            self._of.pop(inode.number, None)
         return keep
 
     def cached(self, inode: Inode) -> bool:
