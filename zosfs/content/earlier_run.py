@@ -109,7 +109,7 @@ class EarlierRun:
             for writer in list(self._revived.values()):
                 record = writer.entry.record
                 if record is not None and record.key != writer.draft.key:
-                    await writer.renamed(record.key)
+                    await writer.renamed(record.key, record.base.modified_ns if record.base is not None else 0)
             if self.on_moved is not None:
                 self.on_moved()
         except OSError as exc:

@@ -85,8 +85,9 @@ class Moves:
         When the server refuses it, it is given up. Objects that others have made or changed at either place since are left
         where they are, and the log names them.
         """
+        made: dict[str, int] = {}
         try:
-            await self._finish(move)
+            await self._finish(move, made)
         except StoreError as exc:
             if exc.retry or exc.ambiguous:
                 raise
@@ -94,17 +95,18 @@ class Moves:
             move = dataclasses.replace(move, back=True)
         else:
             log.info("the renaming of %s to %s, cut short, is %s", move.old, move.new, "taken back" if move.back else "done")
-        await self._promises.move_done(move, {})
+        await self._promises.move_done(move, made)
 
-    async def _finish(self, move: Move) -> None:
+    async def _finish(self, move: Move, made: dict[str, int]) -> None:
         there = {info.key: info async for info in objects_below(self._store, move.new)}
+        made.update((key, info.modified_ns) for key, info in there.items())
         here = [info async for info in objects_below(self._store, move.old)]
         twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
         if move.back:
             await self._delete(self._moved(move, key) for key in twins)
         else:
             todo = [info for info in here if info.key not in twins and (self._moved(move, info.key) not in there or _is_marker(info))]
-            await self._copy_all(move, todo, {}, {})
+            await self._copy_all(move, todo, {}, made)
             for info in here:
                 if info.key not in twins and info not in todo:
                     wanted = self._moved(move, info.key)
