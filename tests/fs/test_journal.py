@@ -89,6 +89,22 @@ def test_a_promised_file_whose_place_another_one_has_taken_when_the_daemon_is_ki
     assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed"
 
 
+@pytest.mark.parametrize("removed", [False, True], ids=["delivered", "removed"])
+def test_two_promised_files_are_renamed_over_an_object_one_after_the_other(mount: Any, bucket: str, s3: Any, removed: bool) -> None:
+    s3.put_object(Bucket=bucket, Key="to", Body=b"what was there")
+    living = mount(writeback="1h")
+    for name in ("one", "two"):
+        (living.path / name).write_bytes(name.encode())
+        os.rename(living.path / name, living.path / "to")
+    if removed:
+        (living.path / "to").unlink()
+    living.again()
+    assert os.listdir(living.path) == ([] if removed else ["to"])
+    if not removed:
+        assert (living.path / "to").read_bytes() == b"two"
+        assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"two"
+
+
 def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"at first")
     living: Mount = mount()

@@ -13,6 +13,7 @@ from zosfs.config import Options
 from zosfs.content.finishing import REWRITABLE
 from zosfs.content.grants import acl_under_another_name
 from zosfs.content.moves import Made
+from zosfs.content.writer import Writer
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
@@ -42,6 +43,14 @@ def _is_being_written(file: OpenFile) -> bool:
     """
     base = file.writer.draft.base if file.writer is not None else None
     return any(handle.writable for handle in file.handles) and (base is None or base.size <= REWRITABLE)
+
+
+def _object_of(target: Inode | None) -> ObjectInfo | None:
+    """What the store has at the name of *target*: what a file that was never sent was itself renamed over, too."""
+    if target is None:
+        return None
+    writer: Writer | None = target.file.writer if target.file is not None else None
+    return (writer.draft.base if writer is not None else None) or target.info
 
 
 def _fail(number: int) -> OSError:
@@ -101,7 +110,7 @@ class Renames:
                 if target is not None and target.file is not None:
                     await self._unlinks.keep_for_holders(target)
                 # the old object at the new name stays until the new one replaces it in one step
-                if writer is not None and await writer.rename_undelivered(new_key, lambda: target.info if target is not None else None):
+                if writer is not None and await writer.rename_undelivered(new_key, lambda: _object_of(target)):
                     moved = None
                 else:
                     if writer is not None and writer.dirty:
