@@ -172,3 +172,15 @@ def test_a_file_that_goes_up_because_the_disk_is_short_is_removed_for_good(
     living.again()
     assert os.listdir(living.path / "d") == []
     assert not exists(s3, bucket, "d/f")
+
+
+def test_a_promised_file_of_which_the_disk_has_no_room_for_a_copy_is_delivered_before_it_changes(
+    mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    living = mount(writeback="1h", cache_size="16M")
+    write_large(living.path / "f", 10)
+    with (living.path / "f").open("r+b", buffering=0) as file:
+        file.write(b"new")
+        assert pieces_of(s3, bucket, "f") == [noise(MIB, n % 7) for n in range(10)]
+    living.again()
+    assert pieces_of(s3, bucket, "f") == [b"new" + noise(MIB, 0)[3:], *(noise(MIB, n % 7) for n in range(1, 10))]

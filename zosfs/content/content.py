@@ -171,7 +171,7 @@ class Content:
                 return freed
             freed += writer.early.shed(n - freed)
         for writer in self._writers:
-            if writer.dirty and writer.entry.promised and not writer.draft.unlinked and writer.free() and writer not in self._early:
+            if writer.deliverable and writer not in self._early:
                 self._early.add(writer)
                 self.nursery.start_soon(self._deliver_early, writer)
         if freed < n and not self._hope():
@@ -185,10 +185,9 @@ class Content:
 
     async def _deliver_early(self, writer: Writer) -> None:
         try:
-            if writer.deliver_promised is None:
-                await writer.deliver(only_promised=True)
-            elif writer.free():  # waits for nobody who may wait for room on the disk
-                await writer.deliver_promised()
+            if not writer.deliverable:
+                return  # or this may wait for somebody who waits for the room
+            await (writer.deliver_promised() if writer.deliver_promised is not None else writer.deliver(only_promised=True))
         except OSError as exc:
             log.warning("the disk is short, and %s cannot be delivered: %s", writer.draft.key, exc)
         finally:

@@ -154,6 +154,10 @@ class JournalEntry:
             and start < record.size
         )
 
+    def has_room_to_spare(self, start: int) -> bool:
+        """Whether the disk has room now for the copy that `spare` would make, if any."""
+        return not self._counts_on(start) or self._draft.staged.fits(self._draft.staged.present.total)
+
     async def spare(self, start: int, *, nothing_left: bool = False) -> None:
         """Bytes from *start* on are about to change: those that the journal promised stay, in another file."""
         if not self._counts_on(start):

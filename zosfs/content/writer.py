@@ -7,6 +7,7 @@ Concurrency: deliveries and promises of one writer never overlap (one lock). App
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -81,6 +82,13 @@ class Writer:
         return self.draft.changed and not self.entry.conflict and not self.draft.unlinked
 
     @property
+    def deliverable(self) -> bool:
+        """Whether what was promised of it can be delivered at once, so that who waits for that waits for nobody else."""
+        return (
+            self.draft.changed and self.entry.promised and not self.draft.unlinked and not self._delivering.locked() and self.free()
+        )
+
+    @property
     def partly_gone(self) -> bool:
         """Whether bytes of it are in an unfinished upload and nowhere else: it cannot be journalled, only delivered."""
         return bool(self._uploads.gone)
@@ -103,11 +111,11 @@ class Writer:
         draft, entry = self.draft, self.entry
         if not append:
             if entry.record is not None:
-                await entry.spare(offset)
+                await self._spare(offset)
             await self._write(offset, data)
             return len(data)
         if entry.record is not None:
-            await entry.spare(draft.size)  # not within the lock, which a delivery may want while it holds its own
+            await self._spare(draft.size)  # not within the lock, which a delivery may want while it holds its own
         async with draft.end:
             await self._write(draft.size, data)
         if draft.appending and self.due is not None and not self._timed:
@@ -149,6 +157,13 @@ class Writer:
             self._uploads.rewritten(offset, end)
         if not draft.kept and not draft.appending:
             await self.early.stream_on()
+
+    async def _spare(self, start: int) -> None:
+        """Bytes from *start* on are about to be written: those that the journal promised stay, or are delivered where the disk is short."""
+        if self.deliverable and self.deliver_promised is not None and not self.entry.has_room_to_spare(start):
+            with contextlib.suppress(OSError):
+                await self.deliver_promised()
+        await self.entry.spare(start)
 
     async def _bring_back(self, start: int, end: int) -> None:
         """Where bytes ``[start, end)`` are in the unfinished upload only, make the object of what is written so far, as fsync does."""
