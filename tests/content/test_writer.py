@@ -565,7 +565,7 @@ def test_a_delivery_beside_another_object_that_takes_the_place(tmp_path: Path, r
                 await writer.promise()
             async with trio.open_nursery() as nursery:
                 with contextlib.suppress(ZeroDivisionError):
-                    async with content.replacing("k"):
+                    async with content.replacing("k", "another"):
                         nursery.start_soon(writer.deliver)
                         await trio.testing.wait_all_tasks_blocked()
                         if refused:
