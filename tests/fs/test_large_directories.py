@@ -72,6 +72,7 @@ def resident(living: Mount) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) << 10
 
 
+@pytest.mark.long_on("weed")
 def test_the_first_names_of_a_million_need_one_page(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="d/", Body=b"")
     living = mount(url=proxy.url, posix=False)
@@ -136,6 +137,7 @@ def test_a_directory_renamed_while_its_reader_pauses_shows_every_name(mount: Mou
     assert sorted(shown) == names
 
 
+@pytest.mark.long_on("weed")
 def test_who_lists_after_a_hint_sees_what_it_told_of(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     put_all(s3, bucket, [f"d/f{n:02}" for n in range(20)])
     living = mount(url=proxy.url, posix=False)
