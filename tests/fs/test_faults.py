@@ -68,8 +68,10 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
 
 @pytest.mark.long_on("weed")
 def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
-    for n in range(150):
-        s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(
+            lambda n: s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)}), range(150)
+        ))  # fmt: skip
     living = mount(url=proxy.url, retries=10)
     os.stat(living.path / "d")
     heads = 0

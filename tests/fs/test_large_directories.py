@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.fs.mounting import Mount, pages_of, wait_for
-from tests.fs.running import run
+from tests.fs.running import put_many, run
 from tests.proxy import Proxy
 from zosfs.tree.spread import IN_VAIN
 
@@ -97,8 +96,7 @@ SMALL_PAGES = pages_of(50)
 
 
 def put_all(s3: Any, bucket: str, keys: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b"x"), keys))
+    put_many(s3, bucket, dict.fromkeys(keys, b"x"))
 
 
 def test_several_pages_at_once_are_what_one_after_the_other_would_be(mount: Mounting, bucket: str, s3: Any) -> None:

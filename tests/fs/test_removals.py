@@ -7,14 +7,13 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fs.mounting import Mount, wait_for, works_again
-from tests.fs.running import refused, run, sync_directory
+from tests.fs.running import put_many, refused, run, sync_directory
 from tests.proxy import Proxy, answer
 from zosfs.fs.gathering_pace import LONGEST
 from zosfs.fs.removals import ROW
@@ -32,8 +31,7 @@ def proxy(server: Any) -> Any:
 
 
 def fill(s3: Any, bucket: str, keys: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b"old"), keys))
+    put_many(s3, bucket, dict.fromkeys(keys, b"old"))
 
 
 def keys(s3: Any, bucket: str) -> set[str]:
