@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 16 << 10
 """Bodies up to here are hashed where they are; a hop to a thread costs more."""
+FIRST_TRIES = 5
+"""Sendings of the first request of a mount, which somebody waits for."""
+UNREACHED = 2
+"""Sendings of a request whose tries are limited, when nobody is reached."""
 SKEW = 300.0
 """Seconds of difference between the clocks from which a refusal is blamed on it (servers allow 900)."""
 _DNS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -119,7 +123,8 @@ class Exchange:
 
         Each sending counts in ``requests_<verb>``. *again* False: the server may act twice on this request, so it is not repeated on a
         fresh connection without asking. *settle* is asked after each failure that leaves in doubt whether the
-        server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings. *md5* wants
+        server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings, of which those
+        that reach nobody are two at most. *md5* wants
         a Content-MD5 whatever the signature. *arrival* is told of what comes *into* the buffer. Raises StoreError.
         """
         host, shown, path, resource = self.endpoint.place(bucket, key)
@@ -169,7 +174,7 @@ class Exchange:
                     if settled is not None:
                         return settled
             pause = self.schedule.pause(failure, attempt, trio.current_time() - began, random.random())
-            if pause is None or (tries is not None and attempt >= tries):
+            if pause is None or (tries is not None and attempt >= (min(tries, UNREACHED) if failure.row.unsent else tries)):
                 if failure.status not in (404, 412):  # answers like others
                     self.counters.add("errors")
                 try:
