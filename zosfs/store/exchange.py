@@ -214,15 +214,12 @@ class Exchange:
             fixed["content-length"] = str(length)
         if length:
             digest = digests.sha256_hex if self._signs_payload and self.signer.version == 4 else digests.md5_hex
-            try:
-                text = digest(body) if length <= HASHED_AT_ONCE else await self.pool.work(digest, body)
-                if digest is digests.sha256_hex:
-                    payload = text
-                    text = digests.md5_hex(body) if md5 else ""
-                else:
-                    payload = UNSIGNED
-            except WireError as exc:
-                raise StoreError(exc.code, operation=method.lower(), message=str(exc)) from None
+            text = digest(body) if length <= HASHED_AT_ONCE else await self.pool.work(digest, body)
+            if digest is digests.sha256_hex:
+                payload = text
+                text = digests.md5_hex(body) if md5 else ""
+            else:
+                payload = UNSIGNED
             if text:
                 fixed["content-md5"] = base64.b64encode(bytes.fromhex(text)).decode()
         return fixed, payload, length
