@@ -335,6 +335,29 @@ def test_a_file_whose_removal_was_refused_is_written_on(proxy: Proxy, mount: Mou
 
 
 @pytest.mark.long_on("weed")
+@pytest.mark.parametrize("copy_goes", [True, False])
+def test_a_file_whose_rename_ends_in_a_refused_removal(copy_goes: bool, proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/old", Body=b"what was there")
+    living = mount(url=proxy.url)
+    living.forgive("/old|old:|/new|new:|refus|AccessDenied|both names")
+    keys = ("/old", "/new") if not copy_goes else ("/old",)
+    proxy.intercept = lambda method, target: (
+        answer(403, "AccessDenied", "Forbidden") if method == "DELETE" and target.partition("?")[0].endswith(keys) else None
+    )
+    assert not (living.path / "d" / "new").exists()
+    refused(errno.EACCES, os.rename, living.path / "d" / "old", living.path / "d" / "new")
+    there = ["old"] if copy_goes else ["new", "old"]
+    assert sorted(os.listdir(living.path / "d")) == there
+    assert [found["Key"] for found in s3.list_objects(Bucket=bucket)["Contents"]] == [f"d/{name}" for name in there]
+    for name in there:
+        assert (living.path / "d" / name).read_bytes() == b"what was there"
+    proxy.intercept = None
+    os.rename(living.path / "d" / "old", living.path / "d" / "new")
+    assert (living.path / "d" / "new").read_bytes() == b"what was there"
+    assert os.listdir(living.path / "d") == ["new"]
+
+
+@pytest.mark.long_on("weed")
 def test_what_an_earlier_run_left_and_nobody_saw_yet_stays_when_its_removal_is_refused(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:

@@ -27,6 +27,7 @@ from zosfs.store.credentials import Provider
 from zosfs.store.heads import THROTTLED
 from zosfs.store.pool import Pool, tls_context
 from zosfs.store.retries import THROTTLES, Schedule
+from zosfs.store.short import is_short
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
 from zosfs.store.wire import Answer, WireError
 
@@ -135,6 +136,7 @@ class Exchange:
         target = f"{path}?{quote_query(query)}" if query else path
         began = trio.current_time()
         attempt, corrected, doubtful = 0, False, False
+        brief = is_short(method, body, into)
 
         def count() -> None:
             self.counters.add("requests_" + verb)
@@ -147,7 +149,7 @@ class Exchange:
             try:
                 answer = await self.pool.send(
                     host, head, body, into=into, has_body=method != "HEAD", again=again, patience=patience, started=count,
-                    arrival=arrival,
+                    arrival=arrival, brief=brief,
                 )  # fmt: skip
                 self.counters.add("bytes_sent", length)
                 self.counters.add("bytes_received", answer.received or len(answer.body))

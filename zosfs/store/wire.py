@@ -1,11 +1,12 @@
-"""A blocking HTTP/1.1 connection for worker threads: plain or TLS, bodies received straight into the caller's buffer.
+"""An HTTP/1.1 connection, plain or TLS: bodies received straight into the caller's buffer by a worker thread, or in steps that never wait.
 
-Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call ends within the socket's
+Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call that waits ends within the socket's
 time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are large, and the socket calls release the GIL.
 """
 
 from __future__ import annotations
 
+import enum
 import mmap
 import os
 import select
@@ -28,6 +29,8 @@ BUFFERED = 4 << 20
 MAX_HEAD = 128 << 10
 MAX_BODY = 256 << 20
 """No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
+
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class WireError(Exception):
@@ -52,6 +55,14 @@ class Answer:
     headers: dict[str, str]
     body: bytes = b""
     received: int = 0
+
+
+class Comes(enum.Enum):
+    """How far an answer has come: there is more to wait for, nothing more to wait for, or more than should be received in passing."""
+
+    LATER = enum.auto()
+    WHOLE = enum.auto()
+    LONG = enum.auto()
 
 
 class Traffic:
@@ -88,7 +99,9 @@ class Connection:
         self._peer_closes = False
         self._received = 0
         self._kernel_patience: float | None = None
+        self._status = 0
         self._headers: dict[str, str] = {}
+        self._reused = False
         self.used = 0
         self.closed = False
 
@@ -126,9 +139,7 @@ class Connection:
         allowed beyond the usual time-out, for requests whose work takes long. *arrival* counts what comes into *into*. Raises
         WireError, after which the connection is closed.
         """
-        reused = self.used > 0
-        self.used += 1
-        self._answered, self._received, self._headers = False, 0, {}
+        self._begins()
         try:
             sock = self._sock or self._connect()
             sock.settimeout(self._peer.read_timeout + patience)
@@ -138,20 +149,118 @@ class Connection:
                 # a server that refuses may answer and close before it has read the body
                 self._answer_before_close(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            status, headers = self._head(sock)
-            while status == 100:
-                status, headers = self._head(sock)
-            self._headers = headers
-            return self._receive(sock, status, headers, into, has_body, arrival)
+            return self._answer(sock, into, has_body, arrival)
         except (WireError, OSError, ValueError) as exc:
-            self.close()
-            failure = self._failure(exc)
-            failure.answered, failure.reused = self._answered, reused
-            failure.received, failure.headers = self._received, self._headers
+            failure = self._broken(exc)
             try:
                 raise failure from None
             finally:
                 del failure  # or it would keep the caller's buffer, by its own frame, until the garbage collector comes
+
+    # -- the same in steps that do not wait, for a thread that has other things to do ---------------------------------
+
+    @property
+    def made(self) -> bool:
+        """Whether a request can begin without waiting."""
+        return self._sock is not None and not self.closed
+
+    def fileno(self) -> int:
+        """Of the socket; -1 where there is none."""
+        return self._sock.fileno() if self._sock is not None else -1
+
+    def begin(self, data: memoryview) -> int:
+        """Begin a request, head and body in *data*, on a connection that is `made`: how many of its bytes the socket took."""
+        self._begins()
+        if self._sock is not None and self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
+        return self.send_some(data)
+
+    def send_some(self, data: memoryview) -> int:
+        """Send what the socket takes of *data* now: how many bytes. Raises WireError as `request`."""
+        sock = self._sock
+        try:
+            if sock is None:
+                raise ConnectionResetError("closed")
+            try:
+                n = sock.send(data)
+                if n == len(data):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            except _NOT_NOW:
+                return 0
+            except (BrokenPipeError, ConnectionResetError):
+                self._answer_before_close(sock)
+                return len(data)
+        except (WireError, OSError) as exc:
+            raise self._broken(exc) from None
+        return n
+
+    def receive_some(self, has_body: bool) -> Comes:
+        """Receive what has come of the answer. Raises WireError as `request`."""
+        sock = self._sock
+        try:
+            if sock is None:
+                raise ConnectionResetError("closed")
+            try:
+                data = sock.recv(SMALL)
+            except _NOT_NOW:
+                return Comes.LATER
+            if not data:
+                return Comes.WHOLE  # as far as it ever will: `take` tells how it ended
+            self._answered = True
+            self._buffer += data
+            while not self._status and b"\r\n\r\n" in self._buffer:
+                status, self._headers = self._head(sock)
+                self._status = status if status != 100 else 0
+            if not self._status:
+                return Comes.LATER if len(self._buffer) <= MAX_HEAD else Comes.WHOLE
+        except (WireError, OSError, ValueError) as exc:
+            raise self._broken(exc) from None
+        if not has_body or self._status in (204, 304):
+            return Comes.WHOLE
+        length = self._headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > SMALL or "transfer-encoding" in self._headers:
+            return Comes.LONG
+        return Comes.WHOLE if len(self._buffer) >= int(length) else Comes.LATER
+
+    def take(self, into: memoryview | None, has_body: bool, arrival: Arrival | None = None) -> Answer:
+        """What `request` returns or raises, of a request that was begun and whose answer is WHOLE."""
+        try:
+            if self._sock is None:
+                raise ConnectionResetError("closed")
+            return self._answer(self._sock, into, has_body, arrival)
+        except (WireError, OSError, ValueError) as exc:
+            failure = self._broken(exc)
+            try:
+                raise failure from None
+            finally:
+                del failure  # as in `request`
+
+    def wait(self, into: memoryview | None, has_body: bool, patience: float = 0, arrival: Arrival | None = None) -> Answer:
+        """As `take`, of an answer that is LONG: waits for the rest of it, with the time-outs of `request`."""
+        if self._sock is not None:
+            self._sock.settimeout(self._peer.read_timeout + patience)
+        return self.take(into, has_body, arrival)
+
+    def silent(self) -> WireError:
+        """Nothing came for too long: the connection is closed, and this is why."""
+        return self._broken(TimeoutError())
+
+    def _begins(self) -> None:
+        self._reused = self.used > 0
+        self.used += 1
+        self._answered, self._received, self._status, self._headers = False, 0, 0, {}
+
+    def _broken(self, exc: Exception) -> WireError:
+        self.close()
+        failure = self._failure(exc)
+        failure.answered, failure.reused = self._answered, self._reused
+        failure.received, failure.headers = self._received, self._headers
+        return failure
+
+    def _answer(self, sock: socket.socket, into: memoryview | None, has_body: bool, arrival: Arrival | None) -> Answer:
+        while self._status in (0, 100):
+            self._status, self._headers = self._head(sock)
+        return self._receive(sock, self._status, self._headers, into, has_body, arrival)
 
     def pipeline(self, heads: bytes, count: int) -> bytes:
         """Send *count* HEAD requests at once and receive the heads of their answers, one after the other as they came.
