@@ -15,8 +15,8 @@ import trio.testing
 
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.store.http import WireError
 from zosfs.store.pool import Pool
-from zosfs.store.wire import WireError
 
 HEAD = b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -28,11 +28,11 @@ from zosfs.store.credentials import Files, Fixed, parse_passwd, provider
 from zosfs.store.digests import md5_hex, multipart_etag
 from zosfs.store.exchange import Endpoint, source_of
 from zosfs.store.faulty import FaultyStore
+from zosfs.store.http import Answer
 from zosfs.store.listing_xml import name_of, order, parse_page
 from zosfs.store.retries import FIRST, LONGEST, Schedule
 from zosfs.store.sigv4 import EMPTY, Credentials, Signer, quote_key, quote_query
 from zosfs.store.turns import Turns
-from zosfs.store.wire import Answer
 
 KEYS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 

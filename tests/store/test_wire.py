@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from zosfs.store import short
 from zosfs.store.api import FileSlice
-from zosfs.store.wire import PIECE, SMALL, Answer, Comes, Connection, Peer, WireError, slices
+from zosfs.store.http import Answer, WireError
+from zosfs.store.outgoing import PIECE, slices
+from zosfs.store.wire import SMALL, Comes, Connection, Peer
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, FileSlice, PartInfo
-from zosfs.store.wire import WireError, slices
+from zosfs.store.http import WireError
+from zosfs.store.outgoing import slices
 
 
 def sha256_hex(body: Body) -> str:

@@ -25,11 +25,11 @@ from zosfs.store.api import Body, body_length
 from zosfs.store.arrival import Arrival
 from zosfs.store.credentials import Provider
 from zosfs.store.heads import THROTTLED
+from zosfs.store.http import Answer, WireError
 from zosfs.store.pool import Pool, tls_context
 from zosfs.store.retries import THROTTLES, Schedule
 from zosfs.store.short import is_short
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
-from zosfs.store.wire import Answer, WireError
 
 log = logging.getLogger(__name__)
 

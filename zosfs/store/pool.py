@@ -18,7 +18,8 @@ from zosfs.errors import StoreError
 from zosfs.store import short
 from zosfs.store.api import Body
 from zosfs.store.arrival import Arrival
-from zosfs.store.wire import Answer, Connection, Peer, Traffic, WireError, parse_head
+from zosfs.store.http import Answer, WireError, parse_head
+from zosfs.store.wire import Connection, Peer, Traffic
 from zosfs.threads import ThreadPool
 
 IDLE = 50.0

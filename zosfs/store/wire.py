@@ -7,22 +7,18 @@ time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are
 from __future__ import annotations
 
 import enum
-import mmap
-import os
 import select
 import socket
 import ssl
 import struct
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from zosfs.store.api import Body, FileSlice, body_length
 from zosfs.store.arrival import Arrival
+from zosfs.store.http import Answer, WireError, parse_head
+from zosfs.store.outgoing import PIECE, read_slice, send_file, slices
 
-PIECE = 1 << 20
 SMALL = 64 << 10
 BUFFERED = 4 << 20
 """Bytes that may vanish into buffers on this side of the network."""
@@ -31,30 +27,6 @@ MAX_BODY = 256 << 20
 """No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class WireError(Exception):
-    """No good answer. *code* is one of our own codes in zosfs.errors; *answered*: a byte of the answer had come;
-    *reused*: the connection had served before, so it may simply have been closed meanwhile; *received*: bytes already in the
-    caller's buffer, *headers* of the answer if they had come."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.answered = False
-        self.reused = False
-        self.received = 0
-        self.headers: dict[str, str] = {}
-
-
-@dataclass(slots=True)
-class Answer:
-    """Status, headers (lower-case names) and the body; *received* counts the bytes that went into the caller's buffer instead."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
-    received: int = 0
 
 
 class Comes(enum.Enum):
@@ -346,7 +318,7 @@ class Connection:
     def _send(self, sock: socket.socket, head: bytes, body: Body) -> None:
         length = body_length(body)
         if length <= SMALL:
-            sock.sendall(b"".join((head, *(_read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
+            sock.sendall(b"".join((head, *(read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
         sock.sendall(head)
         sent = 0
@@ -368,7 +340,7 @@ class Connection:
                     sock.sendall(part)
                     count(len(part))
             else:
-                _sendfile(sock, piece, count)
+                send_file(sock, piece, count)
 
     def _answer_before_close(self, sock: socket.socket) -> None:
         try:
@@ -514,70 +486,3 @@ class Connection:
             raise ConnectionResetError("closed in the middle of the answer")
         self._buffer += data
         self._peer.traffic.moved()
-
-
-def parse_head(head: str) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower-case names) of an answer, given without the empty line at its end. Raises ValueError."""
-    first, *lines = head.split("\r\n")
-    version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise ValueError("it does not speak HTTP/1.1")
-    status = int(rest[:3])
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        if name == "content-length" and headers.get(name, value) != value:
-            raise ValueError("it has two lengths")
-        headers[name] = value
-    return status, headers
-
-
-_spare: deque[memoryview] = deque(maxlen=8)
-"""Buffers of `slices` that nobody uses now: a fresh one costs the kernel a fifth of what is copied into it."""
-
-
-def slices(piece: FileSlice) -> Iterator[memoryview]:
-    """The bytes of *piece* in views of at most 1 MiB over one buffer, each valid until the next is asked for.
-
-    Raises WireError ``LocalReadFailed`` when the file is shorter than the slice, or cannot be read.
-    """
-    try:
-        scratch = _spare.pop()
-    except IndexError:
-        scratch = memoryview(mmap.mmap(-1, PIECE))
-    done = 0
-    try:
-        while (left := piece.length - done) > 0:
-            try:
-                n = os.preadv(piece.fd, [scratch[: min(PIECE, left)]], piece.offset + done)
-            except OSError as exc:
-                raise WireError("LocalReadFailed", str(exc)) from None
-            if n <= 0:
-                raise WireError("LocalReadFailed", "the file is shorter than it should be")
-            done += n
-            yield scratch[:n]
-    finally:
-        _spare.append(scratch)
-
-
-def _read_slice(piece: FileSlice) -> bytes:
-    return b"".join(bytes(part) for part in slices(piece))
-
-
-def _sendfile(sock: socket.socket, piece: FileSlice, count: Callable[[int], None]) -> None:
-    done = 0
-    patience = sock.gettimeout()
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    while done < piece.length:
-        try:
-            n = os.sendfile(sock.fileno(), piece.fd, piece.offset + done, min(piece.length - done, 8 * PIECE))
-        except BlockingIOError:
-            if not poll.poll(None if patience is None else patience * 1000):
-                raise TimeoutError from None
-            continue
-        if n == 0:
-            raise WireError("LocalReadFailed", "the file is shorter than it should be")
-        done += n
-        count(n)
