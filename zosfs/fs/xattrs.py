@@ -377,6 +377,7 @@ async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         chunks.drop_below(inode.key)
     else:
         chunks.drop(inode.key)
+    await chunks.give_back()
 
 
 async def _unreadable(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
