@@ -59,16 +59,18 @@ class InPlace(trio.abc.Instrument):
         """Wait for a request; False when something else is to be done, or nothing comes."""
         return self._wait(_REQUESTS)
 
-    def readable(self, fd: int) -> bool:
-        """Wait until *fd* is readable; False when something else is to be done, or nothing comes."""
+    def readable(self, fd: int, waits: int = 1) -> bool:
+        """Wait until *fd* is readable, by at most *waits* waits; False when something else is to be done, or nothing comes."""
         self._watched[_OTHER].fd = fd
-        return self._wait(_OTHER)
+        return self._wait(_OTHER, waits)
 
-    def _wait(self, which: int) -> bool:
-        if self._ready > 1 or self._left <= 0:
-            return False
-        self._left -= 1
-        return self._poll(self._watched, which + 1, MOST) > 0 and bool(self._watched[which].revents)
+    def _wait(self, which: int, waits: int = 1) -> bool:
+        while self._ready <= 1 and self._left > 0 and waits > 0:
+            self._left -= 1
+            waits -= 1
+            if self._poll(self._watched, which + 1, MOST) > 0:
+                return bool(self._watched[which].revents)
+        return False
 
 
 _here: trio.lowlevel.RunVar[InPlace | None] = trio.lowlevel.RunVar("waits in place", None)
@@ -89,7 +91,7 @@ def install() -> InPlace | None:
     return here
 
 
-def readable(fd: int) -> bool:
+def readable(fd: int, waits: int = 1) -> bool:
     """As `InPlace.readable` of the current run; False where it has none."""
     here = _here.get()
-    return here is not None and here.readable(fd)
+    return here is not None and here.readable(fd, waits)

@@ -12,7 +12,7 @@ from tests.servers.server import Server
 
 
 def test_topics(rgw: Server) -> None:
-    run = command(rgw)
+    run = inside(rgw)
     name = f"commands-{uuid.uuid4().hex[:12]}"
     arn = run("topic", "create", name, "--push-endpoint", "http://127.0.0.1:9/x", "--attribute", "OpaqueData=mine").stdout.strip()
     try:
@@ -24,7 +24,7 @@ def test_topics(rgw: Server) -> None:
         assert "EndPoint" in run("topic", "get", arn).stdout
     finally:
         run("topic", "delete", name)
-    assert name not in run("topic", "list").stdout
+    assert name not in command(rgw)("topic", "list").stdout
     assert run("topic", "get", name, status=1).stderr == f"zosfs: there is no topic {name}\n"
 
 

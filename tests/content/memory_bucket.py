@@ -12,10 +12,11 @@ from typing import Any
 
 import trio
 
-from zosfs.content.etags import body_bytes, chain_etag, multipart_etag
+from zosfs.content.etags import body_bytes, chain_etag
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, PartInfo, Written
 from zosfs.store.arrival import Arrival
+from zosfs.store.digests import multipart_etag
 
 LOST = "lost"  # the request is applied, its answer does not arrive
 CUT = "cut"  # the request does not arrive

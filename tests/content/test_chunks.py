@@ -18,7 +18,8 @@ import trio
 import trio.testing
 
 from zosfs.content import chunks as module
-from zosfs.content.chunks import SEGMENT, ChunkCache
+from zosfs.content.chunk_table import SEGMENT
+from zosfs.content.chunks import ChunkCache
 from zosfs.content.disk import JsonDisk
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters

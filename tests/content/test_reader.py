@@ -335,6 +335,86 @@ def test_a_cancelled_read_leaves_nothing_behind() -> None:
     run(body)
 
 
+def test_who_waits_beside_a_cancelled_read_gets_its_bytes() -> None:
+    async def body(room: Room) -> None:
+        data = noise(8 * MIB)
+        room.objects.put("k", data)
+        room.objects.gate = trio.Event()
+        one, other = room.open(), room.open()
+        got: list[bytes] = []
+
+        async def wait_too() -> None:
+            got.append(bytes(await other.read(3 * MIB, 4 * KIB)))
+
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def begin() -> None:
+                with scope:
+                    await one.read(3 * MIB, 4 * KIB)
+
+            nursery.start_soon(begin)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait_too)
+            await trio.testing.wait_all_tasks_blocked()
+            assert room.objects.running == 1, "both wait for the same request"
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            room.objects.gate.set()
+        assert got == [data[3 * MIB : 3 * MIB + 4 * KIB]]
+        one.close()
+        other.close()
+        assert room.budget.used == 0
+
+    run(body)
+
+
+def test_what_is_asked_for_whole_is_fetched_by_the_first_who_wants_it_and_given_back_if_nobody_does() -> None:
+    async def body(room: Room) -> None:
+        data = noise(4 * KIB)
+        room.objects.put("k", data)
+        reader = room.open()
+        assert reader.ask_whole()
+        assert not room.open().ask_whole(), "it is on its way"
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await reader.facts()).size == len(data)
+        assert reader.whole
+        assert await reader.read(0, 8 * KIB) == data
+        assert room.objects.fetched() == len(data)
+        reader.close()
+
+        room.objects.put("k", data)
+        reader = room.open()
+        assert reader.ask_whole()
+        assert await reader.read(0, 8 * KIB) == data, "nobody asked for the facts"
+        reader.close()
+
+        reader = room.open()
+        assert reader.ask_whole()
+        reader.close()
+        assert room.readers.may_run_ahead()
+        assert (room.budget.used, room.objects.fetched()) == (0, 2 * len(data))
+
+    run(body)
+
+
+def test_parts_that_lie_apart_are_asked_for_at_once() -> None:
+    async def body(room: Room) -> None:
+        data = noise(8 * MIB)
+        room.objects.put("k", data)
+        reader = room.open()
+        await reader.read(3 * MIB + 32 * KIB, 4 * KIB)
+        room.objects.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read, 3 * MIB, 64 * KIB)
+            await trio.testing.wait_all_tasks_blocked()
+            assert room.objects.running == 2, "before and behind what is there"
+            room.objects.gate.set()
+        reader.close()
+
+    run(body)
+
+
 def test_memory_stays_within_the_budget_and_idle_handles_give_way() -> None:
     async def body(room: Room) -> None:
         data = {f"k{n}": noise(24 * MIB, n) for n in range(6)}

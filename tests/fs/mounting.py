@@ -1,7 +1,7 @@
 """A zosfs daemon as a test sees it: started in the foreground, waited for, asked for its counters, and ended with checks.
 
-Owns: the subprocess, its mount point, its cache directory and its log. The daemon is always
-`python -m zosfs`, and the mount a real one.
+Owns: the process, its mount point, its cache directory and its log. The daemon is always what `python -m zosfs` is
+(tests.fs.daemons), and the mount a real one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+from tests.fs.daemons import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHDRAWN = r"pyfuse3: fuse_\w+\(\): fuse_reply_\* failed with No such file"
@@ -132,17 +134,22 @@ class Mount:
         if server.url.startswith("https"):
             everything["ca_file"] = server.ca_file
         patched = everything.pop("patched", "")
-        begin = ["-c", f"import sys\n{patched}\nfrom zosfs.cli.main import main\nsys.exit(main())"] if patched else ["-m", "zosfs"]
-        self.command = [sys.executable, *begin, source, str(self.path), "-f", "-o", option_words(everything)]
+        # what is patched has to be before anything else is read
+        self._begin = ["-c", f"import sys\n{patched}\nfrom zosfs.cli.main import main\nsys.exit(main())"] if patched else []
+        self.words = [source, str(self.path), "-f", "-o", option_words(everything)]
+        self.process: Daemon | subprocess.Popen[bytes]
         self.start()
 
     def start(self) -> None:
         """Run the daemon and wait until the mount lives."""
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+            if self._begin:
+                self.process = subprocess.Popen(
+                    [sys.executable, *self._begin, *self.words], cwd=ROOT, env=clean_environment(),
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            else:
+                self.process = Daemon(self.words, clean_environment(), log.fileno())
 
         def alive() -> bool:
             if self.process.poll() is not None:

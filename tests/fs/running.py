@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 def run(
@@ -89,6 +92,24 @@ def facts(root: Path, *, times: bool = True) -> list[str]:
         mtime = info.st_mtime_ns if times and not path.is_symlink() else 0
         lines.append(f"{path.relative_to(root)} {info.st_mode:o} {info.st_uid}:{info.st_gid} {size} {mtime} {target} {content}")
     return lines
+
+
+def put_many(s3: Any, bucket: str, bodies: Mapping[str, bytes]) -> None:
+    """Make an object of each key, eight at a time; *s3* signs only, which costs a quarter of what putting them with it does."""
+    where = urlsplit(s3.meta.endpoint_url)
+
+    def put(some: Iterable[tuple[str, bytes]]) -> None:
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+        for key, body in some:
+            connection.request("PUT", s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key}), body)
+            with connection.getresponse() as answer:
+                assert answer.status == 200, (key, answer.status, answer.read())
+                answer.read()
+        connection.close()
+
+    rows = list(bodies.items())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, (rows[n::8] for n in range(8))))
 
 
 def refused(number: int | tuple[int, ...], call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

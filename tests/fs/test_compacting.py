@@ -137,7 +137,7 @@ class Copying:
             return 0 if self.held and there else None
 
         proxy.hold = hold
-        first = mount(patched=NEVER)
+        first = mount()
         self.written = append(first.path / "log", noise(6 * MIB), *lines("first", 10))
         first.stop()
         self.living = mount(url=proxy.url, patched=SOON, compact_appends=10)

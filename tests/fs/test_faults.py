@@ -68,8 +68,10 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
 
 @pytest.mark.long_on("weed")
 def test_a_server_with_too_much_to_do_gets_fewer_heads_at_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
-    for n in range(150):
-        s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(
+            lambda n: s3.put_object(Bucket=bucket, Key=f"d/f{n:03}", Body=b"x", Metadata={"mode": str(0o100600 + n % 8)}), range(150)
+        ))  # fmt: skip
     living = mount(url=proxy.url, retries=10)
     os.stat(living.path / "d")
     heads = 0
@@ -330,6 +332,29 @@ def test_a_file_whose_removal_was_refused_is_written_on(proxy: Proxy, mount: Mou
     os.close(fd)
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"WHAT AND there"
     os.unlink(living.path / "f")
+
+
+@pytest.mark.long_on("weed")
+@pytest.mark.parametrize("copy_goes", [True, False])
+def test_a_file_whose_rename_ends_in_a_refused_removal(copy_goes: bool, proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/old", Body=b"what was there")
+    living = mount(url=proxy.url)
+    living.forgive("/old|old:|/new|new:|refus|AccessDenied|both names")
+    keys = ("/old", "/new") if not copy_goes else ("/old",)
+    proxy.intercept = lambda method, target: (
+        answer(403, "AccessDenied", "Forbidden") if method == "DELETE" and target.partition("?")[0].endswith(keys) else None
+    )
+    assert not (living.path / "d" / "new").exists()
+    refused(errno.EACCES, os.rename, living.path / "d" / "old", living.path / "d" / "new")
+    there = ["old"] if copy_goes else ["new", "old"]
+    assert sorted(os.listdir(living.path / "d")) == there
+    assert [found["Key"] for found in s3.list_objects(Bucket=bucket)["Contents"]] == [f"d/{name}" for name in there]
+    for name in there:
+        assert (living.path / "d" / name).read_bytes() == b"what was there"
+    proxy.intercept = None
+    os.rename(living.path / "d" / "old", living.path / "d" / "new")
+    assert (living.path / "d" / "new").read_bytes() == b"what was there"
+    assert os.listdir(living.path / "d") == ["new"]
 
 
 @pytest.mark.long_on("weed")

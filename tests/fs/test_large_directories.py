@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.fs.mounting import Mount, pages_of, wait_for
-from tests.fs.running import run
+from tests.fs.running import put_many, run
 from tests.proxy import Proxy
 from zosfs.tree.spread import IN_VAIN
 
@@ -72,6 +71,7 @@ def resident(living: Mount) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) << 10
 
 
+@pytest.mark.long_on("weed")
 def test_the_first_names_of_a_million_need_one_page(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="d/", Body=b"")
     living = mount(url=proxy.url, posix=False)
@@ -96,8 +96,7 @@ SMALL_PAGES = pages_of(50)
 
 
 def put_all(s3: Any, bucket: str, keys: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b"x"), keys))
+    put_many(s3, bucket, dict.fromkeys(keys, b"x"))
 
 
 def test_several_pages_at_once_are_what_one_after_the_other_would_be(mount: Mounting, bucket: str, s3: Any) -> None:
@@ -136,6 +135,7 @@ def test_a_directory_renamed_while_its_reader_pauses_shows_every_name(mount: Mou
     assert sorted(shown) == names
 
 
+@pytest.mark.long_on("weed")
 def test_who_lists_after_a_hint_sees_what_it_told_of(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
     put_all(s3, bucket, [f"d/f{n:02}" for n in range(20)])
     living = mount(url=proxy.url, posix=False)

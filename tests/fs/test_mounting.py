@@ -56,6 +56,7 @@ def fails(source: str, point: Path, words: str, *, says: str, prefix: tuple[str,
     return line
 
 
+@pytest.mark.long_on("weed")
 def test_background_is_the_default(point: Path, tmp_path: Path, server: Any, bucket: str, s3: Any) -> None:
     done = zosfs(bucket, point, "-o", options(tmp_path, server, log_file=str(tmp_path / "log")))
     assert (done.returncode, done.stderr) == (0, "")
@@ -70,6 +71,7 @@ def test_background_is_the_default(point: Path, tmp_path: Path, server: Any, buc
     assert server.secret_key not in log
 
 
+@pytest.mark.long_on("weed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_deliver_and_end(mount: Callable[..., Mount], bucket: str, s3: Any, number: signal.Signals) -> None:
     living = mount()
@@ -127,6 +129,7 @@ def test_mount_point_missing_or_no_directory(tmp_path: Path, rgw: Any) -> None:
     fails("any", tmp_path / "file", options(tmp_path, rgw), says="directory")
 
 
+@pytest.mark.long_on("weed")
 def test_mount_point_busy(mount: Callable[..., Mount], bucket: str, tmp_path: Path, rgw: Any, server: Any) -> None:
     living = mount()
     done = zosfs(bucket, living.path, "-o", options(tmp_path, server))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import refused, run
+from tests.fs.running import put_many, refused, run
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -29,8 +29,7 @@ def proxy(server: Any) -> Iterator[Proxy]:
 
 
 def fill(s3: Any, bucket: str, keys: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=key.encode()), keys))
+    put_many(s3, bucket, {key: key.encode() for key in keys})
 
 
 def keys(s3: Any, bucket: str) -> set[str]:

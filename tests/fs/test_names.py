@@ -6,11 +6,13 @@ import errno
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import refused
+from tests.proxy import Proxy
 
 NAMES = [
     "plain", "with space", "  leading and trailing  ", "中文文件名.txt", "日本語", "emoji 🐳🎉", "100%", "%41", "%2F", "a+b",
@@ -151,3 +153,41 @@ def test_objects_changed_behind_the_mount(mount: Any, bucket: str, s3: Any) -> N
     assert (d / "replaced").stat().st_size == 14
     with pytest.raises(FileNotFoundError):
         (d / "deleted").read_bytes()
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_keys_that_are_not_utf8(mount: Any, bucket: str, server: Any, posix: bool) -> None:
+    """Neither server takes one, so that the listings are made up: others may have been written by other ways, and hide nothing else."""
+    rows = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;{n:032x}&quot;</ETag>"
+        "<Size>5</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        for n, key in enumerate(("d/%ED%A0%80", "d/f", "d/f%FF%2Finside", "d/f%FF", "d/latin%E9"))
+    )
+
+    def listing(method: str, target: str) -> bytes | None:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(target).query, "surrogateescape").items()}
+        if method == "HEAD" and urlsplit(target).path.startswith(f"/{bucket}/d/"):
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"e\"\r\nConnection: close\r\n\r\n"
+        prefix = query.get("prefix", "")
+        if method != "GET" or not ("max-keys" in query and "d/".startswith(prefix)):
+            return None
+        shown = rows if "delimiter" not in query else "<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>" if not prefix else \
+            rows.replace("d/f%FF%2Finside", "d/g") + "<CommonPrefixes><Prefix>d/f%FF/</Prefix></CommonPrefixes>"  # fmt: skip
+        body = (
+            f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>{bucket}</Name><MaxKeys>1000</MaxKeys>'
+            f"<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{shown}</ListBucketResult>"
+        ).encode()
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+
+    with Proxy(server.url) as proxy:
+        living: Mount = mount(url=proxy.url, posix=posix)
+        proxy.intercept = listing
+        directory = living.path / "d"
+        names = {".zos~byte~%ED%A0%80", "f", "g", ".zos~byte~f%FF", ".zos~file~.zos~byte~f%FF", ".zos~byte~latin%E9"}
+        assert set(os.listdir(directory)) == names
+        for name in names:
+            assert os.stat(directory / name).st_ino
+            os.getxattr(directory / name, "user.zos.uri")
+        assert os.getxattr(directory / ".zos~byte~latin%E9", "user.zos.uri") == f"zos://{bucket}/d/latin".encode() + b"\xe9"
+        proxy.intercept = None
+        living.stop()

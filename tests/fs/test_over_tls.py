@@ -1,6 +1,6 @@
-"""The core suite once more over TLS: the POSIX calls that move bytes and the programs, on Ceph, with a certificate authority of our own.
+"""What moves bytes once more over TLS, on Ceph, with a certificate authority of our own.
 
-The other calls are in `test_posix_over_tls`, for the long suite.
+The other calls and programs are in `test_posix_over_tls`, for the long suite: they say nothing of the connection.
 """
 
 from __future__ import annotations
@@ -24,13 +24,8 @@ from tests.fs.test_posix import (  # noqa: F401  # the same tests, collected her
 )
 from tests.fs.test_programs import (  # noqa: F401
     test_cp_mv_rm,
-    test_git,
-    test_rsync_sends_nothing_the_second_time,
     test_sha256sum_of_a_large_file,
-    test_sqlite_with_rollback_journal,
-    test_tar,
     test_two_processes_append_to_one_file,
-    test_zip_and_unzip,
 )
 from tests.servers.server import Server
 

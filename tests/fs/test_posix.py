@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fs.mounting import Mount
 from tests.fs.running import join, noise, python, refused, run
 
@@ -23,6 +25,7 @@ def renameat2(old: Path, new: Path, flags: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+@pytest.mark.long_on("weed")
 def test_open_flags(place: Path) -> None:
     path = place / "f"
     refused(errno.ENOENT, os.open, path, os.O_RDONLY)
@@ -198,6 +201,7 @@ def test_unlink_of_open_files(place: Path, shared_bucket: str, s3: Any) -> None:
     assert [item["Key"] for item in listed if item["Key"] != place.name + "/"] == []
 
 
+@pytest.mark.long_on("weed")
 def test_a_file_with_hundreds_of_descriptors(place: Path) -> None:
     path = place / "f"
     path.write_bytes(b"content")
@@ -271,6 +275,7 @@ def test_symlinks(place: Path, mount: Any) -> None:
     refused(errno.EINVAL, os.readlink, place / "f")
 
 
+@pytest.mark.long_on("weed")
 def test_hard_links_are_refused(place: Path) -> None:
     (place / "f").write_text("x")
     refused((errno.ENOTSUP, errno.EPERM), os.link, place / "f", place / "g")
@@ -346,6 +351,7 @@ def test_times_move(place: Path) -> None:
     assert place.stat().st_mtime_ns >= before
 
 
+@pytest.mark.long_on("weed")
 def test_statfs_and_access(place: Path) -> None:
     space = os.statvfs(place)
     assert space.f_bsize > 0
@@ -360,6 +366,7 @@ def test_statfs_and_access(place: Path) -> None:
     assert os.access(path, os.X_OK)
 
 
+@pytest.mark.long_on("weed")
 def test_permissions_are_enforced(mount: Any) -> None:
     living: Mount = mount(allow_other=True)
     path = living.path / "private"
@@ -415,6 +422,7 @@ def test_foreign_extended_attributes(place: Path) -> None:
     refused(errno.ENODATA, os.getxattr, path, "user.mine")
 
 
+@pytest.mark.long_on("weed")
 def test_read_only_mount(mount: Any, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"x")
     living: Mount = mount(ro=True)

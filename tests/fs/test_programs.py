@@ -30,6 +30,7 @@ def test_cp_mv_rm(place: Path, tmp_path: Path) -> None:
     assert os.listdir(place) == []
 
 
+@pytest.mark.long_on("weed")
 def test_ls_find_grep_du_df(place: Path, tmp_path: Path) -> None:
     source = plant(tmp_path / "source")
     run("cp", "-a", source, place / "t")
@@ -64,6 +65,7 @@ def test_ls_find_grep_du_df(place: Path, tmp_path: Path) -> None:
     assert str(place.parent) in run("df", "-i", place)
 
 
+@pytest.mark.long_on("weed")
 def test_tar(place: Path, tmp_path: Path) -> None:
     source = plant(tmp_path / "source")
     run("tar", "--format=pax", "-cf", place / "a.tar", "-C", source, ".")
@@ -74,6 +76,7 @@ def test_tar(place: Path, tmp_path: Path) -> None:
     assert facts(tmp_path / "out") == facts(source)
 
 
+@pytest.mark.long_on("weed")
 def test_zip_and_unzip(place: Path, tmp_path: Path) -> None:
     source = plant(tmp_path / "source")
     run("cp", "-a", source, place / "t")
@@ -84,6 +87,7 @@ def test_zip_and_unzip(place: Path, tmp_path: Path) -> None:
     assert got == want
 
 
+@pytest.mark.long_on("weed")
 def test_rsync_sends_nothing_the_second_time(place: Path, tmp_path: Path, shared: Mount) -> None:
     source = plant(tmp_path / "source")
     run("rsync", "-a", f"{source}/", place / "copy/")
@@ -155,6 +159,7 @@ def test_save_by_temporary_and_rename(place: Path) -> None:
     assert os.listdir(place) == ["settings.json"]
 
 
+@pytest.mark.long_on("weed")
 def test_dd_with_odd_block_sizes(place: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "source", place / "target"
     source.write_bytes(noise(3_000_017))
@@ -170,6 +175,7 @@ def test_dd_with_odd_block_sizes(place: Path, tmp_path: Path) -> None:
     assert sha256(tmp_path / "back") == sha256(source)
 
 
+@pytest.mark.long_on("weed")
 def test_split_and_cat(place: Path) -> None:
     data = noise(5_000_001)
     (place / "whole").write_bytes(data)
@@ -179,7 +185,8 @@ def test_split_and_cat(place: Path) -> None:
     assert sha256(place / "again") == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("mebibytes", [192, pytest.param(1024, marks=pytest.mark.long)])
+@pytest.mark.long_on("weed")
+@pytest.mark.parametrize("mebibytes", [96, pytest.param(1024, marks=pytest.mark.long)])
 def test_sha256sum_of_a_large_file(mount: object, mebibytes: int) -> None:
     living: Mount = mount()  # type: ignore[operator]
     block = noise(1 << 20)
@@ -256,6 +263,7 @@ assert open(sys.argv[1], "rb").read() == want
         assert m.find(b"end") == 70_000
 
 
+@pytest.mark.long_on("weed")
 def test_sixteen_processes_write_sixteen_files(place: Path) -> None:
     script = """
 import random, sys
@@ -291,6 +299,7 @@ os.close(fd)
     assert len(lines) == 600
 
 
+@pytest.mark.long_on("weed")
 def test_locks_between_processes(place: Path) -> None:
     counter = place / "counter"
     counter.write_text("0")

@@ -7,14 +7,13 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fs.mounting import Mount, wait_for, works_again
-from tests.fs.running import refused, run, sync_directory
+from tests.fs.running import put_many, refused, run, sync_directory
 from tests.proxy import Proxy, answer
 from zosfs.fs.gathering_pace import LONGEST
 from zosfs.fs.removals import ROW
@@ -32,8 +31,7 @@ def proxy(server: Any) -> Any:
 
 
 def fill(s3: Any, bucket: str, keys: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b"old"), keys))
+    put_many(s3, bucket, dict.fromkeys(keys, b"old"))
 
 
 def keys(s3: Any, bucket: str) -> set[str]:
@@ -231,3 +229,30 @@ def test_fsync_of_the_directory_tells_what_came_back(mount: Mounting, bucket: st
     run("rm", "-r", directory)
     living.stop()
     assert keys(s3, bucket) == {"e/f"}
+
+
+def test_what_is_being_written_is_not_lost_with_a_removal_that_is_refused(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(10)] + ["d/locked"])
+    living = mount(url=proxy.url)
+    living.forgive("locked")
+    directory = living.path / "d"
+    os.listdir(directory)
+    errors = b"<Error><Key>d/locked</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+    partly = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % (len(errors) + 31)
+
+    def refuse(method: str, target: str) -> bytes | None:
+        if method == "DELETE" and target.endswith("/d/locked"):
+            return answer(403, "AccessDenied")
+        return partly + b"<DeleteResult>" + errors + b"</DeleteResult>  " if method == "POST" else None
+
+    with (directory / "locked").open("r+b", buffering=0) as file:
+        file.truncate(0)
+        file.write(b"being written")
+        proxy.intercept = refuse
+        for n in range(10):
+            (directory / f"f{n:02}").unlink()
+        refused(errno.EACCES, (directory / "locked").unlink)
+        proxy.intercept = None
+        file.write(b", and more")
+    assert s3.get_object(Bucket=bucket, Key="d/locked")["Body"].read() == b"being written, and more"
+    assert (directory / "locked").read_bytes() == b"being written, and more"

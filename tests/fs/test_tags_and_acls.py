@@ -75,7 +75,7 @@ def living(s3: Any, rgw: Any, bucket: str, mount: Callable[..., Mount]) -> Mount
 
 
 def test_some_tag_sets_and_acls(s3: Any, bucket: str, living: Mount) -> None:
-    _many(s3, bucket, living, 8)
+    _many(s3, bucket, living, 5)
 
 
 @pytest.mark.long

@@ -66,6 +66,30 @@ def test_evicted_is_fetched_again_and_the_undelivered_stays(mount: Mounting, buc
     assert s3.get_object(Bucket=bucket, Key="d/promised")["Body"].read() == b"not in the store yet"
 
 
+def test_small_files_share_one_on_the_local_disk_and_give_it_back(mount: Mounting, bucket: str, s3: Any) -> None:
+    bodies = {f"f{n:02}": f"{n}".encode() * (n * 100 + 1) for n in range(60)}
+    for name, body in bodies.items():
+        s3.put_object(Bucket=bucket, Key=f"d/{name}", Body=body)
+    living = mount()
+    assert {name: (living.path / "d" / name).read_bytes() for name in bodies} == bodies
+    assert zosfs("warmup", "--recursive", living.path / "d").returncode == 0
+    (row,) = json.loads(zosfs("cache", "stat", "--json", living.path).stdout)
+    assert (row["files"], row["bytes"]) == (60, sum(map(len, bodies.values())))
+    (pack,) = living.cache_dir.glob("**/chunks/files/*/*")
+    living.again()
+    with living.requests() as spent:
+        assert {name: (living.path / "d" / name).read_bytes() for name in bodies} == bodies
+    assert set(spent) <= {"head", "list"}
+    (living.path / "d" / "f30").write_bytes(b"another")
+    drop_pages(living)
+    assert {name: (living.path / "d" / name).read_bytes() for name in bodies} == bodies | {"f30": b"another"}
+    assert pack.stat().st_blocks
+    assert zosfs("cache", "evict", living.path).returncode == 0
+    assert not pack.exists(), "it is of the last run, and nothing is left of it"
+    drop_pages(living)
+    assert {name: (living.path / "d" / name).read_bytes() for name in bodies} == bodies | {"f30": b"another"}
+
+
 def test_what_cannot_be_warmed_up_says_why(mount: Mounting, bucket: str, s3: Any) -> None:
     s3.put_object(Bucket=bucket, Key="d/large", Body=noise(MIB) * 80)
     living = mount(cache_size="64M")

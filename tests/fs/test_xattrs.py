@@ -22,6 +22,7 @@ WORKING = {
 ALWAYS_THERE = ("user.zos.content-type", "user.zos.storage-class", "user.zos.acl")
 
 
+@pytest.mark.long_on("weed")
 @pytest.mark.parametrize("name", WORKING)
 def test_flags_of_setxattr(shared: Mount, name: str, server: Any) -> None:
     path = shared.path / name

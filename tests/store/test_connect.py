@@ -11,10 +11,11 @@ import pytest
 import trio
 
 from tests.store.conftest import account, fresh_bucket, with_store
-from tests.store.lossy import Lossy, error
+from tests.store.lossy import ANSWER_LOST, PASS, REQUEST_LOST, Fate, Lossy, error
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
+from zosfs.store import connect as connecting
 from zosfs.store.account import S3Account
 from zosfs.store.api import ObjectHeaders
 from zosfs.store.boto import make_client
@@ -43,11 +44,21 @@ def refused(url: str, keys: tuple[str, str] = ("zosak", "zossk"), bucket: str = 
     return failure
 
 
+def sent_once(server: Any, keys: tuple[str, str], bucket: str) -> bool:
+    """Whether a mount that is refused has asked no question twice."""
+    with Lossy(server.url) as proxy:
+        refused(proxy.url, keys, bucket, retries=10)
+        return len(proxy.seen) == len(set(proxy.seen))
+
+
 def test_refusals(server: Any) -> None:
+    """None of them is sent again."""
     assert refused(server.url).row.code == "NoSuchBucket"
     assert refused(server.url, ("zosak", "wrong")).row.code == "SignatureDoesNotMatch"
     assert refused(server.url, ("nobody", "zossk")).row.code == "InvalidAccessKeyId"
     assert refused(server.url, ("", "")).errno in (errno.EACCES, errno.ENOENT)
+    assert sent_once(server, ("zosak", "zossk"), "zosfs-no-such-bucket")
+    assert sent_once(server, ("zosak", "wrong"), "")
 
 
 def test_nobody_there() -> None:
@@ -58,8 +69,9 @@ def test_nobody_there() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(16)
-        assert refused(f"http://127.0.0.1:{silent.getsockname()[1]}", read_timeout=1.0).code == "ReadTimeout"
-        assert refused(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=1.0).code == "ConnectTimeout"
+        hasty = {"retries": 0, "read_timeout": 0.5, "connect_timeout": 0.5}
+        assert refused(f"http://127.0.0.1:{silent.getsockname()[1]}", **hasty).code == "ReadTimeout"
+        assert refused(f"https://127.0.0.1:{silent.getsockname()[1]}", **hasty).code == "ConnectTimeout"
 
 
 def test_tls(rgw: Any, tmp_path: Path) -> None:
@@ -117,6 +129,38 @@ def test_the_region_that_the_server_names_is_taken(rgw: Any) -> None:
                 await check(reached, name)
                 assert reached.exchange.signer.region == "cn-north"
                 await reached.aclose()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("fate", [REQUEST_LOST, ANSWER_LOST])
+def test_connections_that_are_reset_fail_no_mount(rgw: Any, fate: Fate, lost: int) -> None:
+    async def main() -> None:
+        async with fresh_bucket(rgw) as name:
+            for bucket in (name, ""):
+                for first in range(4):
+                    fates = iter([PASS] * first + [fate] * lost)
+                    with Lossy(rgw.url, lambda method, target, fates=fates: next(fates, PASS)) as proxy:
+                        reached = account(rgw, proxy.url)
+                        await check(reached, bucket)
+                        await reached.aclose()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("bucket", ["", "any"])
+def test_an_endpoint_that_nobody_is_at_is_tried_twice(bucket: str) -> None:
+    async def main() -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            reached = S3Account(Options(url=url), Counters(), Fixed(Credentials("a", "b")))
+            with pytest.raises(StoreError) as failure:
+                await check(reached, bucket)
+            assert failure.value.code == "EndpointUnreachable"
+            assert reached.exchange.counters["retries"] == 1
+            await reached.aclose()
 
     trio.run(main)
 
@@ -212,7 +256,9 @@ def test_scratch_objects_go_even_when_the_probe_is_cancelled(rgw: Any) -> None:
     trio.run(main)
 
 
-def test_a_server_that_cannot_write_just_now_can_be_mounted(rgw: Any) -> None:
+def test_a_server_that_cannot_write_just_now_can_be_mounted(rgw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "PROBE_PATIENCE", 1.0)
+
     async def main() -> None:
         async with fresh_bucket(rgw) as name:
             with Lossy(rgw.url, lambda method, target: "silent" if method == "PUT" else "pass") as proxy:

@@ -20,9 +20,9 @@ from zosfs.store.account import S3Account
 from zosfs.store.api import ObjectHeaders
 from zosfs.store.credentials import Fixed
 from zosfs.store.heads import DEPTH, WIDTH, Heads
+from zosfs.store.http import Answer
 from zosfs.store.s3 import S3Store
 from zosfs.store.sigv4 import Credentials
-from zosfs.store.wire import Answer
 
 Run = Callable[[Test], None]
 

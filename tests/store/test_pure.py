@@ -22,17 +22,17 @@ from tests.store.lossy import error
 from zosfs.config import Options
 from zosfs.errors import BY_STATUS, TABLE, StoreError, code_of_status, lookup
 from zosfs.store import answers
-from zosfs.store.api import ObjectHeaders, PartInfo
+from zosfs.store.api import FileSlice, ObjectHeaders, PartInfo
 from zosfs.store.boto import store_error
 from zosfs.store.credentials import Files, Fixed, parse_passwd, provider
-from zosfs.store.digests import multipart_etag
+from zosfs.store.digests import md5_hex, multipart_etag
 from zosfs.store.exchange import Endpoint, source_of
 from zosfs.store.faulty import FaultyStore
+from zosfs.store.http import Answer
 from zosfs.store.listing_xml import name_of, order, parse_page
 from zosfs.store.retries import FIRST, LONGEST, Schedule
 from zosfs.store.sigv4 import EMPTY, Credentials, Signer, quote_key, quote_query
 from zosfs.store.turns import Turns
-from zosfs.store.wire import Answer
 
 KEYS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 
@@ -346,7 +346,18 @@ def test_etags_of_parts() -> None:
     one, two = hashlib.md5(b"1").hexdigest(), hashlib.md5(b"2").hexdigest()
     expected = hashlib.md5(bytes.fromhex(one + two)).hexdigest() + "-2"
     assert multipart_etag([PartInfo(2, two, 1), PartInfo(1, one, 1)]) == expected
-    assert multipart_etag([PartInfo(1, "not-an-md5", 1)]) == ""
+    for other in ("not-an-md5", "0123abcd", one + two):
+        assert multipart_etag([PartInfo(1, one, 1), PartInfo(2, other, 1)]) == ""
+    assert multipart_etag([PartInfo(1, one + one[:16], 1), PartInfo(2, two[:16], 1)]) == ""
+
+
+def test_digests_of_a_file_that_is_too_short(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"bytes")
+    with (tmp_path / "f").open("rb") as file:
+        assert md5_hex([FileSlice(file.fileno(), 1, 4), b"!"]) == hashlib.md5(b"ytes!").hexdigest()
+        with pytest.raises(StoreError) as failure:
+            md5_hex([FileSlice(file.fileno(), 1, 5)])
+    assert (failure.value.code, failure.value.errno) == ("LocalReadFailed", errno.EIO)
 
 
 # credentials

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import select
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
+from zosfs.store import short
 from zosfs.store.api import FileSlice
-from zosfs.store.wire import PIECE, Answer, Connection, Peer, WireError, slices
+from zosfs.store.http import Answer, WireError
+from zosfs.store.outgoing import PIECE, slices
+from zosfs.store.wire import SMALL, Comes, Connection, Peer
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -48,12 +57,37 @@ def peer(*says: bytes, dribble: bool = False, hang: bool = False, timeout: float
         thread.join(60)
 
 
-def ask(connection: Connection, into: memoryview | None = None, has_body: bool = True) -> Answer:
+class Ask(Protocol):
+    """One request, and its answer."""
+
+    def __call__(self, connection: Connection, into: memoryview | None = None, has_body: bool = True) -> Answer:
+        """With the body of a good answer *into* a buffer, where one is given."""
+        ...
+
+
+def in_one_call(connection: Connection, into: memoryview | None = None, has_body: bool = True) -> Answer:
     return connection.request(HEAD, (), into, has_body)
 
 
+def in_passing(connection: Connection, into: memoryview | None = None, has_body: bool = True) -> Answer:
+    async def main() -> Answer:
+        if await short.begin(connection, HEAD, (), has_body, connection._peer.read_timeout):
+            return connection.take(into, has_body)
+        return await trio.to_thread.run_sync(connection.wait, into, has_body)
+
+    if not connection.made:
+        connection._connect()
+    return trio.run(main)
+
+
+@pytest.fixture(params=[in_one_call, in_passing])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    found: Ask = request.param
+    return found
+
+
 @pytest.mark.parametrize("dribble", [False, True])
-def test_answers_of_every_framing(dribble: bool) -> None:
+def test_answers_of_every_framing(dribble: bool, ask: Ask) -> None:
     with peer(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A:  b \r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\ntrailer: x\r\n\r\n",
@@ -73,13 +107,13 @@ def test_answers_of_every_framing(dribble: bool) -> None:
         assert connection.closed
 
 
-def test_head_has_no_body_whatever_it_says() -> None:
+def test_head_has_no_body_whatever_it_says(ask: Ask) -> None:
     with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n", b"HTTP/1.1 404 No\r\ncontent-length: 7\r\n\r\n") as connection:
         assert ask(connection, has_body=False).headers["content-length"] == "500"
         assert ask(connection, has_body=False).status == 404
 
 
-def test_errors_do_not_go_into_the_buffer() -> None:
+def test_errors_do_not_go_into_the_buffer(ask: Ask) -> None:
     with peer(b"HTTP/1.1 404 No\r\ncontent-length: 3\r\n\r\nerr") as connection:
         buffer = bytearray(b"mine!")
         answer = ask(connection, memoryview(buffer))
@@ -104,7 +138,7 @@ def test_errors_do_not_go_into_the_buffer() -> None:
         (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, "BadAnswer", 0),
     ],
 )
-def test_bad_answers(says: bytes, code: str, received: int) -> None:
+def test_bad_answers(says: bytes, code: str, received: int, ask: Ask) -> None:
     with peer(says) as connection:
         with pytest.raises(WireError) as failure:
             ask(connection, memoryview(bytearray(4)))
@@ -112,17 +146,19 @@ def test_bad_answers(says: bytes, code: str, received: int) -> None:
         assert connection.closed
 
 
-def test_silence_ends_in_time() -> None:
+def test_silence_ends_in_time(ask: Ask) -> None:
     with peer(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab", hang=True, timeout=1.5) as connection:
         with pytest.raises(WireError) as failure:
             ask(connection, memoryview(bytearray(4)))
-        assert (failure.value.code, failure.value.received, failure.value.answered) == ("ReadTimeout", 2, True)
+        assert (failure.value.code, failure.value.answered) == ("ReadTimeout", True)
+        assert failure.value.received == (2 if ask is in_one_call else 0), "what is short comes whole into the buffer, or not at all"
+        assert connection.closed
 
 
 LARGE = bytes(range(256)) * (5 << 12)
 
 
-def test_silence_in_the_middle_of_a_large_body_ends_in_time() -> None:
+def test_silence_in_the_middle_of_a_large_body_ends_in_time(ask: Ask) -> None:
     head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
     with peer(head + LARGE[:3000000], hang=True, timeout=1.5) as connection:
         into = memoryview(bytearray(len(LARGE)))
@@ -136,9 +172,9 @@ def test_a_large_body_that_comes_in_drops_is_whole_and_the_next_answer_follows()
     head = b"HTTP/1.1 206 Partial\r\ncontent-length: 200000\r\n\r\n"
     with peer(head + LARGE[:200000], b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", dribble=True) as connection:
         into = memoryview(bytearray(200000))
-        assert ask(connection, into).received == 200000
+        assert in_one_call(connection, into).received == 200000
         assert into == LARGE[:200000]
-        assert ask(connection).body == b"ok"
+        assert in_one_call(connection).body == b"ok"
 
 
 def test_abort_ends_a_large_body_at_once() -> None:
@@ -146,7 +182,7 @@ def test_abort_ends_a_large_body_at_once() -> None:
     with peer(head + LARGE[:3000000], hang=True) as connection:
         threading.Timer(0.1, connection.abort).start()
         with pytest.raises(WireError) as failure:
-            ask(connection, memoryview(bytearray(len(LARGE))))
+            in_one_call(connection, memoryview(bytearray(len(LARGE))))
         assert failure.value.code == "Interrupted"
 
 
@@ -154,7 +190,7 @@ def test_abort_from_another_thread() -> None:
     with peer(b"", hang=True) as connection:
         threading.Timer(0.1, connection.abort).start()
         with pytest.raises(WireError) as failure:
-            ask(connection)
+            in_one_call(connection)
         assert failure.value.code == "Interrupted"
 
 
@@ -169,7 +205,7 @@ def test_a_refusal_before_the_body_is_read() -> None:
         assert seen in ("403", "ConnectionReset")
 
 
-def test_unasked_words_make_a_connection_stale() -> None:
+def test_unasked_words_make_a_connection_stale(ask: Ask) -> None:
     with peer(b"HTTP/1.1 204 No\r\n\r\n", hang=True) as connection:
         ask(connection)
         assert not connection.stale()
@@ -195,3 +231,39 @@ def test_who_reads_slices_of_files_beside_each_other_has_a_buffer_of_his_own(tmp
             assert b"".join(map(bytes, first)) == whole[PIECE:]
         with pytest.raises(WireError):
             list(slices(FileSlice(file.fileno(), 0, len(whole) + 1)))
+
+
+ANSWERS = (
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", b"hello", False),
+    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b"", False),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", b"", False),
+    (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"abc", True),
+    (b"HTTP/1.1 500 Oh\r\ncontent-length: %d\r\n\r\n" % (SMALL + 1) + b"e" * (SMALL + 1), b"e" * (SMALL + 1), True),
+    (b"HTTP/1.1 404 Not\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno", b"no", False),
+)
+
+
+@given(st.sampled_from(ANSWERS), st.lists(st.floats(0, 1), max_size=6))
+def test_an_answer_in_any_pieces_is_the_same(case: tuple[bytes, bytes, bool], cuts: list[float]) -> None:
+    says, body, long = case
+    at = sorted(int(cut * len(says)) for cut in cuts)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(Peer("127.0.0.1", listener.getsockname()[1], None, 60.0, 60.0))
+        here = connection._connect()
+        there, _ = listener.accept()
+    with there, contextlib.closing(connection):
+        assert connection.begin(memoryview(HEAD)) == len(HEAD)
+        assert connection.receive_some(True) is Comes.LATER
+        comes = Comes.LATER
+        for start, end in itertools.pairwise([0, *at, len(says)]):
+            there.sendall(says[start:end])
+            if comes is Comes.LATER and select.select([here], [], [], 0)[0]:
+                comes = connection.receive_some(True)
+            assert comes is not Comes.WHOLE or end == len(says), "taken for whole before it was"
+        while comes is Comes.LATER:
+            assert select.select([here], [], [], 60)[0]
+            comes = connection.receive_some(True)
+        assert (comes is Comes.LONG) is long
+        answer = connection.take(None, True) if comes is Comes.WHOLE else connection.wait(None, True)
+        assert answer.body == body
+        assert connection.closed is (b"connection: close" in says)

@@ -148,9 +148,9 @@ def test_a_shutdown_waits_for_a_slow_delivery(boot: Boot, bucket: str, s3: Any, 
                 },
                 {f"etc/systemd/system/remote-fs.target.wants/zosfs@{bucket}.service": f"/{UNIT}"},
             )
-        container.run("dd", "if=/dev/urandom", f"of={MOUNTPOINT}/large", "bs=1M", "count=8")
+        container.run("dd", "if=/dev/urandom", f"of={MOUNTPOINT}/large", "bs=1M", "count=6")
         assert container.shut_down() > 3
-    assert s3.head_object(Bucket=bucket, Key="large")["ContentLength"] == 8 << 20
+    assert s3.head_object(Bucket=bucket, Key="large")["ContentLength"] == 6 << 20
 
 
 def test_install_puts_links_where_mount8_looks(tmp_path: Path) -> None:

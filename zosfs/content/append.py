@@ -22,9 +22,10 @@ from dataclasses import dataclass
 
 import trio
 
-from zosfs.content.etags import body_bytes, body_md5, chain_etag, slice_body
+from zosfs.content.etags import body_bytes, chain_etag, slice_body
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, Written, body_length
+from zosfs.store.digests import md5_hex
 
 PATIENCE = 70.0
 """Seconds to wait for a half-sent append to be forgotten: RGW drops one after 65 s without bytes."""
@@ -132,7 +133,7 @@ async def append(
         except StoreError as error:
             failure = error
         else:
-            chunk = written.etag or await trio.to_thread.run_sync(body_md5, body)
+            chunk = written.etag or await trio.to_thread.run_sync(md5_hex, body)
             # some servers tell the object's ETag, RGW that of the chunk: they differ from the second append on
             now = AppendState(state.position + length, chunk) if "-" in chunk else state.after(length, chunk)
             return Appended(_info(key, now, headers, written), foreign, now.position)
@@ -147,7 +148,7 @@ async def append(
         while True:
             found = await look(store, key)
             # only a doubtful try can have landed, so only then the bytes' sum is asked for
-            chunk = await trio.to_thread.run_sync(body_md5, body) if doubtful else _EMPTY
+            chunk = await trio.to_thread.run_sync(md5_hex, body) if doubtful else _EMPTY
             verdict = judge(state, length, chunk, found, failure.code, doubtful=doubtful)
             if verdict is not Verdict.LOOK or found is None:
                 break

@@ -34,11 +34,12 @@ class Wanter(Protocol):
 
 
 class Block:
-    """Bytes ``[start, end)``, of which *good* are here, from *start* on, in *view*; all of them, or a failure, when *done*. Disjoint
-    from every other block."""
+    """Bytes ``[start, end)``, of which *good* are here, from *start* on, in *view*; all of them, or a failure, when *done*. While it is
+    *asleep* nobody fetches it. Disjoint from every other block."""
 
     __slots__ = (
-        "_slab", "ahead", "arrival", "cost", "done", "end", "failure", "good", "scope", "start", "touched", "view", "waiters", "wanted",
+        "_slab", "ahead", "arrival", "asleep", "cost", "done", "end", "failure", "good", "scope", "start", "touched", "view", "waiters",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, start: int, end: int, ahead: bool) -> None:
@@ -46,6 +47,7 @@ class Block:
         self.end = end
         self.cost = slab_size(end - start)
         self.ahead = ahead
+        self.asleep = True
         self.touched = False
         self.done = False
         self.good = 0
@@ -144,6 +146,13 @@ class Version:
 
     def begin(self, start: int, end: int, reader: Wanter, *, ahead: bool) -> Block:
         """Begin to fetch ``[start, end)``, of which nothing is here or coming; its memory has been reserved."""
+        block = self.promise(start, end, reader, ahead=ahead)
+        block.asleep = False
+        self._nursery.start_soon(self._fetch, block)
+        return block
+
+    def promise(self, start: int, end: int, reader: Wanter, *, ahead: bool) -> Block:
+        """As `begin`, but the first who waits for the block fetches it, in its own task: the loop has no other to turn to."""
         block = Block(start, end, ahead)
         block.wanted.add(reader)
         insort(self._starts, start)
@@ -151,7 +160,6 @@ class Version:
         if ahead:
             self.running_ahead += 1
             self._counters.add("readahead_bytes", end - start)
-        self._nursery.start_soon(self._fetch, block)
         return block
 
     async def wait(self, block: Block, upto: int) -> memoryview:
@@ -160,9 +168,13 @@ class Version:
             waiter = (upto, trio.Event())
             block.waiters.append(waiter)
             try:
-                if block.arrival is not None:
-                    block.arrival.want(min(upto for upto, _ in block.waiters))
-                await waiter[1].wait()
+                if block.asleep:
+                    block.asleep = False
+                    await self._fetch(block)
+                else:
+                    if block.arrival is not None:
+                        block.arrival.want(min(upto for upto, _ in block.waiters))
+                    await waiter[1].wait()
             finally:
                 block.waiters.remove(waiter)
         if block.good < upto and block.failure is not None:
@@ -256,6 +268,10 @@ class Version:
             return
         if block.done:
             self.drop(block)
+        elif block.asleep:
+            self._remove(block)
+            self._budget.release(block.cost)
+            self.running_ahead -= block.ahead
         else:
             self._remove(block)  # at once: who wants these bytes from now on asks for them anew
             block.scope.cancel()

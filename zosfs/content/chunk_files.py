@@ -1,4 +1,4 @@
-"""The files of the chunk cache: one sparse file for each version, its descriptor, and how bytes get to the disk and back.
+"""The files of the chunk cache, sparse ones, their descriptors, and how bytes get to the disk and back.
 
 Owns: the open descriptors, at most OPEN_FILES. Must not know: what of a file is there, nor what it is worth (chunks.py).
 """
@@ -9,11 +9,14 @@ import ctypes
 import errno
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 SECTOR = 4096
 DIRECT_FROM = 256 << 10
 """Bytes from which a write past the page cache is worth a descriptor of its own."""
+ROW = 1024
+"""Views that one pwritev takes: IOV_MAX."""
 OPEN_FILES = 128
 AHEAD = 4 << 20
 """Bytes asked of the disk beyond a read that had to wait for it."""
@@ -24,14 +27,17 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_
 
 
 class ChunkFile:
-    """The file *name*. *pins*: threads that use the descriptor *fd*; *dead*: it is not wanted any more."""
+    """The file *name*, which no other file ever has. *pins*: threads that use the descriptor *fd*; *made*: it was there once, and is
+    not made again; *dead*: it is not wanted any more."""
 
-    __slots__ = ("dead", "fd", "name", "pins")
+    __slots__ = ("dead", "fd", "made", "name", "pins")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str = "", *, made: bool = False) -> None:
+        """A file of a new name where none is given."""
+        self.name = name or os.urandom(16).hex()
         self.fd = -1
         self.pins = 0
+        self.made = made
         self.dead = False
 
 
@@ -48,7 +54,7 @@ class ChunkFiles:
         return self.directory / name[:2] / name
 
     def pin(self, file: ChunkFile) -> int:
-        """The descriptor of *file*, not to be closed before `unpin`. OSError when it cannot be opened."""
+        """The descriptor of *file*, not to be closed before `unpin`. OSError when it cannot be opened, or is not there any more."""
         fd = self.descriptor(file)
         file.pins += 1
         return fd
@@ -60,15 +66,18 @@ class ChunkFiles:
             self.close(file)
 
     def descriptor(self, file: ChunkFile) -> int:
-        """The descriptor of *file*, made when there is none; good until the next call."""
+        """The descriptor of *file*, made when there is none; good until the next call. OSError as `pin`."""
         if file.fd < 0:
             path = self.path(file.name)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if file.made else os.O_CREAT | os.O_EXCL)
             try:
                 file.fd = os.open(path, flags, 0o600)
             except FileNotFoundError:
+                if file.made:
+                    raise
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 file.fd = os.open(path, flags, 0o600)
+            file.made = True
             self._open[file.name] = file
             while len(self._open) > OPEN_FILES:
                 victim = next((f for f in self._open.values() if not f.pins and f is not file), None)
@@ -114,17 +123,52 @@ class ChunkFiles:
             return 0
 
 
-def punch(fd: int, low: int, high: int) -> bool:
-    """Give the bytes ``[low, high)`` back to the disk; False where it cannot. For worker threads."""
-    return not _libc.fallocate(fd, _PUNCH, low, high - low)
+def punch(fd: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Give the bytes of the *spans* back to the disk; False where it cannot. For worker threads."""
+    return all(not _libc.fallocate(fd, _PUNCH, low, high - low) for low, high in spans)
 
 
-def write_all(jobs: list[tuple[int, int, memoryview]]) -> None:
-    """Write each view at its offset through its descriptor. For worker threads."""
+def is_there(fd: int, low: int, high: int) -> bool:
+    """Whether the file has all of ``[low, high)``, and no hole in it where the file system tells of holes."""
+    try:
+        return os.lseek(fd, low, os.SEEK_HOLE) >= high
+    except OSError as exc:
+        return exc.errno != errno.ENXIO and os.fstat(fd).st_size >= high
+
+
+def has_data(fd: int, low: int, high: int) -> bool:
+    """Whether ``[low, high)`` of the file takes space on the disk, or may."""
+    try:
+        return os.lseek(fd, low, os.SEEK_DATA) < high
+    except OSError as exc:
+        return exc.errno != errno.ENXIO
+
+
+def write_all(jobs: Sequence[tuple[int, int, memoryview]]) -> None:
+    """Write each view at its offset through its descriptor, little ones that follow each other at once. For worker threads."""
+    to = begin = end = -1
+    row: list[memoryview] = []  # for [begin, end) of *to*
     for fd, start, view in jobs:
-        done = _write_directly(fd, start, view)
-        while done < len(view):
-            done += os.pwrite(fd, view[done:], start + done)
+        done = 0
+        if (fd, start) != (to, end) or len(view) >= DIRECT_FROM or len(row) == ROW:
+            _write(to, begin, row)
+            done = _write_directly(fd, start, view)
+            row, to, begin = [], fd, start + done
+        row.append(view[done:])
+        end = start + len(view)
+    _write(to, begin, row)
+
+
+def _write(fd: int, start: int, row: list[memoryview]) -> None:
+    left = sum(map(len, row))
+    while left:
+        n = os.pwritev(fd, row, start)
+        start += n
+        left -= n
+        while row and n >= len(row[0]):
+            n -= len(row.pop(0))
+        if n:
+            row[0] = row[0][n:]
 
 
 def _write_directly(fd: int, start: int, view: memoryview) -> int:
@@ -155,9 +199,9 @@ def _write_directly(fd: int, start: int, view: memoryview) -> int:
         os.close(direct)
 
 
-def read_all(fd: int, view: memoryview, start: int) -> int:
-    """Fill *view* from *start* on; returns how many bytes there were. Has the disk read on. For worker threads."""
-    os.posix_fadvise(fd, start, len(view) + AHEAD, os.POSIX_FADV_WILLNEED)
+def read_all(fd: int, view: memoryview, start: int, beyond: int) -> int:
+    """Fill *view* from *start* on; returns how many bytes there were. Has the disk read on in the *beyond* bytes. For worker threads."""
+    os.posix_fadvise(fd, start, len(view) + min(beyond, AHEAD), os.POSIX_FADV_WILLNEED)
     done = 0
     while done < len(view):
         n = os.preadv(fd, [view[done:]], start + done)

@@ -1,10 +1,10 @@
 """The index of the chunk cache: what is known, over remounts, of what the files have.
 
-Owns: the index (diskcache, JSON only), one record for each file, and which of them may be believed. Must not know: what of it is worth
-keeping.
+Owns: the index (diskcache, JSON only), one record for each version, and which of them may be believed. Must not know: what of it is
+worth keeping.
 
-A record says of what key, ETag and size a file is, which spans of it are there, when it was used last (seconds since the epoch), and
-in which boot of the machine it was written if it was not synced ("": it was).
+A record says of what key, ETag and size a version is, in which file and from which offset on it lies, which spans of it are there, when
+it was used last (seconds since the epoch), and in which boot of the machine it was written if it was not synced ("": it was).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -23,21 +24,30 @@ from typing import Any
 
 import diskcache
 
-from zosfs.content.chunk_files import ChunkFiles
+from zosfs.content.chunk_files import SECTOR, ChunkFiles, has_data, is_there, punch
+from zosfs.content.chunk_packs import PACK, PREFIX, gaps, room
 from zosfs.content.disk import JsonDisk
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+
+FILE = re.compile(PREFIX + "[0-9a-f]{28}|[0-9a-f]{32}")
+"""What files are called."""
 
 Found = tuple[str, dict[str, Any]]
-"""A file's name and its record."""
+"""A version's name and its record."""
 
 
 def name_of(key: str, etag: str, size: int) -> str:
-    """The name of the file of a version."""
+    """The name of the record of a version."""
     return hashlib.sha256(f"{etag}\0{size}\0{key}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def places(found: Sequence[Found]) -> list[tuple[int, int]]:
+    """Where in their file the versions lie."""
+    return [(record["base"], record["base"] + room(record["size"])) for _, record in found]
 
 
 class ChunkIndex:
@@ -58,7 +68,8 @@ class ChunkIndex:
         return self._index is not None
 
     async def load(self) -> list[Found]:
-        """The records of an earlier run, the one used last at the end; nothing, when the index is damaged. Other files are removed.
+        """The records of an earlier run, the one used last at the end; nothing, when the index is damaged. Other files are removed, and
+        the disk takes back what of packs no record knows.
 
         OSError when the directory cannot be used or belongs to somebody else.
         """
@@ -98,33 +109,60 @@ class ChunkIndex:
             if len(self._index):
                 raise ValueError("another format")
             self._index.set("format", FORMAT)
-        records = []
+        files: dict[str, list[Found]] = {}
         for name in list(self._index):
-            if name == "format":
-                continue
-            record = self._index.get(name)
-            if self._usable(name, record):
-                records.append((name, record))
-            else:
+            if name != "format":
+                record = self._index.get(name)
+                self._check(name, record)
+                files.setdefault(record["file"], []).append((name, record))
+        records = []
+        for file, claims in files.items():
+            good = self._usable(file, claims)
+            records += good
+            for name in {name for name, _ in claims} - {name for name, _ in good}:
                 self._index.delete(name)
         records.sort(key=lambda found: float(found[1]["used"]))
-        known = {name for name, _ in records}
-        for folder, _, names in os.walk(self._directory / "files"):
+        known = {record["file"] for _, record in records}
+        for folder, _, names in os.walk(self._files.directory):
             for name in names:
                 if name not in known:
                     os.unlink(os.path.join(folder, name))
         return records
 
-    def _usable(self, name: str, record: dict[str, Any]) -> bool:
+    def _check(self, name: str, record: dict[str, Any]) -> None:
+        """ValueError when the record *name* cannot be one of ours."""
+        size, base = record["size"], record["base"]
+        if name_of(record["key"], record["etag"], size) != name:
+            raise ValueError("a record under a wrong name")
+        if not FILE.fullmatch(record["file"]):
+            raise ValueError("not a file of the cache")
+        if base and not record["file"].startswith(PREFIX):
+            raise ValueError("a file that is not shared")
+        if base < 0 or base % SECTOR or (base and base + room(size) > PACK):
+            raise ValueError("no place in a pack")
+
+    def _usable(self, file: str, claims: list[Found]) -> list[Found]:
+        """Those of the records *claims* that their *file* bears out. Of a pack, the disk takes back what is not theirs."""
+        gaps(places(claims), 0)
+        try:
+            fd = os.open(self._files.path(file), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return []
+        try:
+            good = [(name, record) for name, record in claims if self._is_borne_out(fd, record)]
+            if good and file.startswith(PREFIX):
+                unknown = [gap for gap in gaps(places(good), room(os.fstat(fd).st_size)) if has_data(fd, *gap)]
+                if not punch(fd, unknown):
+                    return []  # better nothing than more than may be
+            return good
+        finally:
+            os.close(fd)
+
+    def _is_borne_out(self, fd: int, record: dict[str, Any]) -> bool:
         if record["boot"] not in ("", self.boot):
             return False  # written, but not synced, before the machine went down
-        if name_of(record["key"], record["etag"], record["size"]) != name:
-            raise ValueError("a record under a wrong name")
-        try:
-            length = os.stat(self._files.path(name)).st_size
-        except FileNotFoundError:
-            return False
-        return all(0 <= a < b <= min(length, record["size"]) for a, b in record["present"])
+        base = record["base"]
+        return all(0 <= a < b <= record["size"] and is_there(fd, base + a, base + b) for a, b in record["present"])
 
     async def save(self, changed: Sequence[Found], gone: Sequence[str], sync: Sequence[int]) -> None:
         """Write the *changed* records down, and that those of the names *gone* are no more, once the descriptors *sync* are synced."""

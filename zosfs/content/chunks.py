@@ -1,10 +1,10 @@
 """The chunk cache: clean bytes of object versions on the local disk, over remounts.
 
-Owns: the files below its directory, what of each is there, and the bytes counted against the cache's limit. One sparse file per
-(key, ETag, size); an index (`chunk_index`) of what has been written. Everything here may be lost at any time without harm;
-what is here is right: a span is told of only after its bytes were written, and after a crash of the machine only what had been
-synced counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the store's requests,
-who reads.
+Owns: the files below its directory, what of each version (key, ETag, size) is there, and the bytes counted against the cache's limit. A
+version has a sparse file, small ones share packs (`chunk_packs`); an index (`chunk_index`) has what was written. Everything here may be
+lost at any time without harm; what is here is right: a span is told of only after its bytes were written, and after a crash of the
+machine only what had been synced counts. Used by one process at a time (the journal's lock beside it sees to that). Must not know: the
+store's requests, who reads.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import contextlib
 import logging
 import os
 import sqlite3
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import diskcache
@@ -23,6 +22,8 @@ import trio
 
 from zosfs.content.chunk_files import OPEN_FILES, ChunkFile, ChunkFiles, punch, read_all, write_all
 from zosfs.content.chunk_index import ChunkIndex, name_of
+from zosfs.content.chunk_packs import PACKED, Pack, Packs, room
+from zosfs.content.chunk_table import ChunkTable, Entry, restored
 from zosfs.content.memory import Slab
 from zosfs.content.ranges import Ranges
 from zosfs.counters import Counters
@@ -31,8 +32,6 @@ from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 
-SEGMENT = 64 << 20
-"""What is evicted at once."""
 QUEUED = 64 << 20
 """Fetched bytes that may wait to be written; what comes in beyond is not kept."""
 BATCH = 16 << 20
@@ -50,20 +49,6 @@ INLINE = 1 << 20
 """Reads up to this are tried from the page cache on the trio thread."""
 RING = 8
 
-class _Entry(ChunkFile):
-    """One version: its file and what of it is there."""
-
-    __slots__ = ("changed", "etag", "key", "present", "punching", "saved", "size")
-
-    def __init__(self, name: str, key: str, etag: str, size: int) -> None:
-        super().__init__(name)
-        self.key = key
-        self.etag = etag
-        self.size = size
-        self.present = Ranges()
-        self.punching = 0  # spans being given back to the disk: nothing may be written meanwhile
-        self.changed = False
-        self.saved = False  # the index has a record
 
 
 class ChunkCache:
@@ -80,18 +65,16 @@ class ChunkCache:
     ) -> None:
         """Keeps at most *limit* bytes, less what *elsewhere* tells are used of them, below *directory*; leaves *free_space* bytes
         of the disk free. Nothing is touched before `start`."""
-        self.used = 0
         self.enabled = False
         self._directory = directory
         self._limit = limit
         self._free_space = free_space
         self._counters = counters
         self._elsewhere = elsewhere
-        self._entries: dict[str, _Entry] = {}
-        self._by_key: dict[str, set[str]] = {}
-        self._names: dict[tuple[str, str, int], str] = {}
-        self._segments: OrderedDict[tuple[str, int], int] = OrderedDict()  # bytes there, the one used last at the end
+        self._table = ChunkTable()
+        self._changed: set[Entry] = set()
         self._files = ChunkFiles(directory)
+        self._packs = Packs(self._files)
         self._queue: deque[tuple[ObjectInfo, int, memoryview]] = deque()
         self._queued = 0
         self._wake = trio.Event()
@@ -120,12 +103,9 @@ class ChunkCache:
             log.warning("no chunk cache: %s", exc)
             self._stopped.set()
             return
-        for name, record in records:
-            entry = _Entry(name, record["key"], record["etag"], record["size"])
-            entry.present = Ranges.from_list(record["present"])
-            entry.saved = True
-            self._add(entry)
-            self._count(entry, 0, entry.size)
+        for entry in restored(records):
+            self._table.add(entry)
+        self._committed = trio.current_time()
         self.enabled = True
         nursery.start_soon(self._run)
 
@@ -149,19 +129,24 @@ class ChunkCache:
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
+    @property
+    def used(self) -> int:
+        """How many bytes are here."""
+        return self._table.used
+
     def has(self, info: ObjectInfo, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` of the version *info* is here."""
-        entry = self._find(info)
+        entry = self._table.find(info)
         return entry is not None and entry.present.covers(start, end)
 
     def has_any(self, info: ObjectInfo) -> bool:
         """Whether any byte of the version *info* is here."""
-        entry = self._find(info)
+        entry = self._table.find(info)
         return entry is not None and bool(entry.present.total)
 
     def missing(self, info: ObjectInfo, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of ``[start, end)`` of the version *info* that are not here, in order."""
-        entry = self._find(info)
+        entry = self._table.find(info)
         return [(start, end)] if entry is None else entry.present.missing(start, end)
 
     async def read(self, info: ObjectInfo, start: int, end: int) -> Buffer | None:
@@ -169,18 +154,19 @@ class ChunkCache:
 
         The buffer stays good as long as the caller holds it. What lies in the page cache comes without leaving the trio thread.
         """
-        entry = self._find(info)
+        entry = self._table.find(info)
         if entry is None or not entry.present.covers(start, end):
             return None
         view = self._scratch(end - start)
         try:
-            got = self._files.read_cached(self._files.descriptor(entry), view, start) if len(view) <= INLINE else 0
-            if got < len(view):
-                fd = self._files.pin(entry)
-                try:
-                    got = await self._threads.run(read_all, fd, view, start)
-                finally:
-                    self._files.unpin(entry)
+            at = entry.base + start
+            fd = self._pin(entry)
+            try:
+                got = self._files.read_cached(fd, view, at) if len(view) <= INLINE else 0
+                if got < len(view):
+                    got = await self._threads.run(read_all, fd, view, at, entry.size - end)
+            finally:
+                self._unpin(entry)
         except OSError as exc:
             log.warning("chunk cache: %s: %s", entry.key, exc)
             got = -1
@@ -189,7 +175,7 @@ class ChunkCache:
             return None
         self._counters.add("cache_hit_bytes", len(view))
         if not entry.dead:
-            self._touch(entry, start, end)
+            self._table.touch(entry, start, end)
         return view
 
     def _scratch(self, n: int) -> memoryview:
@@ -208,12 +194,14 @@ class ChunkCache:
     def write(self, info: ObjectInfo, start: int, view: memoryview) -> bool:
         """Take the fetched bytes of the version *info* from *start* on, some time soon; they must not change.
 
-        False when they are not wanted: the queue is full, the disk is short, the version has no ETag.
+        False when they are not wanted: the queue is full, the disk is short, the version has no ETag, or not so many bytes.
         """
         self._counters.add("cache_miss_bytes", len(view))
         if not self.enabled or not info.etag or self._queued + len(view) > QUEUED or len(view) > self._limit // 2:
             return False
-        entry = self._find(info)
+        if start + len(view) > info.size:
+            return False
+        entry = self._table.find(info)
         if entry is not None and len(entry.present) >= FRAGMENTS:
             return False
         self._queue.append((info, start, view))
@@ -239,71 +227,62 @@ class ChunkCache:
     async def adopt(self, path: Path, info: ObjectInfo, present: Ranges) -> bool:
         """Make the local file *path* the cached version *info*, of which it has the bytes *present*.
 
-        The file is moved (same file system; nobody may write to it any more). False, and the file is left alone, when it
-        cannot be taken. Older versions of the key are dropped.
+        The file is moved (same file system; nobody may write to it any more), and stays one however small: it is there, and a copy
+        would cost more. False, and the file is left alone, when it cannot be taken. Older versions of the key are dropped.
         """
         if not self.enabled or not info.etag or not present.total or present.end > info.size:
             return False
-        name = name_of(info.key, info.etag, info.size)
         self.drop(info.key)
-        entry = _Entry(name, info.key, info.etag, info.size)
+        file = ChunkFile(made=True)
         try:
-            await self._threads.run(self._files.adopt, path, name, info.size)
+            await self._threads.run(self._files.adopt, path, file.name, info.size)
         except OSError as exc:
             log.debug("not adopted: %s", exc)
             return False
-        if name in self._entries:
-            self._drop(self._entries[name], unlink=False)
+        self.drop(info.key)  # what came meanwhile
+        entry = Entry(name_of(info.key, info.etag, info.size), info.key, info.etag, info.size, file)
         entry.present = present.copy()
-        entry.changed = True
-        if name in self._gone:
-            self._gone.remove(name)
-        self._add(entry)
-        self._count(entry, 0, info.size)
+        self._changed.add(entry)
+        self._table.add(entry)
         await self._make_room()
         self._wake.set()
         return True
 
     def drop(self, key: str) -> None:
         """Forget every version of *key*."""
-        for name in list(self._by_key.get(key, ())):
-            self._drop(self._entries[name])
+        for entry in self._table.of_key(key):
+            self._drop(entry)
 
     def drop_below(self, prefix: str) -> int:
         """Forget every version of every key that begins with *prefix*; returns the bytes freed."""
         before = self.used
-        for key in [key for key in self._by_key if key.startswith(prefix)]:
+        for key in self._table.keys_below(prefix):
             self.drop(key)
         return before - self.used
 
     def held(self, info: ObjectInfo) -> int:
         """How many bytes of the version *info* are here."""
-        entry = self._find(info)
+        entry = self._table.find(info)
         return entry.present.total if entry is not None else 0
 
     def status(self) -> dict[str, int]:
         """For `zosfs cache stat`: files, their bytes here, and how many may be."""
-        return {"files": len(self._entries), "bytes": self.used, "limit": self._limit}
+        return {"files": len(self._table), "bytes": self.used, "limit": self._limit}
 
     async def evict(self, n: int) -> int:
         """Drop what was used longest ago until *n* bytes are freed, or nothing is left; returns how many were."""
+        if not self._index.opened:
+            return 0
         freed = 0
-        punch: list[tuple[_Entry, int, int]] = []
-        for name, segment in list(self._segments):
-            if freed >= n:
-                break
-            entry = self._entries.get(name)
-            if entry is None or entry.pins or (name, segment) not in self._segments:
-                continue
-            low, high = segment * SEGMENT, min((segment + 1) * SEGMENT, entry.size)
-            there = self._segments.pop((name, segment))
-            self.used -= there
+        punch: list[tuple[Entry, int, int]] = []
+        for entry, low, high, there in self._table.oldest(n):
             freed += there
             entry.present.remove(low, high)
-            entry.changed = True
+            self._table.count(entry, low, high)
             if entry.present.total:
+                self._changed.add(entry)
                 entry.punching += 1
-                punch.append((entry, low, high))
+                punch.append((entry, low, min(high, room(entry.size))))
             else:
                 self._drop(entry)
         self._counters.add("cache_evicted_bytes", freed)
@@ -313,19 +292,38 @@ class ChunkCache:
                     await self._punch(entry, low, high)
             finally:
                 entry.punching -= 1
+        await self.give_back()
         return freed
 
-    async def _punch(self, entry: _Entry, low: int, high: int) -> None:
+    async def _punch(self, entry: Entry, low: int, high: int) -> None:
         try:
-            fd = self._files.pin(entry)
+            fd = self._pin(entry)
             try:
-                done = await self._threads.run(punch, fd, low, high)
+                done = await self._threads.run(punch, fd, [(low, high)])
             finally:
-                self._files.unpin(entry)
+                self._unpin(entry)
         except OSError:
             done = False
         if not done:
             self._drop(entry)  # a disk that cannot punch holes
+
+    async def give_back(self) -> None:
+        """Have the disk take back what the packs have of dropped versions. Before, the index forgets them: this run may end in between."""
+        while self._packs.owing:
+            holes = self._packs.owed()
+            try:
+                await self._forget()
+                unable = await self._packs.give_back(holes, self._threads)
+            finally:
+                self._packs.owe(holes)
+            for pack in unable:
+                self._lose(pack)
+
+    async def _forget(self) -> None:
+        try:
+            await self._save((), sync=False)
+        except (sqlite3.Error, diskcache.Timeout, OSError) as exc:
+            log.warning("chunk cache: %s", exc)
 
     # -- the writing task -------------------------------------------------------------------------------------------
 
@@ -348,7 +346,7 @@ class ChunkCache:
             if not self._queued:
                 self._idle.set()
                 self._idle = trio.Event()
-            waiting = bool(self._gone) or any(entry.changed for entry in self._entries.values())
+            waiting = bool(self._gone) or bool(self._changed) or self._packs.owing
             with trio.move_on_after(COMMIT_EVERY if waiting else float("inf")):
                 await self._wake.wait()
         if self._queue and self._is_little():
@@ -363,27 +361,27 @@ class ChunkCache:
     async def _write_batch(self) -> None:
         batch: list[tuple[ObjectInfo, int, memoryview]] = []
         size = 0
-        while self._queue and size < BATCH and len(batch) < SOME:
+        while self._queue and size < min(BATCH, self._limit // 4) and len(batch) < SOME:
             batch.append(self._queue.popleft())
             size += len(batch[-1][2])
         try:
             if not await self._make_room(size):
                 return
-            jobs: list[tuple[_Entry, int, int, memoryview]] = []
+            jobs: list[tuple[Entry, int, int, memoryview]] = []
             try:
                 for info, start, view in batch:
-                    entry = self._find(info) or self._create(info)
+                    entry = self._table.find(info) or self._create(info)
                     if not entry.punching:
-                        jobs.append((entry, self._files.pin(entry), start, view))
-                await self._threads.run(write_all, [(fd, start, view) for _, fd, start, view in jobs])
+                        jobs.append((entry, self._pin(entry), start, view))
+                await self._threads.run(write_all, [job for entry, fd, start, view in jobs for job in entry.writes(fd, start, view)])
             finally:
                 for entry, _, _, _ in jobs:
-                    self._files.unpin(entry)
+                    self._unpin(entry)
             for entry, _, start, view in jobs:
                 if not entry.dead:
                     entry.present.add(start, start + len(view))
-                    entry.changed = True
-                    self._count(entry, start, start + len(view))
+                    self._changed.add(entry)
+                    self._table.count(entry, start, start + len(view))
         except OSError as exc:
             log.warning("chunk cache: %s", exc)
         finally:
@@ -396,7 +394,7 @@ class ChunkCache:
             await self.evict(over)
         self._unchecked += n
         if self._unchecked < BATCH:
-            return True
+            return self.used + n <= self._limit
         disk = os.statvfs(self._directory)
         short = self._free_space + n - disk.f_bavail * disk.f_frsize
         if short > 0 and await self.evict(short) < short:
@@ -406,83 +404,96 @@ class ChunkCache:
 
     async def _commit(self, *, sync: bool) -> None:
         self._committed = trio.current_time()
-        changed = [entry for entry in self._entries.values() if entry.changed]
-        for at in range(0, len(changed) or bool(self._gone), OPEN_FILES // 2):
-            await self._commit_some([entry for entry in changed[at : at + OPEN_FILES // 2] if not entry.dead], sync)
+        files: dict[ChunkFile, list[Entry]] = {}
+        for entry in self._changed:
+            files.setdefault(entry.file, []).append(entry)
+        groups = list(files.values())
+        for at in range(0, len(groups) or bool(self._gone), OPEN_FILES // 2):
+            await self._save([entry for group in groups[at : at + OPEN_FILES // 2] for entry in group if not entry.dead], sync=sync)
+        await self.give_back()
 
-    async def _commit_some(self, changed: list[_Entry], sync: bool) -> None:
+    async def _save(self, changed: Sequence[Entry], *, sync: bool) -> None:
+        """Have the index forget what is gone, and know what is *changed*, if need be (*sync*) once that is on the disk."""
         gone, self._gone = self._gone, []
+        self._changed.difference_update(changed)
         records = []
-        descriptors = []
-        for entry in changed:
-            entry.changed = False
-            entry.saved = True
-            entry.pins += 1
-            if sync:
-                descriptors.append(self._files.descriptor(entry))
-            records.append((entry.name, {
-                "key": entry.key, "etag": entry.etag, "size": entry.size, "present": entry.present.to_list(),
-                "used": time.time(), "boot": "" if sync else self._index.boot,
-            }))  # fmt: skip
+        pinned: dict[ChunkFile, int] = {}
         try:
-            await self._index.save(records, gone, descriptors)
-        finally:
             for entry in changed:
-                self._files.unpin(entry)
+                if sync and entry.file not in pinned:
+                    try:
+                        pinned[entry.file] = self._files.pin(entry.file)
+                    except FileNotFoundError:
+                        self._vanished(entry)
+                        continue
+                entry.saved = True
+                records.append((entry.name, entry.record("" if sync else self._index.boot)))
+            await self._index.save(records, gone, list(pinned.values()))
+        except BaseException:
+            self._gone = gone + self._gone
+            self._changed.update(entry for entry in changed if not entry.dead)
+            raise
+        finally:
+            for file in pinned:
+                self._files.unpin(file)
 
     # -- entries ----------------------------------------------------------------------------------------------------
 
-    def _find(self, info: ObjectInfo) -> _Entry | None:
-        name = self._names.get((info.key, info.etag, info.size))
-        return None if name is None else self._entries.get(name)
-
-    def _create(self, info: ObjectInfo) -> _Entry:
+    def _create(self, info: ObjectInfo) -> Entry:
         self.drop(info.key)  # other versions: nobody opens them any more
-        entry = _Entry(name_of(info.key, info.etag, info.size), info.key, info.etag, info.size)
-        if entry.name in self._gone:
-            self._gone.remove(entry.name)
-        self._add(entry)
+        name = name_of(info.key, info.etag, info.size)
+        file, base = self._packs.place(name, info.size) if info.size <= PACKED and self._packs.useful else (ChunkFile(), 0)
+        entry = Entry(name, info.key, info.etag, info.size, file, base)
+        self._table.add(entry)
         return entry
 
-    def _add(self, entry: _Entry) -> None:
-        self._entries[entry.name] = entry
-        self._names[entry.key, entry.etag, entry.size] = entry.name
-        self._by_key.setdefault(entry.key, set()).add(entry.name)
-
-    def _drop(self, entry: _Entry, *, unlink: bool = True) -> None:
+    def _drop(self, entry: Entry) -> None:
         if entry.dead:
             return
-        entry.dead = True
-        del self._entries[entry.name]
-        del self._names[entry.key, entry.etag, entry.size]
-        names = self._by_key[entry.key]
-        names.discard(entry.name)
-        if not names:
-            del self._by_key[entry.key]
-        for segment in self._parts(0, entry.size):
-            self.used -= self._segments.pop((entry.name, segment), 0)
+        self._table.remove(entry)
+        self._changed.discard(entry)
         if entry.saved:
             self._gone.append(entry.name)
-        if unlink:
+        if not isinstance(entry.file, Pack):
+            entry.file.dead = True
             with contextlib.suppress(OSError):
-                os.unlink(self._files.path(entry.name))
+                os.unlink(self._files.path(entry.file.name))
         if not entry.pins:
-            self._files.close(entry)
+            self._release(entry)
 
-    def _count(self, entry: _Entry, start: int, end: int) -> None:
-        """Bring the bytes counted for the segments of ``[start, end)`` up to date; they were used now."""
-        for segment in self._parts(start, end):
-            low = segment * SEGMENT
-            there = sum(b - a for a, b in entry.present.within(low, low + SEGMENT))
-            before = self._segments.pop((entry.name, segment), 0)
-            self.used += there - before
-            if there:
-                self._segments[entry.name, segment] = there
+    def _vanished(self, entry: Entry) -> None:
+        """Somebody removed its file."""
+        if isinstance(entry.file, Pack):
+            self._lose(entry.file)
+        self._drop(entry)
 
-    def _touch(self, entry: _Entry, start: int, end: int) -> None:
-        for segment in self._parts(start, end):
-            if (entry.name, segment) in self._segments:
-                self._segments.move_to_end((entry.name, segment))
+    def _lose(self, pack: Pack) -> None:
+        """All versions in *pack* are dropped."""
+        for name in self._packs.abandon(pack):
+            entry = self._table.named(name)
+            if entry is not None and entry.file is pack:
+                self._drop(entry)
 
-    def _parts(self, start: int, end: int) -> Iterator[int]:
-        return iter(range(start // SEGMENT, (max(end, start + 1) - 1) // SEGMENT + 1))
+    def _pin(self, entry: Entry) -> int:
+        """The descriptor for the bytes of *entry*, which stay as they are until `_unpin`."""
+        try:
+            fd = self._files.pin(entry.file)
+        except FileNotFoundError:
+            self._vanished(entry)
+            raise
+        entry.pins += 1
+        return fd
+
+    def _unpin(self, entry: Entry) -> None:
+        self._files.unpin(entry.file)
+        entry.pins -= 1
+        if entry.dead and not entry.pins:
+            self._release(entry)
+
+    def _release(self, entry: Entry) -> None:
+        """Nobody has the bytes of *entry*, which was dropped."""
+        if isinstance(entry.file, Pack):
+            self._packs.free(entry.file, entry.base, entry.size)
+            self._wake.set()
+        elif not entry.file.pins:
+            self._files.close(entry.file)

@@ -312,6 +312,8 @@ class Content:
                 for writer in writers:
                     writer.draft.unlinked = False
                 self.earlier.put_back(aside.revived)
+                with trio.CancelScope(shield=True), contextlib.suppress(OSError):
+                    await self.promises.replaced_by(key, "")
                 raise
         try:
             await self.promises.forget(*self.promises.of(key))

@@ -23,7 +23,6 @@ import trio
 
 from zosfs.content.append import AppendState, append, holds, look
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
-from zosfs.content.etags import body_md5, multipart_etag
 from zosfs.content.finishing import delivered_info, has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
@@ -33,6 +32,7 @@ from zosfs.content.plan import Append, Base, CopyRange, Limits, Multipart, Nothi
 from zosfs.content.ranges import Ranges
 from zosfs.errors import StoreError
 from zosfs.store.api import Abilities, Body, ObjectHeaders, ObjectInfo, Piece, Store, Written
+from zosfs.store.digests import md5_hex, multipart_etag
 
 PATIENT_EXTENSIONS = 200
 """How often another writer may win before an appending one gives up."""
@@ -175,7 +175,7 @@ class _Delivery:
         able = self._store.abilities
         conditional = (able.put_if_match if base else able.put_if_none_match) and not able.versioned
         if self._expect is not None:
-            await self._expect(await trio.to_thread.run_sync(body_md5, body))
+            await self._expect(await trio.to_thread.run_sync(md5_hex, body))
         try:
             if not conditional:
                 await check_unchanged(self._store, outgoing.key, base)
@@ -201,7 +201,7 @@ class _Delivery:
             return None
         if found is None or found.size != outgoing.size or not has_metadata(found, outgoing.headers):
             return None
-        return found if found.etag == await trio.to_thread.run_sync(body_md5, body) else None
+        return found if found.etag == await trio.to_thread.run_sync(md5_hex, body) else None
 
     async def _multipart(
         self, steps: Multipart, outgoing: Outgoing, base: Base | None, resume: UploadRecord | None

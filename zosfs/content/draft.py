@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import trio
 
-from zosfs.content.etags import body_md5
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges
 from zosfs.content.reader import Reader
 from zosfs.content.staging import StagedFile
 from zosfs.locks import Lock
 from zosfs.store.api import Body, Buffer, ObjectHeaders, ObjectInfo
+from zosfs.store.digests import md5_hex
 from zosfs.threads import ThreadPool
 
 FETCH = 8 << 20
@@ -211,7 +211,7 @@ class Draft:
         staged = self.staged
         body = staged.lend(start, end)
         try:
-            return await self._threads.run(body_md5, body)
+            return await self._threads.run(md5_hex, body)
         finally:
             staged.give_back(start, end)
 

@@ -1,18 +1,15 @@
-"""What an ETag says of the bytes behind it: the formulas of whole, multipart and appended objects, and bodies as bytes.
+"""What the ETag of an appended object says of the bytes behind it, and bodies as bytes.
 
-Owns: the formulas. May use: the value types of zosfs.store.api. Must not know: requests, plans.
-An answer that got lost is recognised by them: an object with the ETag that our bytes must have is ours.
+Owns: the formula; those of whole and of multipart objects are zosfs.store.digests. May use: the value types of zosfs.store.api. Must not
+know: requests, plans. An answer that got lost is recognised by them: an object with the ETag that our bytes must have is ours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 
-from zosfs.store.api import Body, FileSlice, PartInfo, Piece
-
-_BLOCK = 1 << 20
+from zosfs.store.api import Body, FileSlice, Piece
 
 
 def chain_etag(before: str, chunk: str) -> str:
@@ -34,29 +31,8 @@ def appends_of(etag: str) -> int:
     return 1 if etag else 0
 
 
-def multipart_etag(parts: Sequence[PartInfo]) -> str:
-    """The ETag of the object that completing *parts* makes; "" where a part's ETag is no MD5."""
-    try:
-        raw = b"".join(bytes.fromhex(part.etag) for part in sorted(parts, key=lambda part: part.number))
-    except ValueError:
-        return ""
-    return f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
-def body_md5(body: Body) -> str:
-    """The MD5 of a body in hex. Blocks: reads the files it is made of; call it in a thread."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for piece in body:
-        if isinstance(piece, FileSlice):
-            for offset in range(0, piece.length, _BLOCK):
-                digest.update(body_bytes([slice_piece(piece, offset, min(piece.length, offset + _BLOCK))]))
-        else:
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def body_bytes(body: Body) -> bytes:
-    """All bytes of a small body; what lies past the end of a file reads as zeros. Blocks as `body_md5` does."""
+    """All bytes of a small body; what lies past the end of a file reads as zeros. Blocks."""
     whole = bytearray()
     for piece in body:
         if isinstance(piece, FileSlice):

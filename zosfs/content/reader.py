@@ -20,6 +20,8 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Buffer, ObjectInfo, Store
 
+BROUGHT = 64 << 10
+"""Bytes up to which a read fetches by itself what it waits for: they come in passing (`zosfs.store.short`)."""
 KEPT = 16 << 20
 """Bytes that a handle has read and still keeps in memory: the kernel keeps what it got, but direct I/O may come back."""
 
@@ -157,11 +159,18 @@ class Reader:
         return True
 
     def ask_whole(self) -> bool:
-        """Begin to fetch all of the version with one request that is sent from now on; False where some of it is here or coming already,
-        or where memory or connections do not allow it. For small files."""
-        if self._version.within(0, self.info.size) or self._gaps(0, self.info.size) != [(0, self.info.size)]:
+        """Fetch all of the version with one request that is sent from now on, by `facts` or a read at the latest; False where some of it
+        is here or coming already, or where memory or connections do not allow it. For small files."""
+        size = self.info.size
+        if self._version.within(0, size) or self._gaps(0, size) != [(0, size)]:
             return False
-        return self.ask_ahead()
+        if size > BROUGHT:
+            return self.ask_ahead()
+        budget = self._readers.budget
+        if not self._readers.may_run_ahead() or not budget.try_reserve(slab_size(size), spare=budget.limit // 4):
+            return False
+        self._mine[self._version.promise(0, size, self, ahead=True)] = None
+        return True
 
     async def facts(self) -> ObjectInfo:
         """What the answer to what was asked ahead says of the object, as soon as the first byte is here. Raises StoreError."""
@@ -181,25 +190,35 @@ class Reader:
         cost = slab_size(high - low)
         if cost > budget.limit // 8 or budget.used + cost + budget.limit // 4 > budget.limit:
             low, high = offset, end
-        for start, stop in self._gaps(low, high):
-            if start < end and stop > offset:
-                for a, b in pieces(start, stop):
-                    await self._begin(a, b, needed=a < end and b > offset)
+        spans = [span for start, stop in self._gaps(low, high) if start < end and stop > offset for span in pieces(start, stop)]
+        needed = [(a, b) for a, b in spans if a < end and b > offset]
+        brought = needed[-1] if needed and needed[-1][1] - needed[-1][0] <= BROUGHT else None
+        for span in spans:
+            if span != brought:
+                await self._begin(*span, needed=span in needed)
+        if brought is not None:
+            await self._begin(*brought, needed=True, here=True)
 
-    async def _begin(self, start: int, end: int, *, needed: bool) -> None:
+    async def _begin(self, start: int, end: int, *, needed: bool, here: bool = False) -> None:
+        """Ask for ``[start, end)``, of which nothing is here or coming, and bring it *here* at once."""
         budget = self._readers.budget
         cost = slab_size(end - start)
         if not budget.try_reserve(cost):
             if not needed:
                 return
             await budget.reserve(cost)
-            still = self._version.missing(start, end)
-            if still != [(start, end)]:  # somebody else asked for some of it while we waited
-                budget.release(cost)
-                for a, b in still:
-                    await self._begin(a, b, needed=needed)
-                return
-        self._mine[self._version.begin(start, end, self, ahead=False)] = None
+        still = self._version.missing(start, end)
+        if still != [(start, end)]:  # somebody else asked for some of it while we waited
+            budget.release(cost)
+            for a, b in still:
+                await self._begin(a, b, needed=needed)
+            return
+        if here:
+            block = self._version.promise(start, end, self, ahead=False)
+            self._mine[block] = None
+            await self._version.wait(block, end - start)
+        else:
+            self._mine[self._version.begin(start, end, self, ahead=False)] = None
 
     def _gaps(self, start: int, end: int) -> list[Span]:
         """What of ``[start, end)`` only the network has."""
@@ -233,8 +252,9 @@ class Reader:
     async def _collect(self, offset: int, end: int) -> Buffer:
         block = self._version.at(offset)
         if block is not None and block.end >= end:
-            view = await self._bytes(block, end - block.start)
-            return view[offset - block.start : end - block.start]
+            whole = await self._bytes(block, end - block.start)
+            if whole is not None:
+                return whole[offset - block.start : end - block.start]
         out = bytearray(end - offset)
         at = offset
         while at < end:
@@ -244,6 +264,8 @@ class Reader:
                 continue
             stop = min(end, block.end)
             view = await self._bytes(block, stop - block.start)
+            if view is None:
+                continue
             out[at - offset : stop - offset] = view[at - block.start : stop - block.start]
             at = stop
         return out
@@ -263,9 +285,15 @@ class Reader:
         await self._demand(start, stop, (start, stop))
         return start
 
-    async def _bytes(self, block: Block, upto: int) -> memoryview:
+    async def _bytes(self, block: Block, upto: int) -> memoryview | None:
+        """The bytes of *block*; None where whoever fetched them was cancelled, which is no reason for those who wait beside."""
         self._want(block)
-        view = block.view if block.good >= upto else await self._version.wait(block, upto)
+        try:
+            view = block.view if block.good >= upto else await self._version.wait(block, upto)
+        except StoreError as exc:
+            if exc.code == "Cancelled" and not self._closed:
+                return None
+            raise
         block.touched = True
         if block in self._read:
             self._read.move_to_end(block)

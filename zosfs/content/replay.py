@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import enum
 
-from zosfs.content.etags import multipart_etag
 from zosfs.content.journal import CONFLICT, Record
 from zosfs.content.plan import Base, only_grown
 from zosfs.content.ranges import Ranges
 from zosfs.store.api import ObjectInfo
+from zosfs.store.digests import multipart_etag
 
 
 class Step(enum.Enum):

@@ -17,7 +17,7 @@ from zosfs.content.append import look
 from zosfs.content.delivery import Assumed, Means, Outgoing, deliver
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Changes, Draft
-from zosfs.content.etags import chain_etag, multipart_etag
+from zosfs.content.etags import chain_etag
 from zosfs.content.finishing import correct_headers, put_tags
 from zosfs.content.journal import Record
 from zosfs.content.journal_entry import JournalEntry
@@ -27,6 +27,7 @@ from zosfs.content.replay import leans_on_base
 from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.digests import multipart_etag
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content

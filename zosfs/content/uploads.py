@@ -16,7 +16,6 @@ from zosfs.content.conflicts import check_unchanged
 from zosfs.content.delivery import Expect
 from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.editing import EditUpload, fullest, grid_of
-from zosfs.content.etags import multipart_etag
 from zosfs.content.finishing import alike, correct_headers, delivered_info, put_tags, with_times_of
 from zosfs.content.journal import Record
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
@@ -25,6 +24,7 @@ from zosfs.content.ranges import Ranges
 from zosfs.content.streaming import StreamingUpload
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Written
+from zosfs.store.digests import multipart_etag
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content

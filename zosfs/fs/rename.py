@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from zosfs.content.finishing import REWRITABLE
 from zosfs.content.grants import acl_under_another_name
 from zosfs.content.moves import Made
 from zosfs.content.writer import Writer
+from zosfs.errors import StoreError
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
@@ -22,9 +24,11 @@ from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.unlink import Unlinks
-from zosfs.store.api import ObjectInfo
+from zosfs.store.api import ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -51,6 +55,16 @@ def _object_of(target: Inode | None) -> ObjectInfo | None:
         return None
     writer: Writer | None = target.file.writer if target.file is not None else None
     return (writer.draft.base if writer is not None else None) or target.info
+
+
+async def _take_back(store: Store, copy: ObjectInfo) -> None:
+    """Delete *copy*, as what it was made of stays where it is; whatever else lies there by now is let be."""
+    try:
+        there = await store.head(copy.key)
+        if there.etag == copy.etag and copy.version_id in ("", there.version_id):
+            await store.delete(copy.key)
+    except StoreError as exc:
+        log.warning("a rename failed, and its copy cannot be taken back, so that both names are there: %s", exc)
 
 
 def _fail(number: int) -> OSError:
@@ -122,7 +136,13 @@ class Renames:
                     info = source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag):
                         moved = await self._copy(source, info, new_key)
-                        await source.store.delete(old_key)
+                        try:
+                            await source.store.delete(old_key)
+                        except StoreError as exc:
+                            if target is None and not exc.ambiguous:
+                                await _take_back(source.store, moved)
+                            self._tree.invalidate(new_parent)
+                            raise
                     if writer is not None:
                         await writer.renamed(new_key, moved.modified_ns)
                 replaced = self._tree.move(source, new_parent, new_name)

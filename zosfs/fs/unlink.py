@@ -125,8 +125,9 @@ class Unlinks:
         aside = await content.set_aside(inode.key)
         try:
             async with content.only_one(inode.key):
-                # the bytes that the journal has are all there is of them, and stay until the object is gone
-                await self._removals.delete(inode, at_once=bool(aside.records))
+                # bytes that the store does not have are all there is of them, and stay until the object is gone
+                unsent = bool(aside.records) or any(writer.dirty for writer in aside.writers)
+                await self._removals.delete(inode, at_once=unsent)
             await content.throw_away(aside)
         except BaseException as exc:
             with trio.CancelScope(shield=True):

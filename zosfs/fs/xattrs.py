@@ -324,7 +324,7 @@ async def _remove_meta(xattrs: Xattrs, inode: Inode, key: str) -> None:
 async def _uri(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     if inode.volume is None:
         return b"zos://"
-    return f"zos://{inode.store.bucket}/{inode.key}".encode()
+    return f"zos://{inode.store.bucket}/{inode.key}".encode("utf-8", "surrogateescape")
 
 
 async def _refresh(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
@@ -377,6 +377,7 @@ async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
         chunks.drop_below(inode.key)
     else:
         chunks.drop(inode.key)
+    await chunks.give_back()
 
 
 async def _unreadable(xattrs: Xattrs, inode: Inode, _: str) -> bytes:

@@ -173,7 +173,9 @@ class Log:
         else:
             fallback.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.where = str(fallback)
-            handler = logging.handlers.RotatingFileHandler(fallback, maxBytes=8 << 20, backupCount=1, encoding="utf-8")
+            handler = logging.handlers.RotatingFileHandler(
+                fallback, maxBytes=8 << 20, backupCount=1, encoding="utf-8", errors="backslashreplace"
+            )
             handler.setFormatter(stamped)
         return handler
 

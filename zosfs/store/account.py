@@ -38,9 +38,9 @@ class S3Account:
             store = self._stores[name] = GatheringStore(self.exchange, self.boto, name)
         return store
 
-    async def list_buckets(self) -> Sequence[tuple[str, int]]:
-        """See Account.list_buckets."""
-        root = answers.parse(await self.exchange.request("list_buckets", "GET", ""))
+    async def list_buckets(self, tries: int | None = None) -> Sequence[tuple[str, int]]:
+        """See Account.list_buckets; *tries* as those of Exchange.request."""
+        root = answers.parse(await self.exchange.request("list_buckets", "GET", "", tries=tries))
         if root.tag != "ListAllMyBucketsResult":
             raise StoreError("BadAnswer", operation="list_buckets", message=f"a {root.tag} instead of buckets")
         return [

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 from zosfs.errors import StoreError, code_of, code_of_status
 from zosfs.store.api import BucketUsage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure
-from zosfs.store.wire import Answer
+from zosfs.store.http import Answer
 
 _MONTHS = {name: n for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)}
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"

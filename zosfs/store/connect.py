@@ -16,6 +16,7 @@ from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
 from zosfs.store.credentials import provider
+from zosfs.store.exchange import FIRST_TRIES
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ async def check(account: S3Account, bucket: str, prefix: str = "") -> None:
     """See that the endpoint answers, takes the credentials, and has the bucket ("": lists buckets instead); find out what the server
     can do, on scratch objects under *prefix* unless the mount is read only.
 
+    Asked in `FIRST_TRIES`, as long as the options retry: connections that break, or a server that is busy, are no reason not to mount.
     A clock that is off is corrected from the server's Date, with a warning. Raises StoreError: ``InvalidAccessKeyId``,
     ``SignatureDoesNotMatch``, ``AccessDenied``, ``NoSuchBucket``, ``NameNotResolved``, ``EndpointUnreachable``,
     ``ConnectTimeout``, ``TlsFailed``, ``RequestTimeTooSkewed``, ``PermanentRedirect``, ``BadAnswer``…
     """
     if not bucket:
-        await account.list_buckets()
+        await account.list_buckets(FIRST_TRIES)
         return
     store = account.bucket(bucket)
     # a listing of one key, not HEAD: its refusals have a document that says why

@@ -1,12 +1,17 @@
-"""Digests of bodies, run in worker threads: hashing of large pieces releases the GIL."""
+"""Digests of bodies, run in worker threads: hashing of large pieces releases the GIL.
+
+All raise StoreError ``LocalReadFailed`` where the staged bytes cannot be read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
+from zosfs.errors import StoreError
 from zosfs.store.api import Body, FileSlice, PartInfo
-from zosfs.store.wire import slices
+from zosfs.store.http import WireError
+from zosfs.store.outgoing import slices
 
 
 def sha256_hex(body: Body) -> str:
@@ -21,21 +26,24 @@ def md5_hex(body: Body) -> str:
 
 def _digest(name: str, body: Body) -> str:
     digest = hashlib.new(name, usedforsecurity=False)
-    for piece in body:
-        if isinstance(piece, FileSlice):
-            for part in slices(piece):
-                digest.update(part)
-        else:
-            digest.update(piece)
+    try:
+        for piece in body:
+            if isinstance(piece, FileSlice):
+                for part in slices(piece):
+                    digest.update(part)
+            else:
+                digest.update(piece)
+    except WireError as exc:
+        raise StoreError(exc.code, message=str(exc)) from None
     return digest.hexdigest()
 
 
 def multipart_etag(parts: Sequence[PartInfo]) -> str:
     """The ETag of an object completed from *parts* (in order of their numbers); "" where a part's ETag is no MD5."""
+    if any(len(part.etag) != 32 for part in parts):
+        return ""
     try:
         raw = b"".join(bytes.fromhex(part.etag) for part in sorted(parts, key=lambda part: part.number))
     except ValueError:
-        return ""
-    if len(raw) != 16 * len(parts):
         return ""
     return f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}-{len(parts)}"

@@ -25,15 +25,20 @@ from zosfs.store.api import Body, body_length
 from zosfs.store.arrival import Arrival
 from zosfs.store.credentials import Provider
 from zosfs.store.heads import THROTTLED
+from zosfs.store.http import Answer, WireError
 from zosfs.store.pool import Pool, tls_context
 from zosfs.store.retries import THROTTLES, Schedule
+from zosfs.store.short import is_short
 from zosfs.store.sigv4 import EMPTY, UNSIGNED, Signer, quote_key, quote_query
-from zosfs.store.wire import Answer, WireError
 
 log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 16 << 10
 """Bodies up to here are hashed where they are; a hop to a thread costs more."""
+FIRST_TRIES = 5
+"""Sendings of the first request of a mount, which somebody waits for."""
+UNREACHED = 2
+"""Sendings of a request whose tries are limited, when nobody is reached."""
 SKEW = 300.0
 """Seconds of difference between the clocks from which a refusal is blamed on it (servers allow 900)."""
 _DNS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -119,7 +124,8 @@ class Exchange:
 
         Each sending counts in ``requests_<verb>``. *again* False: the server may act twice on this request, so it is not repeated on a
         fresh connection without asking. *settle* is asked after each failure that leaves in doubt whether the
-        server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings. *md5* wants
+        server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings, of which those
+        that reach nobody are two at most. *md5* wants
         a Content-MD5 whatever the signature. *arrival* is told of what comes *into* the buffer. Raises StoreError.
         """
         host, shown, path, resource = self.endpoint.place(bucket, key)
@@ -130,6 +136,7 @@ class Exchange:
         target = f"{path}?{quote_query(query)}" if query else path
         began = trio.current_time()
         attempt, corrected, doubtful = 0, False, False
+        brief = is_short(method, body, into)
 
         def count() -> None:
             self.counters.add("requests_" + verb)
@@ -142,7 +149,7 @@ class Exchange:
             try:
                 answer = await self.pool.send(
                     host, head, body, into=into, has_body=method != "HEAD", again=again, patience=patience, started=count,
-                    arrival=arrival,
+                    arrival=arrival, brief=brief,
                 )  # fmt: skip
                 self.counters.add("bytes_sent", length)
                 self.counters.add("bytes_received", answer.received or len(answer.body))
@@ -169,7 +176,7 @@ class Exchange:
                     if settled is not None:
                         return settled
             pause = self.schedule.pause(failure, attempt, trio.current_time() - began, random.random())
-            if pause is None or (tries is not None and attempt >= tries):
+            if pause is None or (tries is not None and attempt >= (min(tries, UNREACHED) if failure.row.unsent else tries)):
                 if failure.status not in (404, 412):  # answers like others
                     self.counters.add("errors")
                 try:
@@ -209,15 +216,12 @@ class Exchange:
             fixed["content-length"] = str(length)
         if length:
             digest = digests.sha256_hex if self._signs_payload and self.signer.version == 4 else digests.md5_hex
-            try:
-                text = digest(body) if length <= HASHED_AT_ONCE else await self.pool.work(digest, body)
-                if digest is digests.sha256_hex:
-                    payload = text
-                    text = digests.md5_hex(body) if md5 else ""
-                else:
-                    payload = UNSIGNED
-            except WireError as exc:
-                raise StoreError(exc.code, operation=method.lower(), message=str(exc)) from None
+            text = digest(body) if length <= HASHED_AT_ONCE else await self.pool.work(digest, body)
+            if digest is digests.sha256_hex:
+                payload = text
+                text = digests.md5_hex(body) if md5 else ""
+            else:
+                payload = UNSIGNED
             if text:
                 fixed["content-md5"] = base64.b64encode(bytes.fromhex(text)).decode()
         return fixed, payload, length

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import trio
 
-from zosfs.store.wire import Answer
+from zosfs.store.http import Answer
 
 WIDTH = 8
 """Batches at once."""

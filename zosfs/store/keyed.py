@@ -18,8 +18,8 @@ from zosfs.errors import StoreError
 from zosfs.store import answers
 from zosfs.store.api import Abilities, ObjectHeaders, Written
 from zosfs.store.exchange import Exchange, Settle
+from zosfs.store.http import Answer
 from zosfs.store.turns import Turns
-from zosfs.store.wire import Answer
 
 COPIED_PER_SECOND = 10e6
 """Bytes that any server copies in a second: how long an answer may take."""

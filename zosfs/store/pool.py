@@ -1,6 +1,6 @@
 """The connections of an account and the resident threads that work on them.
 
-Owns: idle connections per host, the limit on all of them, the TLS context. May use: wire, threads. Must not know: S3, signatures.
+Owns: idle connections per host, the limit on all of them, the TLS context. May use: wire, short, threads. Must not know: S3, signatures.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import trio
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
+from zosfs.store import short
 from zosfs.store.api import Body
 from zosfs.store.arrival import Arrival
-from zosfs.store.wire import Answer, Connection, Peer, Traffic, WireError, parse_head
+from zosfs.store.http import Answer, WireError, parse_head
+from zosfs.store.wire import Connection, Peer, Traffic
 from zosfs.threads import ThreadPool
 
 IDLE = 50.0
@@ -52,9 +54,9 @@ class Pool:
 
     async def send(
         self, host: str, head: bytes, body: Body, *, into: memoryview | None = None, has_body: bool = True, again: bool = True,
-        patience: float = 0, started: Callable[[], None] | None = None, arrival: Arrival | None = None,
+        patience: float = 0, started: Callable[[], None] | None = None, arrival: Arrival | None = None, brief: bool = False,
     ) -> Answer:  # fmt: skip
-        """One exchange with *host*; raises WireError.
+        """One exchange with *host*; raises WireError. *brief*: both ways it is expected to be short (`short.is_short`).
 
         A kept connection that the server closed meanwhile is replaced by a fresh one, if no byte of an answer had come and the
         request may be sent twice (*again*). *started* is called before each sending. A cancelled caller's socket is shut down and
@@ -70,9 +72,12 @@ class Pool:
                 if started is not None:
                     started()
                 try:
-                    answer = await self._threads.run(
-                        connection.request, head, body, into, has_body, patience, arrival, on_cancel=connection.abort
-                    )
+                    if brief and connection.made:
+                        answer = await self._in_passing(connection, head, body, into, has_body, patience, arrival)
+                    else:
+                        answer = await self._threads.run(
+                            connection.request, head, body, into, has_body, patience, arrival, on_cancel=connection.abort
+                        )
                 except WireError as exc:
                     await trio.lowlevel.checkpoint_if_cancelled()
                     if exc.reused and again and not exc.answered and exc.code in ("ConnectionReset", "ConnectionClosed"):
@@ -86,6 +91,14 @@ class Pool:
                 return answer
         finally:
             self._slots.release()
+
+    async def _in_passing(
+        self, connection: Connection, head: bytes, body: Body, into: memoryview | None, has_body: bool, patience: float,
+        arrival: Arrival | None,
+    ) -> Answer:  # fmt: skip
+        if await short.begin(connection, head, body, has_body, self._options.read_timeout + patience):
+            return connection.take(into, has_body, arrival)
+        return await self._threads.run(connection.wait, into, has_body, patience, arrival, on_cancel=connection.abort)
 
     async def pipeline(self, host: str, heads: Sequence[bytes]) -> list[Answer]:
         """Send these HEAD requests at once over one connection: the answers that came, in their order. Never raises WireError."""

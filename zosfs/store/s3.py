@@ -27,7 +27,7 @@ from zosfs.store.api import (
 )  # fmt: skip
 from zosfs.store.arrival import Arrival
 from zosfs.store.boto import OPERATIONS, Boto
-from zosfs.store.exchange import Broken, Exchange, also_quoted, is_one_of, source_conditions, source_of
+from zosfs.store.exchange import FIRST_TRIES, Broken, Exchange, also_quoted, is_one_of, source_conditions, source_of
 from zosfs.store.heads import Heads
 from zosfs.store.keyed import COPIED_PER_SECOND
 from zosfs.store.listing_xml import parse_page
@@ -99,9 +99,9 @@ class S3Store(MultipartUploads):
         return page
 
     async def check_listing(self, prefix: str) -> None:
-        """List one key, with few tries: does the bucket answer? Raises StoreError with the code that the server's document names."""
+        """List one key, in `FIRST_TRIES`: does the bucket answer? Raises StoreError with the code that the server's document names."""
         query = {"prefix": prefix, "max-keys": "1", "encoding-type": "url"}
-        parse_page((await self.exchange.request("list", "GET", self.bucket, query=query, tries=2)).body)
+        parse_page((await self.exchange.request("list", "GET", self.bucket, query=query, tries=FIRST_TRIES)).body)
 
     async def get_range(
         self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None

@@ -1,27 +1,24 @@
-"""A blocking HTTP/1.1 connection for worker threads: plain or TLS, bodies received straight into the caller's buffer.
+"""An HTTP/1.1 connection, plain or TLS: bodies received straight into the caller's buffer by a worker thread, or in steps that never wait.
 
-Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call ends within the socket's
+Owns: one socket. May use: the body types of store/api. Must not know: trio, XML, S3. Every call that waits ends within the socket's
 time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are large, and the socket calls release the GIL.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
+import enum
 import select
 import socket
 import ssl
 import struct
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from zosfs.store.api import Body, FileSlice, body_length
 from zosfs.store.arrival import Arrival
+from zosfs.store.http import Answer, WireError, parse_head
+from zosfs.store.outgoing import PIECE, read_slice, send_file, slices
 
-PIECE = 1 << 20
 SMALL = 64 << 10
 BUFFERED = 4 << 20
 """Bytes that may vanish into buffers on this side of the network."""
@@ -29,29 +26,15 @@ MAX_HEAD = 128 << 10
 MAX_BODY = 256 << 20
 """No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
 
-
-class WireError(Exception):
-    """No good answer. *code* is one of our own codes in zosfs.errors; *answered*: a byte of the answer had come;
-    *reused*: the connection had served before, so it may simply have been closed meanwhile; *received*: bytes already in the
-    caller's buffer, *headers* of the answer if they had come."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.answered = False
-        self.reused = False
-        self.received = 0
-        self.headers: dict[str, str] = {}
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-@dataclass(slots=True)
-class Answer:
-    """Status, headers (lower-case names) and the body; *received* counts the bytes that went into the caller's buffer instead."""
+class Comes(enum.Enum):
+    """How far an answer has come: there is more to wait for, nothing more to wait for, or more than should be received in passing."""
 
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
-    received: int = 0
+    LATER = enum.auto()
+    WHOLE = enum.auto()
+    LONG = enum.auto()
 
 
 class Traffic:
@@ -88,7 +71,9 @@ class Connection:
         self._peer_closes = False
         self._received = 0
         self._kernel_patience: float | None = None
+        self._status = 0
         self._headers: dict[str, str] = {}
+        self._reused = False
         self.used = 0
         self.closed = False
 
@@ -126,9 +111,7 @@ class Connection:
         allowed beyond the usual time-out, for requests whose work takes long. *arrival* counts what comes into *into*. Raises
         WireError, after which the connection is closed.
         """
-        reused = self.used > 0
-        self.used += 1
-        self._answered, self._received, self._headers = False, 0, {}
+        self._begins()
         try:
             sock = self._sock or self._connect()
             sock.settimeout(self._peer.read_timeout + patience)
@@ -138,20 +121,118 @@ class Connection:
                 # a server that refuses may answer and close before it has read the body
                 self._answer_before_close(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            status, headers = self._head(sock)
-            while status == 100:
-                status, headers = self._head(sock)
-            self._headers = headers
-            return self._receive(sock, status, headers, into, has_body, arrival)
+            return self._answer(sock, into, has_body, arrival)
         except (WireError, OSError, ValueError) as exc:
-            self.close()
-            failure = self._failure(exc)
-            failure.answered, failure.reused = self._answered, reused
-            failure.received, failure.headers = self._received, self._headers
+            failure = self._broken(exc)
             try:
                 raise failure from None
             finally:
                 del failure  # or it would keep the caller's buffer, by its own frame, until the garbage collector comes
+
+    # -- the same in steps that do not wait, for a thread that has other things to do ---------------------------------
+
+    @property
+    def made(self) -> bool:
+        """Whether a request can begin without waiting."""
+        return self._sock is not None and not self.closed
+
+    def fileno(self) -> int:
+        """Of the socket; -1 where there is none."""
+        return self._sock.fileno() if self._sock is not None else -1
+
+    def begin(self, data: memoryview) -> int:
+        """Begin a request, head and body in *data*, on a connection that is `made`: how many of its bytes the socket took."""
+        self._begins()
+        if self._sock is not None and self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
+        return self.send_some(data)
+
+    def send_some(self, data: memoryview) -> int:
+        """Send what the socket takes of *data* now: how many bytes. Raises WireError as `request`."""
+        sock = self._sock
+        try:
+            if sock is None:
+                raise ConnectionResetError("closed")
+            try:
+                n = sock.send(data)
+                if n == len(data):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            except _NOT_NOW:
+                return 0
+            except (BrokenPipeError, ConnectionResetError):
+                self._answer_before_close(sock)
+                return len(data)
+        except (WireError, OSError) as exc:
+            raise self._broken(exc) from None
+        return n
+
+    def receive_some(self, has_body: bool) -> Comes:
+        """Receive what has come of the answer. Raises WireError as `request`."""
+        sock = self._sock
+        try:
+            if sock is None:
+                raise ConnectionResetError("closed")
+            try:
+                data = sock.recv(SMALL)
+            except _NOT_NOW:
+                return Comes.LATER
+            if not data:
+                return Comes.WHOLE  # as far as it ever will: `take` tells how it ended
+            self._answered = True
+            self._buffer += data
+            while not self._status and b"\r\n\r\n" in self._buffer:
+                status, self._headers = self._head(sock)
+                self._status = status if status != 100 else 0
+            if not self._status:
+                return Comes.LATER if len(self._buffer) <= MAX_HEAD else Comes.WHOLE
+        except (WireError, OSError, ValueError) as exc:
+            raise self._broken(exc) from None
+        if not has_body or self._status in (204, 304):
+            return Comes.WHOLE
+        length = self._headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > SMALL or "transfer-encoding" in self._headers:
+            return Comes.LONG
+        return Comes.WHOLE if len(self._buffer) >= int(length) else Comes.LATER
+
+    def take(self, into: memoryview | None, has_body: bool, arrival: Arrival | None = None) -> Answer:
+        """What `request` returns or raises, of a request that was begun and whose answer is WHOLE."""
+        try:
+            if self._sock is None:
+                raise ConnectionResetError("closed")
+            return self._answer(self._sock, into, has_body, arrival)
+        except (WireError, OSError, ValueError) as exc:
+            failure = self._broken(exc)
+            try:
+                raise failure from None
+            finally:
+                del failure  # as in `request`
+
+    def wait(self, into: memoryview | None, has_body: bool, patience: float = 0, arrival: Arrival | None = None) -> Answer:
+        """As `take`, of an answer that is LONG: waits for the rest of it, with the time-outs of `request`."""
+        if self._sock is not None:
+            self._sock.settimeout(self._peer.read_timeout + patience)
+        return self.take(into, has_body, arrival)
+
+    def silent(self) -> WireError:
+        """Nothing came for too long: the connection is closed, and this is why."""
+        return self._broken(TimeoutError())
+
+    def _begins(self) -> None:
+        self._reused = self.used > 0
+        self.used += 1
+        self._answered, self._received, self._status, self._headers = False, 0, 0, {}
+
+    def _broken(self, exc: Exception) -> WireError:
+        self.close()
+        failure = self._failure(exc)
+        failure.answered, failure.reused = self._answered, self._reused
+        failure.received, failure.headers = self._received, self._headers
+        return failure
+
+    def _answer(self, sock: socket.socket, into: memoryview | None, has_body: bool, arrival: Arrival | None) -> Answer:
+        while self._status in (0, 100):
+            self._status, self._headers = self._head(sock)
+        return self._receive(sock, self._status, self._headers, into, has_body, arrival)
 
     def pipeline(self, heads: bytes, count: int) -> bytes:
         """Send *count* HEAD requests at once and receive the heads of their answers, one after the other as they came.
@@ -237,7 +318,7 @@ class Connection:
     def _send(self, sock: socket.socket, head: bytes, body: Body) -> None:
         length = body_length(body)
         if length <= SMALL:
-            sock.sendall(b"".join((head, *(_read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
+            sock.sendall(b"".join((head, *(read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
         sock.sendall(head)
         sent = 0
@@ -259,7 +340,7 @@ class Connection:
                     sock.sendall(part)
                     count(len(part))
             else:
-                _sendfile(sock, piece, count)
+                send_file(sock, piece, count)
 
     def _answer_before_close(self, sock: socket.socket) -> None:
         try:
@@ -405,70 +486,3 @@ class Connection:
             raise ConnectionResetError("closed in the middle of the answer")
         self._buffer += data
         self._peer.traffic.moved()
-
-
-def parse_head(head: str) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower-case names) of an answer, given without the empty line at its end. Raises ValueError."""
-    first, *lines = head.split("\r\n")
-    version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise ValueError("it does not speak HTTP/1.1")
-    status = int(rest[:3])
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        if name == "content-length" and headers.get(name, value) != value:
-            raise ValueError("it has two lengths")
-        headers[name] = value
-    return status, headers
-
-
-_spare: deque[memoryview] = deque(maxlen=8)
-"""Buffers of `slices` that nobody uses now: a fresh one costs the kernel a fifth of what is copied into it."""
-
-
-def slices(piece: FileSlice) -> Iterator[memoryview]:
-    """The bytes of *piece* in views of at most 1 MiB over one buffer, each valid until the next is asked for.
-
-    Raises WireError ``LocalReadFailed`` when the file is shorter than the slice, or cannot be read.
-    """
-    try:
-        scratch = _spare.pop()
-    except IndexError:
-        scratch = memoryview(mmap.mmap(-1, PIECE))
-    done = 0
-    try:
-        while (left := piece.length - done) > 0:
-            try:
-                n = os.preadv(piece.fd, [scratch[: min(PIECE, left)]], piece.offset + done)
-            except OSError as exc:
-                raise WireError("LocalReadFailed", str(exc)) from None
-            if n <= 0:
-                raise WireError("LocalReadFailed", "the file is shorter than it should be")
-            done += n
-            yield scratch[:n]
-    finally:
-        _spare.append(scratch)
-
-
-def _read_slice(piece: FileSlice) -> bytes:
-    return b"".join(bytes(part) for part in slices(piece))
-
-
-def _sendfile(sock: socket.socket, piece: FileSlice, count: Callable[[int], None]) -> None:
-    done = 0
-    patience = sock.gettimeout()
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    while done < piece.length:
-        try:
-            n = os.sendfile(sock.fileno(), piece.fd, piece.offset + done, min(piece.length - done, 8 * PIECE))
-        except BlockingIOError:
-            if not poll.poll(None if patience is None else patience * 1000):
-                raise TimeoutError from None
-            continue
-        if n == 0:
-            raise WireError("LocalReadFailed", "the file is shorter than it should be")
-        done += n
-        count(n)

@@ -181,7 +181,7 @@ class Facts:
             raise fault(errno.ENAMETOOLONG)
         if parent.unlinked:
             raise fault(errno.ENOENT)
-        if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogatepass")) > KEY_MAX:
+        if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogateescape")) > KEY_MAX:
             raise fault(errno.ENAMETOOLONG)
 
     def key_of(self, parent: Inode, name: bytes) -> str:

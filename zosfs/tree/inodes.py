@@ -90,7 +90,7 @@ class Inode:
     def call(self, name: bytes, part: str) -> None:
         """It is shown as *name*, which stands for *part* of its key."""
         self.name = name
-        self._part = None if part.encode("utf-8", "surrogatepass") == name else part
+        self._part = None if part.encode("utf-8", "surrogateescape") == name else part
 
     @property
     def part(self) -> str:

@@ -9,13 +9,15 @@ part of the key                          name
 empty (``a//b``, a leading ``/``)        ``.zos~empty``
 ``.``                                    ``.zos~dot``
 ``..``                                   ``.zos~dotdot``
+is not UTF-8                             ``.zos~byte~`` and the part percent-encoded
 has a NUL                                ``.zos~nul~`` and the part percent-encoded
 over 255 bytes                           ``.zos~long~``, 16 hex digits of its SHA-256, ``~``, and how it begins
 a file ``foo`` beside a directory        ``.zos~file~foo`` (the directory keeps the plain name)
 would read as one of these names         ``.zos~raw~`` and the part
 ======================================  =====================================================
 
-The other way round a name that is not UTF-8, which no key can hold, is stored as ``.zos~bytes~`` and the name percent-encoded.
+Bytes of a key that are no UTF-8 are surrogates here, as ``surrogateescape`` has them. The other way round a name that is not UTF-8, which
+few servers take as a key, is stored as ``.zos~bytes~`` and the name percent-encoded.
 A long part is found again by listing its directory; everything else is computed.
 """
 
@@ -34,6 +36,7 @@ FILE = ESCAPE + "file~"
 LONG = ESCAPE + "long~"
 _RAW = ESCAPE + "raw~"
 _NUL = ESCAPE + "nul~"
+_BYTE = ESCAPE + "byte~"
 _BYTES = ESCAPE + "bytes~"
 _WORDS = {"": ESCAPE + "empty", ".": ESCAPE + "dot", "..": ESCAPE + "dotdot"}
 _PARTS = {name: part for part, name in _WORDS.items()}
@@ -44,7 +47,10 @@ def plain_name(part: str) -> bytes | None:
     """The name of a *part* that is its own name without a look at its escapes; None where `part_to_name` has to say."""
     if not part or (part[0] == "." and (part in _WORDS or part.startswith(ESCAPE))):
         return None
-    name = part.encode("utf-8", "surrogatepass")
+    try:
+        name = part.encode()
+    except UnicodeEncodeError:
+        return None
     return name if len(name) <= NAME_MAX and b"\0" not in name else None
 
 
@@ -59,15 +65,17 @@ def part_to_name(part: str) -> bytes:
         name = unquote_to_bytes(part[len(_BYTES) :])
         if not _is_text(name) and b"\0" not in name and b"/" not in name and _stored_as_bytes(name) == part:
             return name
-    if "\0" in part:
+    if _has_odd_bytes(part):
+        name = (_BYTE + quote(part.encode("utf-8", "surrogateescape"), safe=_SAFE)).encode()
+    elif "\0" in part:
         name = (_NUL + quote(part, safe=_SAFE)).encode()
     elif part.startswith(ESCAPE) and _unescape(part) is not None:
         name = (_RAW + part).encode()
     else:
-        name = part.encode("utf-8", "surrogatepass")
+        name = part.encode()
     if len(name) <= NAME_MAX:
         return name
-    digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    digest = hashlib.sha256(part.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     head = f"{LONG}{digest}~".encode()
     begin = part.encode("utf-8", "ignore").replace(b"\0", b"")[: NAME_MAX - len(head)]
     return head + begin.decode("utf-8", "ignore").encode()
@@ -88,7 +96,7 @@ def name_to_part(name: bytes) -> str:
 
 def file_beside_directory(part: str) -> bytes:
     """The name of a file whose plain name a directory has."""
-    name = (FILE + part).encode("utf-8", "surrogatepass")
+    name = FILE.encode() + part_to_name(part) if _has_odd_bytes(part) else (FILE + part).encode()
     return name if len(name) <= NAME_MAX else part_to_name("\0" + part)[:NAME_MAX]
 
 
@@ -101,7 +109,8 @@ def _unescape(text: str) -> str | None:
     if text in _PARTS:
         return _PARTS[text]
     if text.startswith(FILE):
-        return text[len(FILE) :] or None
+        inner = text[len(FILE) :]
+        return (_unescape(inner) if inner.startswith(_BYTE) else None) or inner or None
     if text.startswith(LONG):
         return text if len(text) > len(LONG) + 16 and text[len(LONG) + 16] == "~" else None
     if text.startswith(_RAW):
@@ -110,7 +119,18 @@ def _unescape(text: str) -> str | None:
     if text.startswith(_NUL):
         part = unquote_to_bytes(text[len(_NUL) :]).decode("utf-8", "replace")
         return part if "\0" in part and _NUL + quote(part, safe=_SAFE) == text else None
+    if text.startswith(_BYTE):
+        raw = unquote_to_bytes(text[len(_BYTE) :])
+        return raw.decode("utf-8", "surrogateescape") if not _is_text(raw) and _BYTE + quote(raw, safe=_SAFE) == text else None
     return None
+
+
+def _has_odd_bytes(part: str) -> bool:
+    try:
+        part.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_text(name: bytes) -> bool:

@@ -151,7 +151,7 @@ class Tree(OwnChanges):
         if name.startswith(LONG.encode()):
             part = await self._long_part(parent, name)
         key = parent.key + part
-        if len(key.encode("utf-8", "surrogatepass")) > KEY_MAX:
+        if len(key.encode("utf-8", "surrogateescape")) > KEY_MAX:
             return None
         store = parent.store
         info: ObjectInfo | None = None

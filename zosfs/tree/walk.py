@@ -165,7 +165,8 @@ class Walks:
         known = tree.directory(scope)
         if not known.complete() or len(known.children) > MOST_SIBLINGS:
             return [of([wanted])]
-        siblings = sorted((child for child in known.children.values() if child.is_dir), key=lambda child: f"{child.part}/".encode())
+        inside = (child for child in known.children.values() if child.is_dir)
+        siblings = sorted(inside, key=lambda child: f"{child.part}/".encode("utf-8", "surrogateescape"))
         there = [child in self._running or tree.directory(child).complete() for child in siblings]
         at = siblings.index(wanted)
         near = [len(tree.directory(siblings[n]).children) for n in (at - 1, at + 1) if 0 <= n < len(siblings) and there[n]]
