@@ -54,6 +54,43 @@ class Halfway:
         return answer(503, "SlowDown") if self.reached.is_set() and method in ("PUT", "POST", "DELETE") else None
 
 
+OPENAT, RENAME = 257, 82  # x86-64
+
+
+def in_the_kernel(number: int, thread: int) -> bool:
+    """Whether *thread* of this process is in the system call *number*."""
+    with open(f"/proc/self/task/{thread}/syscall") as told:
+        return told.read().split()[0] == str(number)
+
+
+def test_a_file_that_is_being_rewritten_when_its_directory_is_renamed_is_not_shown_empty(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """Who opened it with O_TRUNC is first, and the renaming, which had seen nobody, second."""
+    living = mount(url=proxy.url, writeback="0s")
+    (living.path / "old").mkdir()
+    with (living.path / "old" / "f").open("wb") as f:
+        f.write(b"promised")
+        proxy.hold = lambda target: 0 if target == f"/{bucket}/old/f" else None
+    wait_for(lambda: proxy.held, 60, "the promise is on its way")
+    opened: list[int] = []
+    opening = threading.Thread(target=lambda: opened.append(os.open(living.path / "old" / "f", os.O_WRONLY | os.O_TRUNC)))
+    opening.start()
+    wait_for(lambda: in_the_kernel(OPENAT, opening.native_id or 0), 60, "the program opens the file")
+    renaming = threading.Thread(target=lambda: os.rename(living.path / "old", living.path / "new"))
+    renaming.start()
+    wait_for(lambda: in_the_kernel(RENAME, renaming.native_id or 0), 60, "the program renames the directory")
+    proxy.hold = lambda target: None
+    for thread in (opening, renaming):
+        thread.join(300)
+    assert s3.get_object(Bucket=bucket, Key="new/f")["Body"].read() == b"promised"
+    os.write(opened[0], b"rewritten")
+    os.close(opened[0])
+    living.again()
+    assert (living.path / "new" / "f").read_bytes() == b"rewritten"
+    assert s3.get_object(Bucket=bucket, Key="new/f")["Body"].read() == b"rewritten"
+
+
 def test_attributes_can_be_changed_after_the_directory_was_renamed(mount: Mounting, bucket: str, s3: Any) -> None:
     fill(s3, bucket, [f"old/sub/f{n}" for n in range(3)])
     living = mount()

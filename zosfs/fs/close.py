@@ -98,7 +98,8 @@ class Closes:
             if self._options.writeback >= 0 and writer is not None and (writer.dirty or writer.on_its_way) and writer.entry.promised:
                 return  # by the close before this
             try:
-                await self._deliveries.deliver(file, close=True)
+                # who opened it to write meanwhile is in the middle of it, and closes it
+                await self._deliveries.deliver(file, close=True, but=lambda file: file.open_to_write)
             except OSError as exc:
                 log.warning("%s is not delivered yet (%s); its bytes are kept and tried again", inode.key, exc)
                 self._deliveries.later.again(file)

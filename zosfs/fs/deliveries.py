@@ -35,20 +35,23 @@ class Deliveries:
         self._counters = counters
         self.later = Later(nursery, self.deliver_promised, open_files.let_go, contents.pressed)
 
-    async def deliver(self, file: OpenFile, *, close: bool = False, only_promised: bool = False) -> None:
+    async def deliver(
+        self, file: OpenFile, *, close: bool = False, only_promised: bool = False, but: Callable[[OpenFile], bool] = lambda file: False
+    ) -> None:
         """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
 
-        *only_promised*: not while a program is in the middle of rewriting what was promised.
+        *only_promised*: not while a program is in the middle of rewriting what was promised. *but*: nor a file of which this is true when
+        its turn comes.
         """
         if not file.dirty:
             return
         with self._open_files.held(file):
             async with self._moving.still(file.inode):
-                await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised)
+                await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised, but=but)
 
-    async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool) -> None:
+    async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool, but: Callable[[OpenFile], bool]) -> None:
         async with file.lock:
-            if file.inode.unlinked:
+            if file.inode.unlinked or but(file):
                 return
             writer = file.writer
             if writer is not None and writer.on_its_way and not (promise and writer.entry.promised):
@@ -83,4 +86,4 @@ class Deliveries:
         """Deliver every dirty file below *directory*, *but* those."""
         for file in self._open_files.undelivered():
             if file.inode.is_below(directory) and not but(file):
-                await self.deliver(file)
+                await self.deliver(file, but=but)

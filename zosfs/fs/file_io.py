@@ -147,7 +147,7 @@ class FileIO:
                 if size:
                     await refuse_archived(file)
                 await self.truncate_open(file, size)
-            if not any(handle.writable for handle in file.handles):
+            if not file.open_to_write:
                 await self._deliveries.deliver(file)
         finally:
             self._open_files.let_go(file)

@@ -50,6 +50,11 @@ class OpenFile:
         """Whether local bytes or attributes are newer than the store's, be they on their way: remote facts must not overwrite them."""
         return self.attributes_changed or (self.writer is not None and (self.writer.dirty or self.writer.on_its_way))
 
+    @property
+    def open_to_write(self) -> bool:
+        """Whether a program may be in the middle of writing it, and will close it."""
+        return any(handle.writable for handle in self.handles)
+
     def bytes_changed(self) -> None:
         """Bytes were changed here: everybody here sees that at once."""
         self.untouched = False

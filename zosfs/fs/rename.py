@@ -46,7 +46,7 @@ def _is_being_written(file: OpenFile) -> bool:
     Not of a base so large that it is copied in parts: it has another ETag then.
     """
     base = file.writer.draft.base if file.writer is not None else None
-    return any(handle.writable for handle in file.handles) and (base is None or base.size <= REWRITABLE)
+    return file.open_to_write and (base is None or base.size <= REWRITABLE)
 
 
 def _object_of(target: Inode | None) -> ObjectInfo | None:
