@@ -64,7 +64,7 @@ class Changes:
                     await file.writer.headers_changed()  # what the journal promised has the new ones, too
                 elif inode.pending or inode.unlinked:
                     pass
-                elif any(handle.writable for handle in file.handles):
+                elif file.open_to_write:
                     file.attributes_changed = True  # rides on what is written until close, or is delivered by it
                 else:
                     await self.deliver(file)
