@@ -2,7 +2,8 @@
 
 Owns: the count of tasks that could go on. A turn around a wait costs some 40 us of processor time (two changes of the epoll set, a task put
 to sleep and woken), which is more than most requests from the kernel take to be answered. Nobody is kept waiting by a wait in place: it is
-made only while no other task can go on, and ends with whatever would wake the loop, or after `MOST`, by which a deadline may be late.
+made only while no other task can go on, and ends with whatever would wake the loop, or after `MOST`. A deadline
+may be late by as many as are made in a row, `IN_A_ROW` at most.
 """
 
 from __future__ import annotations

@@ -358,6 +358,30 @@ def test_a_file_whose_rename_ends_in_a_refused_removal(copy_goes: bool, proxy: P
 
 
 @pytest.mark.long_on("weed")
+def test_a_rename_whose_delete_was_made_without_an_answer_and_then_refused_loses_nothing(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    s3.put_object(Bucket=bucket, Key="old", Body=b"all there is")
+    living = mount(url=proxy.url)
+    living.forgive("old|refus|AccessDenied")
+    sent: list[str] = []
+
+    def once(method: str, target: str) -> bytes | str | None:
+        if method != "DELETE" or not target.partition("?")[0].endswith("/old"):
+            return None
+        sent.append(target)
+        return "lost" if len(sent) == 1 else answer(403, "AccessDenied", "Forbidden")
+
+    proxy.intercept = once
+    refused(errno.EACCES, os.rename, living.path / "old", living.path / "new")
+    proxy.intercept = None
+    assert len(sent) > 1
+    assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"all there is"
+    assert os.listdir(living.path) == ["new"]
+    assert (living.path / "new").read_bytes() == b"all there is"
+
+
+@pytest.mark.long_on("weed")
 def test_what_an_earlier_run_left_and_nobody_saw_yet_stays_when_its_removal_is_refused(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:

@@ -57,13 +57,18 @@ def _object_of(target: Inode | None) -> ObjectInfo | None:
     return (writer.draft.base if writer is not None else None) or target.info
 
 
-async def _take_back(store: Store, copy: ObjectInfo) -> None:
-    """Delete *copy*, as what it was made of stays where it is; whatever else lies there by now is let be."""
+async def _take_back(store: Store, source: ObjectInfo, copy: ObjectInfo) -> None:
+    """Delete *copy* where *source*, of which it was made, is there still: an earlier try of the delete may have got no answer. Whatever
+    else lies in the copy's place by now is let be."""
     try:
+        if (await store.head(source.key)).etag != source.etag:
+            return
         there = await store.head(copy.key)
         if there.etag == copy.etag and copy.version_id in ("", there.version_id):
             await store.delete(copy.key)
     except StoreError as exc:
+        if exc.errno == errno.ENOENT:
+            return
         log.warning("a rename failed, and its copy cannot be taken back, so that both names are there: %s", exc)
 
 
@@ -111,11 +116,11 @@ class Renames:
         if source.is_dir:
             await self._directory(source, new_parent, new_name)
         else:
-            await self._file(source, new_parent, new_name, target)
+            await self._file(source, parent, new_parent, new_name, target)
         self._directories.unowe(new_parent)
         self._directories.emptied(parent)
 
-    async def _file(self, source: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
+    async def _file(self, source: Inode, parent: Inode, new_parent: Inode, new_name: bytes, target: Inode | None) -> None:
         file = await self._open_files.hold(source)
         try:
             async with file.lock, _renaming(file):
@@ -140,7 +145,8 @@ class Renames:
                             await source.store.delete(old_key)
                         except StoreError as exc:
                             if target is None and not exc.ambiguous:
-                                await _take_back(source.store, moved)
+                                await _take_back(source.store, info, moved)
+                            self._tree.invalidate(parent)
                             self._tree.invalidate(new_parent)
                             raise
                     if writer is not None:

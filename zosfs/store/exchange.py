@@ -125,8 +125,8 @@ class Exchange:
         Each sending counts in ``requests_<verb>``. *again* False: the server may act twice on this request, so it is not repeated on a
         fresh connection without asking. *settle* is asked after each failure that leaves in doubt whether the
         server acted, and after refusals that follow one; its answer stands for the request's. *tries* limits the sendings, of which those
-        that reach nobody are two at most. *md5* wants
-        a Content-MD5 whatever the signature. *arrival* is told of what comes *into* the buffer. Raises StoreError.
+        that reach nobody are two at most. *md5* wants a Content-MD5 whatever the signature. *arrival* is told of what comes *into* the
+        buffer. Raises StoreError.
         """
         host, shown, path, resource = self.endpoint.place(bucket, key)
         fixed, payload, length = await self._describe(method, body, headers, md5)
