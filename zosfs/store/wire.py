@@ -123,11 +123,7 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             return self._answer(sock, into, has_body, arrival)
         except (WireError, OSError, ValueError) as exc:
-            failure = self._broken(exc)
-            try:
-                raise failure from None
-            finally:
-                del failure  # or it would keep the caller's buffer, by its own frame, until the garbage collector comes
+            raise self._broken(exc) from None  # never a name for it here: its own frame would keep the caller's buffer
 
     # -- the same in steps that do not wait, for a thread that has other things to do ---------------------------------
 
@@ -201,11 +197,7 @@ class Connection:
                 raise ConnectionResetError("closed")
             return self._answer(self._sock, into, has_body, arrival)
         except (WireError, OSError, ValueError) as exc:
-            failure = self._broken(exc)
-            try:
-                raise failure from None
-            finally:
-                del failure  # as in `request`
+            raise self._broken(exc) from None  # never a name for it here: its own frame would keep the caller's buffer
 
     def wait(self, into: memoryview | None, has_body: bool, patience: float = 0, arrival: Arrival | None = None) -> Answer:
         """As `take`, of an answer that is LONG: waits for the rest of it, with the time-outs of `request`."""
