@@ -16,6 +16,7 @@ import pytest
 from tests.fs.mounting import Mount, pages_of, wait_for
 from tests.fs.running import put_many, run
 from tests.proxy import Proxy
+from zosfs.tree.by_name import EACH
 from zosfs.tree.spread import IN_VAIN
 
 Mounting = Callable[..., Mount]
@@ -114,6 +115,21 @@ def test_several_pages_at_once_are_what_one_after_the_other_would_be(mount: Moun
         assert sorted(shown) == sorted(name.partition("/")[0] for name in inside)
         pages = -(-len(inside) // 50)
         assert spent["list"] <= (pages if top == "numbered" else 2 * pages) + IN_VAIN, top
+
+
+def test_names_of_a_large_directory_asked_for_one_by_one(mount: Mounting, bucket: str, s3: Any) -> None:
+    names = sorted(f"{n:03}-dir" if n % 25 == 7 else f"{n:03}ä.txt" if n % 10 == 3 else f"{n:03}.txt" for n in range(300))
+    put_all(s3, bucket, [f"d/{name}" + ("/f" if name.endswith("dir") else "") for name in names])
+    living = mount(posix=False, patched=SMALL_PAGES)
+    with living.requests() as spent:
+        for name in names:
+            assert (living.path / "d" / name).is_dir() == name.endswith("dir")
+    assert sum(spent.values()) <= 2 * EACH + len(names) / 50 + 5, spent
+    with living.requests() as spent:
+        for name in names[100:200]:
+            assert not (living.path / "d" / f"{name}0").exists()
+            assert not (living.path / "d" / f"{name[:3]}").exists()
+    assert sum(spent.values()) <= 2 * 200 - 200 // EACH, spent
 
 
 @pytest.mark.long_on("weed")

@@ -48,7 +48,7 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading",
+        "ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading",
         "looking", "negative", "sweeping",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Directory:
         self.loading: object | None = None
         self.looking: set[bytes] = set()  # names asked for by themselves while the directory is listed for the first time
         self.huge = False  # more than one page: single names are looked up by themselves
+        self.by_name = 0  # how many were, since a page was asked for because of them
         self.sweeping = False  # HEADs of many names are under way
         self.ahead = 0  # how many names the last of these sweeps took
 

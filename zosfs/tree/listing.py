@@ -18,6 +18,7 @@ import trio
 from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
+from zosfs.tree.by_name import just_before, tells
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import ESCAPED, file_beside_directory, part_to_name
 from zosfs.tree.pages import Pages
@@ -226,6 +227,19 @@ class Loader:
         if load.failure is not None:
             raise load.failure
 
+    async def page_from(self, inode: Inode, key: str, sequence: int) -> bool:
+        """Learn the names of *inode* from *key* on, a page of them, asked for at *sequence*: whether all that may be called like the
+        last part of *key* is known now. Raises StoreError."""
+        directory, prefix, behind, asked = self._tree.directory(inode), inode.key, just_before(key), trio.current_time()
+        page = await inode.store.list_page(prefix, delimiter="/", marker=behind)
+        if inode.unlinked or inode.key != prefix or directory.doubted_at >= asked:
+            return False
+        # of a file near the end of the page it is not known whether there is a directory of its name, too
+        sure = ListPage([info for info in page.objects if tells(page, behind, info.key)], page.prefixes, page.next_marker)
+        await self._hang(inode, prefix, sure, Load(), sequence)
+        self.keep(inode)
+        return inode.key == prefix and tells(page, behind, key)
+
     async def load_buckets(self, root: Inode) -> None:
         """List the account's buckets into the root."""
         load = self._start(root)
@@ -364,8 +378,20 @@ class Loader:
                     return False
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
+        directory = self._tree.directory(inode)
+        fresh = await self._hang(inode, prefix, page, load, sequence)
+        if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
+            inode.marker = False
+        load.placed.set()
+        await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
+        # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
+        shown = dict.fromkeys([child.name for _, child in fresh])
+        # what has a name by now: during the sweep another may have come in the place of what the page shows
+        now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
+        load.entries.extend([(name, child) for name, child in now if child is not None])
+
+    async def _hang(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> list[tuple[bytes, Inode]]:
         tree = self._tree
-        directory = tree.directory(inode)
         skip = len(prefix)
         known = await self.remembered(inode, page.objects)
         fresh: list[tuple[bytes, Inode]] = []
@@ -387,15 +413,7 @@ class Loader:
                     self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
             if below is not None and not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
                 self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
-        if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
-            inode.marker = False
-        load.placed.set()
-        await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
-        # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
-        shown = dict.fromkeys([child.name for _, child in fresh])
-        # what has a name by now: during the sweep another may have come in the place of what the page shows
-        now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
-        load.entries.extend([(name, child) for name, child in now if child is not None])
+        return fresh
 
     def _shown(self, inode: Inode, part: str, seen: set[bytes], fresh: list[tuple[bytes, Inode]]) -> bool:
         """Show *part* as it is known, if it is."""

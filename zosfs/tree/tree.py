@@ -19,11 +19,12 @@ from zosfs.store.api import Account, ObjectInfo, Store
 from zosfs.store.objects import objects_below
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults
+from zosfs.tree.by_name import EACH
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import fault, same_version
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.listing import SYMLINK_MAX, Listing, Loader
-from zosfs.tree.names import FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
+from zosfs.tree.names import ESCAPED, FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
 from zosfs.tree.own_changes import OwnChanges
 from zosfs.tree.refreshing import Ask, Refresher
 
@@ -61,6 +62,7 @@ class Tree(OwnChanges):
         inode = directory.children.get(name)
         if inode is not None:
             if inode.dirty or trio.current_time() < inode.fresh_until or directory.complete():
+                directory.by_name += directory.huge
                 return inode
             return False
         if directory.complete() or directory.is_missing(name):
@@ -96,6 +98,12 @@ class Tree(OwnChanges):
                 found = self.peek(parent, name)
                 if not isinstance(found, bool):
                     return found
+            if directory.huge and self.options.metadata_ttl > 0:
+                directory.by_name += 1
+                if directory.by_name > EACH and not name.startswith(ESCAPED):
+                    found = await self._ask_for_more(parent, directory, name)
+                    if not isinstance(found, bool):
+                        return found
             return await self._ask(parent, directory, name)
         finally:
             parent.pins -= 1
@@ -139,6 +147,22 @@ class Tree(OwnChanges):
             self.learn(inode, look)
             if self.cache is not None:
                 self.cache.put(inode.store.bucket, look)
+
+    async def _ask_for_more(self, parent: Inode, directory: Directory, name: bytes) -> Inode | bool | None:
+        """As `peek`, after a LIST from *name* on, which tells of many names behind it, too."""
+        directory.by_name = 0
+        key, sequence = self.key_of(parent, name), self.sequence
+        if len(key.encode("utf-8", "surrogateescape")) > KEY_MAX:
+            return None
+        with self.flying.request(sequence):
+            if not await self._loader.page_from(parent, key, sequence):
+                return False
+            seen = directory.children.get(name)
+            if seen is None and not directory.newer_than(name, sequence):
+                directory.note_missing(name, self.options.negative_ttl)
+        if seen is not None:
+            await self._loader.sweep_unsure([seen])
+        return self.peek(parent, name)
 
     async def _ask(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
         """HEAD of the file and LIST below the directory of that name at once: for directories too large to list."""
