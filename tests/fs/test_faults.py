@@ -440,3 +440,73 @@ def test_who_opens_a_file_after_its_conflict_reads_all_of_the_other_one(mount: M
     os.close(other)
     refused(errno.ESTALE, os.close, fd)
     assert found == b"theirs, which is longer"
+
+
+class Unwilling:
+    """A server that changes no object for now. See Proxy.intercept."""
+
+    TOLD = (errno.EIO, errno.EBUSY, errno.EAGAIN)
+
+    def __call__(self, method: str, target: str) -> bytes | None:
+        return answer(503, "ServiceUnavailable") if method in ("PUT", "POST") else None
+
+
+def fail_to_close(living: Mount, name: str, content: bytes) -> None:
+    """Write *name* while the server is `Unwilling`; returns when nobody has it open any more and it is to be tried again."""
+    refused(Unwilling.TOLD, (living.path / name).write_bytes, content)
+    wait_for(lambda: f"{name} is not delivered yet" in living.log(), 60, f"{name} to be closed")
+
+
+@pytest.mark.long_on("weed")
+@pytest.mark.parametrize("flags", [os.O_WRONLY | os.O_TRUNC, os.O_RDWR], ids=["truncated", "half written"])
+def test_what_is_rewritten_after_a_failed_close_is_shown_when_that_program_closes_it(
+    flags: int, proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    for key in ("f", "g"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"what was there")
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: [fg]: ")
+    proxy.intercept = Unwilling()
+    fail_to_close(living, "f", b"not delivered")
+    with os.fdopen(os.open(living.path / "f", flags), "wb", buffering=0) as f:
+        if not flags & os.O_TRUNC:
+            f.write(b"NOT ")
+        fail_to_close(living, "g", b"tried after f")
+        proxy.intercept = None
+        wait_for(lambda: s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"tried after f", 60, "what is tried again")
+        assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was there"
+        f.write(b"DELIVERED")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == (b"DELIVERED" if flags & os.O_TRUNC else b"NOT DELIVERED")
+
+
+@pytest.mark.long_on("weed")
+def test_a_close_that_wrote_nothing_delivers_what_a_failed_close_left_or_says_why_not(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    os.listdir(living.path)
+    proxy.intercept = Unwilling()
+    fail_to_close(living, "f", b"precious")
+    refused(Unwilling.TOLD, os.close, os.open(living.path / "f", os.O_RDWR))
+    fd = os.open(living.path / "f", os.O_RDWR)
+    proxy.intercept = None
+    os.close(fd)
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
+
+
+FULL = """
+import errno, zosfs.content.journal_entry
+async def full(self):
+    raise OSError(errno.ENOSPC, "the disk is full")
+zosfs.content.journal_entry.JournalEntry.promise = full
+"""
+
+
+@pytest.mark.long_on("weed")
+def test_what_could_not_be_promised_is_delivered_later_where_nobody_is_writing_it(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
+    living = mount(writeback="1h", patched=FULL)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    refused(errno.ENOSPC, (living.path / "f").write_bytes, b"not promised")
+    wait_for(lambda: s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"not promised", 60, "the bytes to be delivered")
