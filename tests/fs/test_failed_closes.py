@@ -148,3 +148,16 @@ def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_m
             assert gates.reached == 2
             f.write(b"rewritten")
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"rewritten"
+
+
+def test_what_the_server_can_do_and_did_not_tell_while_it_was_mounted_is_asked_at_the_next_change(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """Or a close would look whether others changed the object, and overwrite what comes between the look and the upload."""
+    proxy.intercept = lambda method, target: "lost" if method == "PUT" and ".zosfs-probe-" in target else None
+    living = mount(url=proxy.url)
+    proxy.intercept = None
+    (living.path / "f").write_bytes(b"new")
+    (sent,) = (head for head in proxy.heads if head.startswith(f"put /{bucket}/f "))
+    assert "if-none-match: *" in sent
+    assert s3.list_objects(Bucket=bucket)["Contents"][0]["Key"] == "f"
