@@ -63,7 +63,7 @@ def replay(size: int, reads: list[Read]) -> Replayed:
         due = max((ready for low, high, ready in blocks if high > offset and low < end), default=now)
         found = Found.ABSENT if gaps(offset, end) else Found.COMING if due > now else Found.READY
         waits += found is not Found.READY
-        advice = history.observe(offset, end - offset, found)
+        advice = history.observe(offset, end - offset, found, now)
         for start, stop in gaps(*advice.demand):
             if start < end and stop > offset:
                 fetch(start, stop)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import resource
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -20,14 +22,20 @@ from zosfs.store import short
 from zosfs.store.api import FileSlice
 from zosfs.store.http import Answer, WireError
 from zosfs.store.outgoing import PIECE, slices
-from zosfs.store.wire import SMALL, Comes, Connection, Peer
+from zosfs.store.wire import SMALL, Comes, Connection, Peer, portion
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @contextlib.contextmanager
-def peer(*says: bytes, dribble: bool = False, hang: bool = False, timeout: float = 60.0) -> Iterator[Connection]:
-    """A connection to someone who answers each request with the next of *says* and then hangs up (*hang*: is silent)."""
+def peer(
+    *says: bytes, dribble: bool = False, hang: bool = False, timeout: float = 60.0, packet: int = 1 << 20, pause: float = 0.0
+) -> Iterator[Connection]:
+    """A connection to someone who answers each request with the next of *says* and then hangs up (*hang*: is silent).
+
+    He sends *packet* bytes at a time, each *pause* seconds after the one before; or, if he is to *dribble*, one.
+    """
+    packet = 1 if dribble else packet
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -40,9 +48,11 @@ def peer(*says: bytes, dribble: bool = False, hang: bool = False, timeout: float
                     if not data:
                         return
                     got += data
-                for start in range(0, len(answer), 1 if dribble else 1 << 20):
+                for start in range(0, len(answer), packet):
                     with contextlib.suppress(OSError):
-                        client.sendall(answer[start : start + (1 if dribble else 1 << 20)])
+                        client.sendall(answer[start : start + packet])
+                    if pause:
+                        time.sleep(pause)
             if hang:
                 client.recv(1)
 
@@ -175,6 +185,41 @@ def test_a_large_body_that_comes_in_drops_is_whole_and_the_next_answer_follows()
         assert in_one_call(connection, into).received == 200000
         assert into == LARGE[:200000]
         assert in_one_call(connection).body == b"ok"
+
+
+@pytest.mark.parametrize("length", [n * PIECE + more for n in (1, 2, 3) for more in (-1, 0, 1, SMALL)])
+def test_a_body_of_any_length_comes_to_its_end_and_the_next_answer_follows(length: int) -> None:
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % length
+    with peer(head + LARGE[:length], b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", packet=100_003, pause=0.0005) as connection:
+        into = memoryview(bytearray(length))
+        assert in_one_call(connection, into).received == length
+        assert into == LARGE[:length]
+        assert in_one_call(connection).body == b"ok"
+
+
+@given(st.integers(1, 20 * PIECE), st.lists(st.integers(SMALL, PIECE), min_size=1))
+def test_whoever_waits_for_a_portion_is_woken_at_the_end_of_the_body_at_the_latest(left: int, wanted: list[int]) -> None:
+    for each in itertools.cycle(wanted):
+        piece, worth = portion(each, left)
+        assert 0 < piece <= min(each, left)
+        assert worth == 1 or worth <= left - piece, "all but a byte of the portion is handed out: what is to come must wake"
+        left -= piece
+        if not left:
+            break
+    assert worth == 1, "the head of the next answer is short"
+
+
+def test_the_packets_of_a_large_body_do_not_wake_who_receives_it_one_by_one() -> None:
+    packets = 200
+    length = packets * 25_000
+    head = b"HTTP/1.1 206 Partial\r\ncontent-length: %d\r\n\r\n" % length
+    with peer(head + LARGE[:length], packet=25_000, pause=0.001) as connection:
+        into = memoryview(bytearray(length))
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        assert in_one_call(connection, into).received == length
+        woken = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+    assert into == LARGE[:length]
+    assert woken < 40  # a few for the connection and the head, five for the portions, and the packets of the last of them
 
 
 def test_abort_ends_a_large_body_at_once() -> None:

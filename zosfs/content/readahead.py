@@ -1,11 +1,11 @@
 """What to fetch for a reader, now and ahead of it: a pure decision from what one handle read so far.
 
-Owns: nothing outside its own `History`. May use: nothing of zosfs. Must not know: the store, memory, time.
+Owns: nothing outside its own `History`. May use: widening.py. Must not know: the store, memory, clocks (times are told).
 
 A *stream* is a run of reads that go on from each other: forward, backward, or with a constant stride. A handle may have several,
 interleaved. A stream's *window* is how many bytes beyond its place are wanted; it begins small with the second read in a row and
-doubles only when the reader has to wait for bytes that were already fetched under the present window. What fits no
-stream is random and costs what it asks for. All positions are bytes, all spans half-open.
+doubles only when the reader has to wait for bytes that were already fetched under the present window (a wide one: only while that makes the
+reader faster, `Widening`). What fits no stream is random and costs what it asks for. All positions are bytes, all spans half-open.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from enum import Enum
+
+from zosfs.content.widening import Widening
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -82,7 +84,7 @@ class Way(Enum):
 @dataclass(slots=True)
 class Stream:
     """One run of reads. *place*: where the next read is expected (backward: its end). *fetched*: how far ahead was asked for
-    (strided: the next offset to ask for). *mark*: where *fetched* was when the window grew last."""
+    (strided: the next offset to ask for). *mark*: where *fetched* was when the reader last had to wait beyond it."""
 
     way: Way
     place: int
@@ -94,6 +96,7 @@ class Stream:
     fetched: int = 0
     mark: int = 0
     last: int = 0
+    widening: Widening = field(default_factory=Widening)
 
     def refuse(self, span: Span) -> None:
         """*span*, advised to be fetched ahead, was not: it is advised again later."""
@@ -138,8 +141,11 @@ class History:
         """The streams that are known, the one used last at the end."""
         return tuple(self._streams)
 
-    def observe(self, offset: int, size: int, found: Found) -> Advice:
-        """Note a read of ``[offset, offset + size)``, not empty and inside the file, whose bytes were *found*; what to do."""
+    def observe(self, offset: int, size: int, found: Found, now: float = 0.0) -> Advice:
+        """Note a read of ``[offset, offset + size)``, not empty and inside the file, whose bytes were *found*; what to do.
+
+        *now* are seconds of a clock that never goes back; without one a window does not grow beyond `widening.FREELY`.
+        """
         self._count += 1
         end = offset + size
         stream = self._match(offset, end)
@@ -152,7 +158,7 @@ class History:
             return self._random(offset, end, found)
         forget = self._retire()
         demand = self._stream_demand(stream, offset, end, found)
-        self._grow(stream, offset, end, found)
+        self._grow(stream, offset, end, found, now)
         return Advice(demand, self._ahead(stream) if stream.window else (), forget, stream)
 
     def inside(self, start: int, end: int) -> bool:
@@ -291,7 +297,7 @@ class History:
         stream.fetched = stream.place
         return (offset, end)
 
-    def _grow(self, stream: Stream, offset: int, end: int, found: Found) -> None:
+    def _grow(self, stream: Stream, offset: int, end: int, found: Found, now: float) -> None:
         room = self.most // len(self._streams)
         if stream.window == 0:
             if found is Found.READY and stream.run < GRANULE // 2:
@@ -311,7 +317,7 @@ class History:
         if found is Found.READY or not beyond:
             return
         stream.mark = stream.fetched
-        stream.window = min(2 * stream.window, room)
+        stream.window = stream.widening.passed(stream.window, room, stream.place, now)
         self._proved = max(self._proved, stream.window)
 
     def _ahead(self, stream: Stream) -> tuple[Span, ...]:

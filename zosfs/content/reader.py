@@ -120,7 +120,7 @@ class Reader:
         found = self._version.find(offset, end)
         chunks = self._readers.chunks
         on_disk = found is not Found.READY and chunks is not None and chunks.has(self.info, offset, end)
-        advice = self._history.observe(offset, end - offset, Found.READY if on_disk else found)
+        advice = self._history.observe(offset, end - offset, Found.READY if on_disk else found, trio.current_time())
         if on_disk and chunks is not None:
             self._follow(advice)
             data = await chunks.read(self.info, offset, end)

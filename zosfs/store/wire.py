@@ -59,6 +59,19 @@ class Peer(NamedTuple):
     traffic: Traffic = Traffic()
 
 
+def portion(wanted: int, left: int) -> tuple[int, int]:
+    """How many of the *left* bytes of an answer to receive with one call, of which *wanted* are wanted at most; and how many must be there
+    before the kernel wakes who waits for them (pure; socket(7), SO_RCVLOWAT).
+
+    Without the latter each packet wakes a thread that goes to sleep again: half the CPU seconds of a body that comes from far. The kernel
+    counts what it has not handed out yet, so that as many must be to come still when all but a byte of the portion has been: at the
+    end of a body portions are halved.
+    """
+    piece = min(wanted, max(left // 2, 2 * SMALL), left)
+    worth = min(piece, left - piece)
+    return piece, worth if worth >= SMALL else 1
+
+
 class Connection:
     """One kept-alive connection, made at its first request. One thread at a time uses it; `abort` may come from any."""
 
@@ -410,11 +423,17 @@ class Connection:
         if len(into) - have > SMALL and not isinstance(sock, ssl.SSLSocket):
             self._let_it_sleep(sock)
             whole = socket.MSG_WAITALL
+        asked = 1
         while have < len(into):
             piece = PIECE
             if arrival is not None:
                 arrival.count(have)
                 piece = min(PIECE, max(SMALL, arrival.lacking))
+            if whole:
+                piece, worth = portion(piece, len(into) - have)
+                if worth != asked:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, worth)
+                    asked = worth
             try:
                 n = sock.recv_into(into[have : have + piece], 0, whole)
             except BlockingIOError:

@@ -1,0 +1,57 @@
+"""When a read-ahead window goes beyond what every reader may have that waits: speeds that depend on it, and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zosfs.content.widening import FREELY, REST, Widening
+
+MIB = 1 << 20
+ROOM = 4 * FREELY
+
+
+def windows(speed: Callable[[int], float], count: int = 200) -> list[int]:
+    """The windows of a reader that waits at the end of each, and reads what was asked for under one at ``speed(window)`` bytes a second."""
+    widening, window, asked, place, now = Widening(), 2 * MIB, 2 * MIB, 0, 0.0
+    seen = []
+    for _ in range(count):
+        place += asked
+        now += asked / speed(asked)
+        asked, window = window, widening.passed(window, ROOM, place, now)
+        seen.append(window)
+    return seen
+
+
+def test_who_gets_faster_gets_the_largest_window() -> None:
+    assert windows(lambda window: 5.0 * window)[-1] == ROOM
+
+
+def test_who_gets_no_faster_goes_back_and_tries_again_after_long() -> None:
+    seen = windows(lambda window: 500e6)
+    assert set(seen[10:]) == {FREELY, 2 * FREELY}
+    assert seen[10:].count(2 * FREELY) <= 2 * (len(seen) // REST + 1)
+    assert seen[-REST:].count(2 * FREELY) >= 1
+
+
+def test_who_gets_faster_up_to_a_limit_stays_there() -> None:
+    seen = windows(lambda window: 5.0 * min(window, 2 * FREELY))
+    assert seen[-REST:].count(2 * FREELY) >= REST - 3
+
+
+def test_without_a_clock_nothing_is_proved() -> None:
+    widening, window = Widening(), 2 * MIB
+    for place in range(0, 100 * FREELY, FREELY):
+        window = widening.passed(window, ROOM, place, 0.0)
+    assert window == FREELY
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.floats(0, 10), st.integers(1 << 10, 1 << 30)), max_size=100))
+def test_any_reader_has_a_window_that_is_allowed(steps: list[tuple[int, float, int]]) -> None:
+    widening, window, now = Widening(), 2 * MIB, 0.0
+    for place, seconds, room in steps:
+        now += seconds
+        window = widening.passed(min(window, room), room, place, now)
+        assert 0 < window <= room
