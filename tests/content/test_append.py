@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.content.memory_bucket import CUT, LOST, MemoryBucket
-from zosfs.content.append import AppendState, Verdict, append, judge, set_headers_by_empty_append
+from tests.content.room import Bucket, new, room, run
+from zosfs.content.append import AppendState, Sent, Verdict, append, judge, set_headers_by_empty_append
 from zosfs.content.etags import appends_of, body_bytes, chain_etag, slice_body
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Store
@@ -161,6 +163,50 @@ def test_every_line_once_of_a_log_that_others_append_to_all_the_time(
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+FAULTS = st.lists(st.sampled_from([None, LOST, CUT]), max_size=6)
+
+
+@given(FAULTS, FAULTS, FAULTS, st.lists(st.sampled_from(["head", "get_range", "append", None]), max_size=8), st.booleans())
+def test_every_line_once_over_calls_that_fail_while_others_append(
+    appends: list[str | None], heads: list[str | None], gets: list[str | None], others: list[str | None], there: bool
+) -> None:
+    """Each call that fails is followed by one with a line more, as the deliveries of a log are."""
+
+    async def main() -> None:
+        bucket = MemoryBucket()
+        if there:
+            bucket.add("log", b"begin\n")
+        bucket.faults.update({"append": list(appends), "head": list(heads), "get_range": list(gets)})
+        left, theirs = list(others), [b"begin\n"] if there else []
+
+        def next_one() -> None:
+            verb = left.pop(0) if left else None
+            if verb is not None:
+                bucket.between[verb] = add
+
+        def add() -> None:
+            if "log" in bucket.things:
+                theirs.append(b"theirs %d\n" % len(theirs))
+                bucket.add("log", theirs[-1])
+            next_one()
+
+        next_one()
+        state, sent, doubtful = AppendState.of(bucket.info("log")) if there else AppendState(), Sent(), False
+        ours = [b"line 0\n"]
+        while True:
+            try:
+                done = await append(as_store(bucket), "log", state, ours, PLAIN, appending=True, doubtful=doubtful, sent=sent)
+                break
+            except StoreError:
+                doubtful = True
+                ours.append(b"line %d\n" % len(ours))
+        data = bucket.things["log"].data
+        assert data[: done.end].endswith(ours[-1])
+        assert sorted(data.splitlines(keepends=True)) == sorted([*theirs, *ours])
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_a_doubtful_append_that_landed_is_not_repeated() -> None:
     async def main() -> None:
         bucket = MemoryBucket()
@@ -226,3 +272,49 @@ def test_headers_by_an_empty_append() -> None:
         assert bucket.info("log").appendable
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
+@pytest.mark.parametrize("since", [b"", b"theirs since\n"], ids=["last", "in between"])
+def test_a_line_whose_answer_is_lost_behind_anothers_is_not_repeated_by_the_next_try(
+    there: bool, since: bytes, tmp_path: Path
+) -> None:
+    """The try that may have landed went behind what another host had appended first, and the server is away then."""
+
+    async def main() -> None:
+        bucket = Bucket()
+        base = bucket.add("log", b"begin\n") if there else None
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "log", base, appending=True)
+            await writer.write(0, b"ours\n", append=True)
+
+            def first() -> None:
+                bucket.add("log", b"theirs\n")
+                bucket.faults["append"].insert(0, None)
+                bucket.between["append"] = second
+
+            def second() -> None:
+                bucket.faults["head"] = [CUT] * 9
+
+            if there:
+                bucket.between["append"] = first
+                bucket.faults["append"] = [LOST]
+            else:
+
+                def made() -> None:
+                    bucket.between["append"] = first
+
+                bucket.between["append"] = made
+                bucket.faults["append"] = [None, LOST]
+            with pytest.raises(StoreError):
+                await writer.deliver()
+            landed = bucket.things["log"].data
+            assert landed.endswith(b"theirs\nours\n")
+            if since:
+                bucket.add("log", since)
+            bucket.faults.clear()
+            await writer.write(0, b"more\n", append=True)
+            await writer.deliver()
+            assert bucket.things["log"].data == landed + since + b"more\n"
+
+    run(main)

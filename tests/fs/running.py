@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+OPENAT, RENAME, FSYNC = 257, 82, 74
+"""Numbers of system calls on x86-64."""
+
 
 def run(
     *argv: str | Path, cwd: Path | None = None, ok: Sequence[int] = (0,), timeout: float = 240, stdin: str = "",
@@ -33,6 +36,12 @@ def run(
 def python(script: str, *argv: str | Path) -> subprocess.Popen[str]:
     """Start a Python process that runs *script* with *argv*."""
     return subprocess.Popen([sys.executable, "-c", script, *map(str, argv)], stderr=subprocess.PIPE, text=True)
+
+
+def in_the_kernel(number: int, thread: int) -> bool:
+    """Whether *thread* of this process is in the system call *number*."""
+    with open(f"/proc/self/task/{thread}/syscall") as told:
+        return told.read().split()[0] == str(number)
 
 
 def join(*processes: subprocess.Popen[str], timeout: float = 120) -> None:

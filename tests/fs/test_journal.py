@@ -75,7 +75,7 @@ def test_a_promised_file_whose_place_another_one_has_taken_when_the_daemon_is_ki
         fd = os.open(living.path / "to", flags)
         os.write(fd, b"promised")
         os.close(fd)
-        proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/to") else None
+        proxy.hold = lambda target: 0 if ("PUT", target) in proxy.requests and target.startswith(f"/{bucket}/to") else None
         with ThreadPoolExecutor(1) as pool:
             renaming = pool.submit(os.rename, living.path / "from", living.path / "to")
             wait_for(lambda: s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed", 60, "the copy")
@@ -85,6 +85,67 @@ def test_a_promised_file_whose_place_another_one_has_taken_when_the_daemon_is_ki
         living.start()
         assert (living.path / "to").read_bytes() == b"renamed"
         assert entries(living) == []
+        living.stop()
+    assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed"
+
+
+NEW, REWRITTEN = os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_WRONLY | os.O_TRUNC
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["delivered", "killed"])
+@pytest.mark.parametrize("flags", [NEW, REWRITTEN, os.O_RDWR, os.O_WRONLY | os.O_APPEND], ids=["new", "rewritten", "edited", "appended"])
+def test_a_promised_file_that_another_one_could_not_be_renamed_to(
+    server: Any, mount: Any, bucket: str, s3: Any, flags: int, killed: bool
+) -> None:
+    """The copy has taken its place when the removal of the old name is refused: what was promised takes it back, and is no conflict."""
+    s3.put_object(Bucket=bucket, Key="from", Body=b"not renamed")
+    if flags != NEW:
+        s3.put_object(Bucket=bucket, Key="to", Body=b"what was there")
+    wanted = {NEW: b"promised", REWRITTEN: b"promised", os.O_RDWR: b"promised there"}.get(flags, b"what was therepromised")
+    with Proxy(server.url) as proxy:
+        living = mount(url=proxy.url, writeback="1h", append="auto")
+        living.forgive("from")
+        fd = os.open(living.path / "to", flags)
+        os.write(fd, b"promised")
+        os.close(fd)
+        proxy.intercept = lambda method, target: answer(403, "AccessDenied", "Forbidden") if method == "DELETE" else None
+        refused(errno.EACCES, os.rename, living.path / "from", living.path / "to")
+        proxy.intercept = None
+        assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"not renamed"
+        for again in (False, True):
+            assert (living.path / "to").read_bytes() == wanted
+            assert (living.path / "from").read_bytes() == b"not renamed"
+            if not again:
+                if killed:
+                    living.kill()
+                else:
+                    living.stop()
+                living.start()
+        assert entries(living) == []
+        living.stop()
+    assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == wanted
+    assert s3.get_object(Bucket=bucket, Key="from")["Body"].read() == b"not renamed"
+
+
+def test_a_promised_file_leaves_its_name_to_a_renamed_one_of_which_there_is_no_other_copy(
+    server: Any, mount: Any, bucket: str, s3: Any
+) -> None:
+    """The removal of the old name was made, but its answer is lost, and the next try is refused: both contents are kept."""
+    s3.put_object(Bucket=bucket, Key="from", Body=b"renamed")
+    s3.put_object(Bucket=bucket, Key="to", Body=b"what was there")
+    with Proxy(server.url) as proxy:
+        living = mount(url=proxy.url, writeback="1h")
+        living.forgive("ERROR zosfs.content.content: to: ")
+        (living.path / "to").write_bytes(b"promised")
+        fates: list[bytes | str] = [answer(403, "AccessDenied", "Forbidden"), "lost"]
+        proxy.intercept = lambda method, target: fates.pop() if method == "DELETE" else None
+        refused(errno.EACCES, os.rename, living.path / "from", living.path / "to")
+        proxy.intercept = None
+        assert not fates
+        living.kill()
+        living.start()
+        assert (living.path / "to").read_bytes() == b"renamed"
+        assert [(entry["key"], entry["state"], entry["size"]) for entry in entries(living)] == [("to", "conflict", 8)]
         living.stop()
     assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"renamed"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import put_many, refused, run
+from tests.fs.running import OPENAT, RENAME, in_the_kernel, put_many, refused, run
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -52,15 +52,6 @@ class Halfway:
         if self.left < 0 or method == "POST":
             self.reached.set()
         return answer(503, "SlowDown") if self.reached.is_set() and method in ("PUT", "POST", "DELETE") else None
-
-
-OPENAT, RENAME = 257, 82  # x86-64
-
-
-def in_the_kernel(number: int, thread: int) -> bool:
-    """Whether *thread* of this process is in the system call *number*."""
-    with open(f"/proc/self/task/{thread}/syscall") as told:
-        return told.read().split()[0] == str(number)
 
 
 def test_a_file_that_is_being_rewritten_when_its_directory_is_renamed_is_not_shown_empty(

@@ -207,6 +207,39 @@ def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
     assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match, seaweed.copy_if_match) == (False, True, True, True)
 
 
+@pytest.mark.parametrize("answers", [1, 100])
+@pytest.mark.parametrize("asked", ["append", "conditions", "versioning"])
+def test_what_got_no_answer_is_asked_again(rgw: Any, asked: str, answers: int) -> None:
+    """One lost answer is made up for by the same call; of a server that stays in trouble the next call asks."""
+    left = 0
+
+    def lose(method: str, target: str) -> Fate:
+        nonlocal left
+        what = "append" if "append=true" in target else "conditions" if SCRATCH in target else target.rpartition("?")[2].rstrip("=")
+        if what != asked or method == "DELETE" or left == 0:
+            return PASS
+        left -= 1
+        return ANSWER_LOST
+
+    async def main() -> None:
+        nonlocal left
+        async with fresh_bucket(rgw) as name:
+            with Lossy(rgw.url, lose) as proxy:
+                reached = account(rgw, proxy.url)
+                store = reached.bucket(name)
+                left = answers
+                await store.probe()
+                assert store.probed == (answers == 1)
+                left = 0
+                able = await store.probe()
+                assert store.probed
+                assert (able.append, able.put_if_match, able.put_if_none_match, able.versioned) == (True, True, True, False)
+                assert not (await store.list_page("")).objects
+                await reached.aclose()
+
+    trio.run(main)
+
+
 def test_a_read_only_mount_is_not_written_to(server: Any) -> None:
     async def test(store: S3Store) -> None:
         abilities = await store.probe()

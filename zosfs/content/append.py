@@ -53,6 +53,20 @@ class AppendState:
         return AppendState(self.position + length, chain_etag(self.etag, chunk))
 
 
+@dataclass(slots=True)
+class Sent:
+    """What the last try of an append sent, for the next one to look for where that got no answer: *length* bytes behind the first
+    *landed* ones, onto *state* (None: nothing was sent)."""
+
+    state: AppendState | None = None
+    landed: int = 0
+    length: int = 0
+
+    def forget(self) -> None:
+        """Nothing is in doubt."""
+        self.state, self.landed, self.length = None, 0, 0
+
+
 class Verdict(enum.Enum):
     """What became of an append that failed or got no answer."""
 
@@ -110,28 +124,69 @@ async def append(
     *,
     appending: bool,
     doubtful: bool = False,
+    sent: Sent | None = None,
     patience: float = PATIENCE,
 ) -> Appended:
     """Append *body* to *key* exactly once. *headers* must be all that the object is to have: the server replaces the old ones.
 
     *appending*: wherever the object's end is (O_APPEND), so that others' appends go in front; otherwise only onto *state*, and
-    StoreError ``Conflict`` (ESTALE) when the object is another one. *doubtful*: an earlier call with the same bytes
-    and state may have been applied. *patience* is how many seconds a half-sent append in the way is waited for.
+    StoreError ``Conflict`` (ESTALE) when the object is another one. *doubtful*: an earlier call with the same bytes (or less) and state may
+    have been applied; *sent*, which that call was given too, tells where, if others' went in front. *patience* is how many seconds a
+    half-sent append in the way is waited for.
     Raises ``ObjectNotAppendable`` when the object must be rewritten instead (nothing was appended), ``Conflict`` when it is
     gone, and what the store raises; after an ambiguous error the next call must say *doubtful*.
     """
+    if sent is None or not appending:
+        sent = Sent()
+    before = sent.state
+    if before is None:
+        sent.forget()
     if not state.etag and body_length(body):
-        return await _create(store, key, body, headers, doubtful=doubtful, patience=patience)
-    foreign = False
+        return await _create(store, key, body, headers, doubtful=doubtful, sent=sent, patience=patience)
+    if before is not None:
+        return await _go_on(store, key, before, body, headers, foreign=before != state, sent=sent, patience=patience)
+    return await _append(
+        store, key, state, body, headers, appending=appending, doubtful=doubtful, foreign=False, sent=sent, patience=patience
+    )
+
+
+async def _go_on(
+    store: Store, key: str, before: AppendState, body: Body, headers: ObjectHeaders, *, foreign: bool, sent: Sent, patience: float
+) -> Appended:
+    """Append what of *body* has not landed: first what an earlier call sent onto *before*, just as it did, or it would not be found
+    where others' bytes are behind it."""
+    length = body_length(body)
+    end = min(length, sent.landed + sent.length)
+    tried = slice_body(body, sent.landed, end)
+    done = await _append(
+        store, key, before, tried, headers, appending=True, doubtful=True, foreign=foreign, sent=sent, patience=patience
+    )
+    if end == length:
+        return done
+    sent.landed = end
+    rest = slice_body(body, end, length)
+    return await _append(
+        store, key, done.state, rest, headers, appending=True, doubtful=False, foreign=done.foreign, sent=sent, patience=patience
+    )
+
+
+async def _append(
+    store: Store, key: str, state: AppendState, body: Body, headers: ObjectHeaders, *,
+    appending: bool, doubtful: bool, foreign: bool, sent: Sent, patience: float,
+) -> Appended:  # fmt: skip
+    """`append` of what has not landed yet, onto *state*."""
     tries = 0
     pause = 0.05
     deadline = trio.current_time() + patience
     while True:
         length = body_length(body)
+        sent.state, sent.length = state, length
         try:
             written = await store.append(key, state.position, body, headers)
         except StoreError as error:
             failure = error
+            if not (doubtful or failure.ambiguous or sent.landed):
+                sent.state = None
         else:
             chunk = written.etag or await trio.to_thread.run_sync(md5_hex, body)
             # some servers tell the object's ETag, RGW that of the chunk: they differ from the second append on
@@ -163,6 +218,7 @@ async def append(
                 return Appended(found, True, state.position + length)
             # an earlier, shorter try of a file that has grown since
             body = slice_body(body, landed, length)
+            sent.landed += landed
             doubtful = False
             verdict = Verdict.MOVED
             if landed:
@@ -194,24 +250,39 @@ async def append(
 
 
 async def _create(
-    store: Store, key: str, body: Body, headers: ObjectHeaders, *, doubtful: bool, patience: float
+    store: Store, key: str, body: Body, headers: ObjectHeaders, *, doubtful: bool, sent: Sent, patience: float
 ) -> Appended:
     """The first append to an object that was missing when its file was opened."""
     foreign = False
     length = body_length(body)
     for _ in range(_TRIES):
-        found = await look(store, key) if doubtful else None
-        landed = await holds(store, key, 0, body, found) if found is not None else 0
+        before = sent.state
+        found = await look(store, key) if doubtful and before is None else None
+        try:
+            landed = await holds(store, key, 0, body, found) if found is not None else 0
+        except StoreError as changed:  # others appended meanwhile
+            if changed.errno not in (errno.ESTALE, errno.ENOENT):
+                raise
+            continue
         if found is not None and landed == length:
             return Appended(found, found.size != length, length)
-        if found is not None and found.appendable and landed == found.size:
-            # an earlier try got so far: made it empty, or appended what the file was then
-            state = AppendState.of(found)
+        if before is not None:
+            # an earlier try got as far as this, perhaps behind others
+            done = await _go_on(store, key, before, body, headers, foreign=False, sent=sent, patience=patience)
         else:
-            made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
-            state, landed, foreign = made.state, 0, foreign or made.foreign
-        rest = slice_body(body, landed, length)
-        done = await append(store, key, state, rest, headers, appending=True, patience=patience)
+            if found is not None and found.appendable and landed == found.size:
+                # an earlier try got so far: made it empty, or appended what the file was then
+                state = AppendState.of(found)
+            else:
+                made = await append(store, key, AppendState(), [], headers, appending=True, patience=patience)
+                state, landed, foreign = made.state, 0, foreign or made.foreign
+            sent.landed = landed
+            rest = slice_body(body, landed, length)
+            done = await _append(
+                store, key, state, rest, headers, appending=True, doubtful=False, foreign=False, sent=sent, patience=patience
+            )
+        # until it is seen that no slower creation wiped it out, the next call looks there
+        rest, landed = slice_body(body, sent.landed, length), sent.landed
         foreign = foreign or done.foreign
         position = done.end - body_length(rest)
         while True:
@@ -221,6 +292,7 @@ async def _create(
             try:
                 if found is not None and await holds(store, key, position, rest, found) == body_length(rest):
                     return Appended(found, True, done.end)
+                sent.forget()
                 break
             except StoreError as changed:  # others appended once more
                 if changed.errno not in (errno.ESTALE, errno.ENOENT):

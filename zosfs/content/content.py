@@ -297,24 +297,38 @@ class Content:
                 await writer.aclose()
 
     @contextlib.asynccontextmanager
-    async def replacing(self, key: str, etag: str) -> AsyncIterator[None]:
+    async def replacing(self, key: str, etag: str) -> AsyncIterator[set[str]]:
         """Within, another object, which has this ETag, takes the place of the one at *key*: what was written for that is not delivered any
-        more, and the journal forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile."""
-        async with self.only_one(key):
-            writers = [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked]
-            aside = Aside(key, writers, self.earlier.set_aside(key), ())
-            for writer in writers:
-                writer.draft.unlinked = True
-            try:
-                await self.promises.replaced_by(key, etag)
-                yield
-            except BaseException:
+        more, and the journal forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile. Yields an
+        empty set: with the ETags of what may have taken the place and is not wanted there if this fails, whose place is taken back then."""
+        etags: set[str] = set()
+        aside = Aside(key, [], {}, ())
+        try:
+            async with self.only_one(key):
+                writers = [writer for writer in self._writers if writer.draft.key == key and not writer.draft.unlinked]
+                aside = Aside(key, writers, self.earlier.set_aside(key), ())
                 for writer in writers:
-                    writer.draft.unlinked = False
-                self.earlier.put_back(aside.revived)
-                with trio.CancelScope(shield=True), contextlib.suppress(OSError):
-                    await self.promises.replaced_by(key, "")
-                raise
+                    writer.draft.unlinked = True
+                try:
+                    for writer in (*writers, *aside.revived.values()):
+                        with contextlib.suppress(OSError):  # the base is another one already, say: then it is a conflict anyway
+                            await writer.fetch_if_owed()
+                    await self.promises.replaced_by(key, etag)
+                    yield etags
+                except BaseException:
+                    for writer in writers:
+                        writer.draft.unlinked = False
+                    for writer in (*writers, *aside.revived.values()):
+                        writer.outlives(etags)
+                    self.earlier.put_back(aside.revived)
+                    raise
+        except BaseException:
+            # only now: a writer that is being delivered waits for the key, and this would wait for the writer
+            with trio.CancelScope(shield=True), contextlib.suppress(OSError):
+                for writer in (*aside.writers, *aside.revived.values()):
+                    await writer.outlive()
+                await self.promises.not_replaced(key, etags)
+            raise
         try:
             await self.promises.forget(*self.promises.of(key))
         except OSError as exc:

@@ -15,13 +15,13 @@ import errno
 import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import trio
 
-from zosfs.content.append import AppendState, append, holds, look
+from zosfs.content.append import AppendState, Sent, append, holds, look
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
 from zosfs.content.finishing import delivered_info, has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
@@ -83,12 +83,13 @@ class Assumed:
 
     *base*: the object that the file is a change of; None: there is none. *tail*: the file was opened with O_APPEND and grew by the staged
     bytes ``[start, end)`` only. Then a changed object is no conflict: the tail goes to its end. *doubtful*: an earlier delivery of
-    exactly these bytes may have been applied without an answer.
+    exactly these bytes may have been applied without an answer; *sent* is what that appended, and what this one does.
     """
 
     base: Base | None
     tail: tuple[int, int] | None = None
     doubtful: bool = False
+    sent: Sent = field(default_factory=Sent)
 
 
 async def deliver(
@@ -117,7 +118,9 @@ async def deliver(
     work = _Delivery(means, on_part, through_memory)
     try:
         if isinstance(plan, Append):
-            return await work.append(plan, outgoing, assumed.base, appending=assumed.tail is not None, doubtful=assumed.doubtful)
+            return await work.append(
+                plan, outgoing, assumed.base, appending=assumed.tail is not None, doubtful=assumed.doubtful, sent=assumed.sent
+            )
         return await work.replace(plan, outgoing, assumed.base, resume)
     except StoreError as exc:
         if assumed.tail is None or (exc.errno != errno.ESTALE and exc.code != "ObjectNotAppendable"):
@@ -285,13 +288,15 @@ class _Delivery:
     # -- more at the end of the object ------------------------------------------------------------------------------
 
     async def append(
-        self, steps: Append, outgoing: Outgoing, base: Base | None, *, appending: bool, doubtful: bool
+        self, steps: Append, outgoing: Outgoing, base: Base | None, *, appending: bool, doubtful: bool, sent: Sent
     ) -> ObjectInfo:
         """One append; where the object turns out to take none although nobody changed it, the whole object anew."""
         body = outgoing.source.lend(steps.start, steps.end)
         state = AppendState(steps.position, base.etag if base else "")
         try:
-            done = await append(self._store, outgoing.key, state, body, outgoing.headers, appending=appending, doubtful=doubtful)
+            done = await append(
+                self._store, outgoing.key, state, body, outgoing.headers, appending=appending, doubtful=doubtful, sent=sent
+            )
             return done.info
         except StoreError as exc:
             if exc.code != "ObjectNotAppendable" or appending:
@@ -305,29 +310,37 @@ class _Delivery:
     async def extend(self, outgoing: Outgoing, assumed: Assumed) -> ObjectInfo:
         """Add the staged tail to the end of whatever object is there, and again when another writer was faster."""
         key, source = outgoing.key, outgoing.source
-        position, doubtful = assumed.base.size if assumed.base else 0, assumed.doubtful
+        position, doubtful, sent = assumed.base.size if assumed.base else 0, assumed.doubtful, assumed.sent
         assert assumed.tail is not None
         start, end = assumed.tail
+        if sent.state is not None:
+            position, doubtful = sent.state.position, True
+            start += sent.landed
         for _ in range(PATIENT_EXTENSIONS):
             found = await look(self._store, key)
             if found is not None and doubtful and found.size > position:
-                body = source.lend(start, end)
+                tried = end if sent.state is None else min(end, start + sent.length)
+                body = source.lend(start, tried)
                 try:
                     landed = await holds(self._store, key, position, body, found)
                 finally:
-                    source.give_back(start, end)
-                if landed == end - start:
-                    return found
+                    source.give_back(start, tried)
                 start += landed  # an earlier, shorter try of a tail that has grown since
+                if start == end:
+                    return found
                 doubtful = False
+            sent.forget()
             old = found.size if found else 0
             size = old + end - start
             try:
                 if found is not None and found.appendable and self._store.abilities.append:
                     try:
                         longer = dataclasses.replace(outgoing, size=size)
-                        return await self.append(Append(old, start, end), longer, Base.of(found), appending=True, doubtful=False)
+                        return await self.append(
+                            Append(old, start, end), longer, Base.of(found), appending=True, doubtful=False, sent=sent
+                        )
                     except StoreError as exc:
+                        sent.landed += start - assumed.tail[0]
                         if exc.code != "ObjectNotAppendable":
                             raise
                 base = Base(key, old, found.etag) if found else None
@@ -337,6 +350,7 @@ class _Delivery:
                 if isinstance(steps, Nothing) and found is not None:
                     return found
                 longer = dataclasses.replace(outgoing, size=size, source=_Extended(source, old, start))
+                sent.state, sent.landed, sent.length = AppendState(old, base.etag if base else ""), start - assumed.tail[0], end - start
                 return await self.replace(steps, longer, base)
             except StoreError as exc:
                 if exc.errno != errno.ESTALE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from zosfs.content.append import left_by
+from zosfs.content.append import Sent, left_by
 from zosfs.content.journal import Record
 from zosfs.content.replay import expected_etag, leans_on_base
 from zosfs.store.api import ObjectInfo
@@ -27,6 +27,8 @@ class Doubts:
         """ETags that a try may have left."""
         self.doubtful = False
         """Whether the last try may have been applied."""
+        self.sent = Sent()
+        """What the last append sent, and where to, as long as that is in doubt."""
         self.retracted = False
         """What may have been appended changed since: this is an edit of what that try may have left, no append."""
         self._tried: tuple[int, int] | None = None  # bytes that a try may have appended
@@ -83,5 +85,6 @@ class Doubts:
         """The store has the file, and said so."""
         self.etags.clear()
         self.doubtful = self.retracted = False
+        self.sent.forget()
         self._tried = self._untold = None
         self._unsettled = 0

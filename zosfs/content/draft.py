@@ -245,6 +245,15 @@ class Draft:
         self.kept = min(self.kept_after, info.size) if info.size == size else info.size
         self.close_reader()
 
+    def stand_alone(self) -> None:
+        """The file, all bytes of which are here, is no change of its base any more, but the whole of what is to be there."""
+        self.kept = self.kept_after = 0
+        self.staged.dirty = self.staged.present.copy()
+        self.staged.dirty.truncate(self.size)
+        self.appending = False
+        self.generation += 1
+        self.close_reader()
+
     def renamed(self, key: str, made_ns: int = 0) -> None:
         """The file, and the object that it is a change of, are called *key* from now on; the object was made then (0: as before)."""
         self.key = key

@@ -6,7 +6,7 @@ Owns: the journal and the staged files of records whose writer is gone. Must not
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -157,6 +157,19 @@ class Promises:
         records = self.of(key)
         for record in records:
             record.replaced_by = etag
+        if records:
+            await self._commits.commit(*(put_record(record) for record in records))
+
+    async def not_replaced(self, key: str, etags: Collection[str]) -> None:
+        """What was to go to *key* is to go there still, in the place of what has one of these ETags.
+
+        Where it leans on what was there before, it is a conflict with what is there.
+        """
+        records = [record for record in self.of(key) if record.replaced_by]
+        for record in records:
+            record.replaced_by = ""
+            if not record.kept:
+                record.suspects = sorted({*record.suspects, *etags})
         if records:
             await self._commits.commit(*(put_record(record) for record in records))
 

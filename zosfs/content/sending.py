@@ -93,6 +93,7 @@ class Sending:
         if doubts.retracted:
             found = await look(self._store, draft.key)
             if found is not None and doubts.ours(found):
+                doubts.sent.forget()
                 changes.kept = draft.stand_on(found, changes.kept)
         try:
             return await self._send(changes)
@@ -112,6 +113,7 @@ class Sending:
             if found is None or not doubts.ours(found):
                 raise
         # an earlier try of ours arrived although it got no answer: that is the base now
+        doubts.sent.forget()
         changes.kept = draft.stand_on(found, changes.kept)
         return await self._send(changes)
 
@@ -212,7 +214,7 @@ class Sending:
             await self._expect(record, steps, changes.size)
         try:
             return await deliver(
-                means, steps, Outgoing(draft.key, changes.size, draft, headers), Assumed(base, tail, doubts.doubtful),
+                means, steps, Outgoing(draft.key, changes.size, draft, headers), Assumed(base, tail, doubts.doubtful, doubts.sent),
                 resume=uploads.unfinished, on_part=uploads.notes(draft.key, changes.generation, record) if parts else None,
                 through_memory=self._expects if through_memory else None,
             )  # fmt: skip

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
 import trio
@@ -57,6 +57,7 @@ class Writer:
         self._content = content
         self._delivering = Lock()
         self._timed = False  # *due* will be called
+        self._outlived: set[str] = set()  # ETags of objects, one of which may be where the base was: the file is to take its place
         draft = self.draft = Draft(key, base, staged, content.reader, content.threads, truncate=truncate, appending=appending)
         self._doubts = Doubts(draft.md5)
         self._uploads = Uploads(content)
@@ -324,6 +325,7 @@ class Writer:
                     if draft.unlinked:
                         return None
                     await content.deletion_done(key)  # or the next run would take this for what it has to delete
+                    await self._stand_alone()
                     await draft.staged.quiet()
                     if draft.unlinked or (only_promised and not self.entry.promised):
                         return None
@@ -342,6 +344,7 @@ class Writer:
         StoreError ``Conflict`` when somebody else changed it.
         """
         async with self._delivering, self._content.only_one(self.draft.key):
+            await self._stand_alone()
             return self._told(await inheritance.compare(self._content.store, self.draft, self._uploads, self.entry))
 
     def _told(self, info: ObjectInfo | None) -> ObjectInfo | None:
@@ -378,6 +381,41 @@ class Writer:
         await self._uploads.abandon_early()
         await self._uploads.drop(self.draft.key)
         self.draft.renamed(key, made_ns)
+
+    async def fetch_if_owed(self) -> None:
+        """The base may go, and what is owed of the file stay: make every byte present, but not where the disk is short."""
+        draft = self.draft
+        missing = draft.staged.present.missing(0, draft.kept)
+        if draft.changed and not self.partly_gone and draft.staged.fits(sum(end - start for start, end in missing)):
+            self.early.precious = True
+            await draft.fetch(0, draft.kept)
+
+    def outlives(self, etags: Collection[str]) -> None:
+        """An object with one of these ETags may have taken the base's place, and the file is to be there still: see `outlive`."""
+        self._outlived |= set(etags)
+
+    async def outlive(self) -> None:
+        """What is to be delivered still, and has every byte here, is no change of the base any more, here and in the journal: it takes the
+        place of what may have taken the base's."""
+        async with self._delivering:
+            await self._stand_alone()
+
+    async def _stand_alone(self) -> None:
+        etags, self._outlived = self._outlived, set()
+        draft, entry = self.draft, self.entry
+        if not etags or not self.owes or not draft.complete or self.partly_gone:
+            return
+        await self._uploads.abandon_early()
+        await self._uploads.drop(draft.key)
+        await draft.staged.quiet()
+        promised, record = entry.promised, entry.record if entry.recorded else None
+        draft.stand_alone()
+        self._doubts.etags |= etags
+        with contextlib.suppress(OSError):  # a full disk, say: delivering is what makes room
+            if promised:
+                await entry.promise()
+            elif record is not None:
+                await entry.put(record.state, record.cause)
 
     async def discard(self) -> None:
         """Nothing of this will be sent any more: uploads are aborted, the journal forgets it (but not a conflict's bytes)."""

@@ -40,8 +40,8 @@ class Deliveries:
     ) -> None:
         """Bring what is dirty to where it is promised to be; raises what prevents it, keeping the bytes.
 
-        *only_promised*: not while a program is in the middle of rewriting what was promised. *but*: nor a file of which this is true when
-        its turn comes.
+        *only_promised*: while a program has it open to write, and may be in the middle of that, only what was promised: the rest is that
+        program's close to deliver. *but*: nor a file of which this is true when its turn comes.
         """
         if not file.dirty:
             return
@@ -66,7 +66,7 @@ class Deliveries:
                         await writer.promise()
                         self.later.add(file, self._options.writeback)
                 else:
-                    await writer.deliver(only_promised=only_promised)
+                    await writer.deliver(only_promised=only_promised and file.open_to_write)
                     if writer.dirty:
                         return
                     file.attributes_changed = False
@@ -79,8 +79,8 @@ class Deliveries:
                 raise
 
     async def deliver_promised(self, file: OpenFile) -> None:
-        """Deliver what *file* was promised, where a delay was: not while a program is in the middle of rewriting it."""
-        await self.deliver(file, only_promised=self._options.writeback >= 0)
+        """Deliver what was promised of *file*, or kept of a close that failed: not while a program is in the middle of rewriting it."""
+        await self.deliver(file, only_promised=True)
 
     async def deliver_below(self, directory: Inode, *, but: Callable[[OpenFile], bool] = lambda file: False) -> None:
         """Deliver every dirty file below *directory*, *but* those."""

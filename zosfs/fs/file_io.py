@@ -148,7 +148,7 @@ class FileIO:
                     await refuse_archived(file)
                 await self.truncate_open(file, size)
             if not file.open_to_write:
-                await self._deliveries.deliver(file)
+                await self._deliveries.deliver(file, but=lambda file: file.open_to_write)
         finally:
             self._open_files.let_go(file)
 

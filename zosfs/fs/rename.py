@@ -57,19 +57,29 @@ def _object_of(target: Inode | None) -> ObjectInfo | None:
     return (writer.draft.base if writer is not None else None) or target.info
 
 
-async def _take_back(store: Store, source: ObjectInfo, copy: ObjectInfo) -> None:
-    """Delete *copy* where *source*, of which it was made, is there still: an earlier try of the delete may have got no answer. Whatever
-    else lies in the copy's place by now is let be."""
+async def _is_there(store: Store, source: ObjectInfo) -> bool:
+    """Whether *source*, whose removal was refused, is there for sure: an earlier try of that may have got no answer."""
     try:
-        if (await store.head(source.key)).etag != source.etag:
-            return
+        return (await store.head(source.key)).etag == source.etag
+    except StoreError as exc:
+        if exc.errno != errno.ENOENT:
+            _cannot_take_back(exc)
+        return False
+
+
+async def _take_back(store: Store, copy: ObjectInfo) -> None:
+    """Delete *copy*. Whatever else lies in its place by now is let be."""
+    try:
         there = await store.head(copy.key)
         if there.etag == copy.etag and copy.version_id in ("", there.version_id):
             await store.delete(copy.key)
     except StoreError as exc:
-        if exc.errno == errno.ENOENT:
-            return
-        log.warning("a rename failed, and its copy cannot be taken back, so that both names are there: %s", exc)
+        if exc.errno != errno.ENOENT:
+            _cannot_take_back(exc)
+
+
+def _cannot_take_back(exc: StoreError) -> None:
+    log.warning("a rename failed, and its copy cannot be taken back, so that both names are there: %s", exc)
 
 
 def _fail(number: int) -> OSError:
@@ -139,13 +149,15 @@ class Renames:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
                     info = source.info or await source.store.head(source.key)
-                    async with file.content.replacing(new_key, info.etag):
-                        moved = await self._copy(source, info, new_key)
+                    async with file.content.replacing(new_key, info.etag) as etags:
+                        moved = await self._copy(source, info, new_key, etags)
                         try:
                             await source.store.delete(old_key)
                         except StoreError as exc:
-                            if target is None and not exc.ambiguous:
-                                await _take_back(source.store, info, moved)
+                            if exc.ambiguous or not await _is_there(source.store, info):
+                                etags.clear()  # the copy may be all there is
+                            elif target is None:
+                                await _take_back(source.store, moved)
                             self._tree.invalidate(parent)
                             self._tree.invalidate(new_parent)
                             raise
@@ -160,9 +172,17 @@ class Renames:
         finally:
             self._open_files.let_go(file)
 
-    async def _copy(self, source: Inode, info: ObjectInfo, new_key: str) -> ObjectInfo:
+    async def _copy(self, source: Inode, info: ObjectInfo, new_key: str, etags: set[str]) -> ObjectInfo:
+        """The object *info* under *new_key*; *etags* are those that it may have there, also when this fails."""
         acl = await acl_under_another_name(source.store, info.key, self._options)
-        written = await source.store.copy(info.key, new_key, acl=acl, if_match=info.etag, size=info.size)
+        etags.add(info.etag)
+        try:
+            written = await source.store.copy(info.key, new_key, acl=acl, if_match=info.etag, size=info.size)
+        except StoreError as exc:
+            if not exc.ambiguous:
+                etags.clear()
+            raise
+        etags.add(written.etag or info.etag)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
             modified_ns=written.modified_ns or time.time_ns(),

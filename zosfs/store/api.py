@@ -165,7 +165,8 @@ class Store(Protocol):
     async def probe(self, prefix: str = "") -> Abilities:
         """Find out once what the server can do with the bucket; on scratch objects under *prefix* unless the mount is read only.
 
-        Raises no StoreError: what cannot be found out stays None. Cancelled, it leaves no scratch objects and may be called again.
+        Raises no StoreError: what cannot be found out stays None. After trouble the next call asks again. Cancelled, it leaves no scratch
+        objects and may be called again.
         """
         ...
 

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SCRATCH = ".zosfs-probe-"
 """What the names of scratch objects begin with."""
 WRONG = "0" * 32
+TRIES = 2
+"""Scratch objects that are made one after the other where an answer is lost: one that may be there already tells nothing."""
 CLEANING = 3.0
 """Seconds for the deletion of the scratch objects."""
 ANSWERING = 1.0
@@ -40,41 +42,65 @@ class Probed(Protocol):
     quotes_if_match: bool
 
 
-async def probe(store: Probed, prefix: str, *, writes: bool) -> None:
+async def probe(store: Probed, prefix: str, *, writes: bool) -> bool:
     """Fill *store*'s abilities. What cannot be found out (no right to, server in trouble) stays None.
+
+    Returns whether the server told all there is to tell, refusals among it: after trouble it is worth asking again.
 
     About seven small requests in three round trips, three of them deletes. A versioned bucket is not written to: its scratch objects would
     leave versions, and Ceph 16 neither appends nor heeds conditions there.
     """
-    await _versioning(store)
+    if not await _told(lambda: _versioning(store)):
+        return False
     abilities = store.abilities
     if abilities.versioned:
         abilities.append = abilities.put_if_match = abilities.put_if_none_match = False
-        return
+        return True
     if not writes:
-        return
-    scratch = [f"{prefix}{SCRATCH}{uuid.uuid4().hex}" for _ in range(3)]
+        return True
+    scratch: list[str] = []
+
+    def fresh() -> str:
+        scratch.append(f"{prefix}{SCRATCH}{uuid.uuid4().hex}")
+        return scratch[-1]
+
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_unless_refused, lambda: _append(store, scratch[0]))
-            nursery.start_soon(_unless_refused, lambda: _conditions(store, scratch[1], scratch[2]))
+        told = await _all_told(lambda: _append(store, fresh()), lambda: _conditions(store, fresh(), fresh()), tries=TRIES)
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(CLEANING):
-            async with trio.open_nursery() as nursery:
-                for key in scratch:
-                    nursery.start_soon(_unless_refused, lambda key=key: _send(store, "delete", "DELETE", key))
+            await _all_told(*(lambda key=key: _send(store, "delete", "DELETE", key) for key in scratch))
     log.debug("abilities of %s: %s", store.bucket, abilities)
+    return told
 
 
-async def _unless_refused(step: Callable[[], Awaitable[object]]) -> None:
-    try:
-        await step()
-    except StoreError as exc:
-        log.debug("not found out: %s", exc)
+async def _told(step: Callable[[], Awaitable[object]], tries: int = 1) -> bool:
+    """Make *step*, again where trouble came in between; whether the server told what was asked, be it by a refusal."""
+    for _ in range(tries):
+        try:
+            if await step() is not False:
+                return True
+        except StoreError as exc:
+            log.debug("not found out: %s", exc)
+            if not exc.ambiguous and not exc.retry:
+                return True
+    return False
 
 
-async def _send(store: Probed, verb: str, method: str, key: str, **more: Any) -> Any:
-    return await store.exchange.request(verb, method, store.bucket, key, tries=2, **more)
+async def _all_told(*steps: Callable[[], Awaitable[object]], tries: int = 1) -> bool:
+    """`_told` of all *steps*, at the same time."""
+    told: list[bool] = []
+
+    async def one(step: Callable[[], Awaitable[object]]) -> None:
+        told.append(await _told(step, tries))
+
+    async with trio.open_nursery() as nursery:
+        for step in steps:
+            nursery.start_soon(one, step)
+    return all(told)
+
+
+async def _send(store: Probed, verb: str, method: str, key: str, *, tries: int = 2, **more: Any) -> Any:
+    return await store.exchange.request(verb, method, store.bucket, key, tries=tries, **more)
 
 
 async def _write(store: Probed, verb: str, key: str, **more: Any) -> Any:
@@ -115,6 +141,7 @@ async def _refused(store: Probed, verb: str, key: str, body: Body = (b"x",), **m
 
 
 async def _versioning(store: Probed) -> None:
+    """Whether the bucket has versions; raises where trouble came in between, and nothing may be written to it."""
     try:
         answer = await store.exchange.request("other", "GET", store.bucket, query={"versioning": ""}, tries=2)
         root = answers.parse(answer)
@@ -123,13 +150,13 @@ async def _versioning(store: Probed) -> None:
         else:
             store.abilities.versioned = False
     except StoreError as exc:
-        log.debug("versioning not found out: %s", exc)
         if exc.row.code in ("NotImplemented", "MethodNotAllowed"):
             store.abilities.versioned = False
+        raise
 
 
 async def _append(store: Probed, key: str) -> None:
-    first = await _write(store, "append", key, query={"append": "true", "position": "0"}, body=(b"x",), again=False)
+    first = await _write(store, "append", key, query={"append": "true", "position": "0"}, body=(b"x",), again=False, tries=1)
     if first.headers.get("x-rgw-next-append-position") != "1":
         store.abilities.append = False
         return
@@ -137,9 +164,9 @@ async def _append(store: Probed, key: str) -> None:
     store.abilities.append = await _refused(store, "append", key, query={"append": "true", "position": "0"})
 
 
-async def _conditions(store: Probed, key: str, other: str) -> None:
+async def _conditions(store: Probed, key: str, other: str) -> bool:
     abilities = store.abilities
-    made = await _write(store, "put", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False)
+    made = await _write(store, "put", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False, tries=1)
     etag = made.headers.get("etag", "").strip('"')
 
     async def none_match() -> None:
@@ -165,6 +192,4 @@ async def _conditions(store: Probed, key: str, other: str) -> None:
         answer = await store.exchange.request("list", "GET", store.bucket, query=query, tries=2)
         abilities.object_types_in_listings = bool(answers.field(answers.parse(answer), "Type"))
 
-    async with trio.open_nursery() as nursery:
-        for step in (none_match, match, copies, listing):
-            nursery.start_soon(_unless_refused, step)
+    return await _all_told(none_match, match, copies, listing)

@@ -352,8 +352,7 @@ class S3Store(MultipartUploads):
         """See Store.probe."""
         async with self._probing:
             if not self.probed:
-                await probe.probe(self, prefix, writes=not self.exchange.options.ro)
-                self.probed = True
+                self.probed = await probe.probe(self, prefix, writes=not self.exchange.options.ro)
         return self.abilities
 
 

@@ -1,0 +1,163 @@
+"""What a close could not deliver: when it is tried again, who is told, and that nobody sees half of what is written meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount, wait_for
+from tests.fs.running import FSYNC, OPENAT, in_the_kernel, refused
+from tests.proxy import Proxy, answer
+
+Mounting = Callable[..., Mount]
+pytestmark = pytest.mark.long_on("weed")
+
+
+@pytest.fixture
+def proxy(server: Any) -> Iterator[Proxy]:
+    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
+    with Proxy(server.url) as living:
+        yield living
+
+
+class Unwilling:
+    """A server that changes no object for now. See Proxy.intercept."""
+
+    TOLD = (errno.EIO, errno.EBUSY, errno.EAGAIN)
+
+    def __call__(self, method: str, target: str) -> bytes | None:
+        return answer(503, "ServiceUnavailable") if method in ("PUT", "POST") else None
+
+
+def fail_to_close(living: Mount, name: str, content: bytes) -> None:
+    """Write *name* while the server is `Unwilling`; returns when nobody has it open any more and it is to be tried again."""
+    refused(Unwilling.TOLD, (living.path / name).write_bytes, content)
+    wait_for(lambda: f"{name} is not delivered yet" in living.log(), 60, f"{name} to be closed")
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY | os.O_TRUNC, os.O_RDWR], ids=["truncated", "half written"])
+def test_what_is_rewritten_after_a_failed_close_is_shown_when_that_program_closes_it(
+    flags: int, proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    for key in ("f", "g"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"what was there")
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: [fg]: ")
+    proxy.intercept = Unwilling()
+    fail_to_close(living, "f", b"not delivered")
+    with os.fdopen(os.open(living.path / "f", flags), "wb", buffering=0) as f:
+        if not flags & os.O_TRUNC:
+            f.write(b"NOT ")
+        fail_to_close(living, "g", b"tried after f")
+        proxy.intercept = None
+        wait_for(lambda: s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"tried after f", 60, "what is tried again")
+        assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was there"
+        f.write(b"DELIVERED")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == (b"DELIVERED" if flags & os.O_TRUNC else b"NOT DELIVERED")
+
+
+def test_a_close_that_wrote_nothing_delivers_what_a_failed_close_left_or_says_why_not(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    os.listdir(living.path)
+    proxy.intercept = Unwilling()
+    fail_to_close(living, "f", b"precious")
+    refused(Unwilling.TOLD, os.close, os.open(living.path / "f", os.O_RDWR))
+    fd = os.open(living.path / "f", os.O_RDWR)
+    proxy.intercept = None
+    os.close(fd)
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"precious"
+
+
+FULL = """
+import errno, zosfs.content.journal_entry
+async def full(self):
+    raise OSError(errno.ENOSPC, "the disk is full")
+zosfs.content.journal_entry.JournalEntry.promise = full
+"""
+
+
+def test_what_could_not_be_promised_is_delivered_later_where_nobody_is_writing_it(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
+    living = mount(writeback="1h", patched=FULL)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    refused(errno.ENOSPC, (living.path / "f").write_bytes, b"not promised")
+    wait_for(lambda: s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"not promised", 60, "the bytes to be delivered")
+
+
+class Gates:
+    """Each PUT of *key* has a gate that it waits at, and all else behind it; the first is refused then. See Proxy.intercept."""
+
+    def __init__(self, key: str, gates: int) -> None:
+        self._key = key
+        self.reached = 0
+        self.open = [threading.Event() for _ in range(gates)]
+
+    def __call__(self, method: str, target: str) -> bytes | None:
+        if method != "PUT" or not target.endswith(self._key):
+            return None
+        self.reached += 1
+        if self.reached > len(self.open):
+            return None
+        self.open[self.reached - 1].wait(60)
+        return answer(503, "ServiceUnavailable") if self.reached == 1 else None
+
+
+def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_meanwhile(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """Behind a close that fails wait, in this order: a delivery, who opens the file with O_TRUNC, and what the failed close leaves."""
+    s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: f: ")
+    path, directory = living.path / "f", os.open(living.path, os.O_RDONLY)
+    closing = os.open(path, os.O_WRONLY)
+    os.pwrite(closing, b"THERE", 9)
+    gates = proxy.intercept = Gates("/f", 2)
+    with ThreadPoolExecutor(3) as pool:
+        closed = pool.submit(os.close, closing)
+        wait_for(lambda: gates.reached == 1, 60, "the close to be delivering")
+        threads: list[int] = []
+
+        def told(call: Callable[..., Any], *args: Any) -> Any:
+            threads.append(threading.get_native_id())
+            return call(*args)
+
+        synced = pool.submit(told, os.fsync, directory)
+        wait_for(lambda: threads and in_the_kernel(FSYNC, threads[0]), 60, "the directory to be synced")
+        opened = pool.submit(told, os.open, path, os.O_WRONLY | os.O_TRUNC)
+        wait_for(lambda: threads[1:] and in_the_kernel(OPENAT, threads[1]), 60, "the file to be opened")
+        gates.open[0].set()
+        refused(Unwilling.TOLD, closed.result)
+        wait_for(lambda: gates.reached == 2, 60, "the directory's files to be delivered")
+        living.counters()  # the kernel has told of the last close before it asks for these
+        gates.open[1].set()
+        synced.result()
+        os.close(directory)
+        with os.fdopen(opened.result(), "wb", buffering=0) as f:
+            os.chmod(path, 0o640)  # behind what the failed close leaves
+            assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was THERE"
+            assert gates.reached == 2
+            f.write(b"rewritten")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"rewritten"
+
+
+def test_what_the_server_can_do_and_did_not_tell_while_it_was_mounted_is_asked_at_the_next_change(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """Or a close would look whether others changed the object, and overwrite what comes between the look and the upload."""
+    proxy.intercept = lambda method, target: "lost" if method == "PUT" and ".zosfs-probe-" in target else None
+    living = mount(url=proxy.url)
+    proxy.intercept = None
+    (living.path / "f").write_bytes(b"new")
+    (sent,) = (head for head in proxy.heads if head.startswith(f"put /{bucket}/f "))
+    assert "if-none-match: *" in sent
+    assert s3.list_objects(Bucket=bucket)["Contents"][0]["Key"] == "f"
