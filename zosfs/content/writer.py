@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FETCHED = 64 << 20
+"""Bytes that are fetched at most lest a rename over a file that is owed fails half-way: it hardly ever does, and what is owed is a conflict
+then."""
+
 
 class Writer:
     """What an inode has that the store has not.
@@ -383,10 +387,10 @@ class Writer:
         self.draft.renamed(key, made_ns)
 
     async def fetch_if_owed(self) -> None:
-        """The base may go, and what is owed of the file stay: make every byte present, but not where the disk is short."""
+        """The base may go, and what is owed of the file stay: make every byte present, but not where they are many or the disk is short."""
         draft = self.draft
-        missing = draft.staged.present.missing(0, draft.kept)
-        if draft.changed and not self.partly_gone and draft.staged.fits(sum(end - start for start, end in missing)):
+        missing = sum(end - start for start, end in draft.staged.present.missing(0, draft.kept))
+        if draft.changed and not self.partly_gone and missing <= FETCHED and draft.staged.fits(missing):
             self.early.precious = True
             await draft.fetch(0, draft.kept)
 
