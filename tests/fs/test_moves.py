@@ -54,6 +54,18 @@ class Halfway:
         return answer(503, "SlowDown") if self.reached.is_set() and method in ("PUT", "POST", "DELETE") else None
 
 
+def killed_when_copied(living: Mount, proxy: Proxy, copies: int) -> None:
+    """Rename old to new, and kill the daemon when so many *copies* are made, or when the first object is to be deleted."""
+    halfway = proxy.intercept = Halfway(copies)
+    gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+    renaming = threading.Thread(target=refused, args=(gone, os.rename, living.path / "old", living.path / "new"))
+    renaming.start()
+    assert halfway.reached.wait(120)
+    living.kill()
+    renaming.join()
+    proxy.intercept = None
+
+
 def test_a_file_that_is_being_rewritten_when_its_directory_is_renamed_is_not_shown_empty(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
@@ -118,13 +130,7 @@ def test_killed_in_the_middle(proxy: Proxy, mount: Mounting, bucket: str, s3: An
     living = mount(url=proxy.url)
     (living.path / "old/own").unlink()
     run("find", living.path)
-    halfway = proxy.intercept = Halfway(copies)  # with 40 all are copied, and none is deleted
-    gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
-    thread = threading.Thread(target=refused, args=(gone, os.rename, living.path / "old", living.path / "new"))
-    thread.start()
-    assert halfway.reached.wait(120)
-    living.kill()
-    thread.join()
+    killed_when_copied(living, proxy, copies)  # with 40 all are copied, and none is deleted
     s3.put_object(Bucket=bucket, Key="old/0/f03", Body=b"changed by others since")
     s3.put_object(Bucket=bucket, Key="old/later", Body=b"made by others since")
     proxy.intercept = None
@@ -138,6 +144,61 @@ def test_killed_in_the_middle(proxy: Proxy, mount: Mounting, bucket: str, s3: An
     assert (living.path / "new/1/f04").read_bytes() == b"old/1/f04"
     living.again()
     assert keys(s3, bucket) == there
+
+
+def test_a_renaming_that_was_cut_short_does_not_wait_for_promises(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """Whatever keeps one of them from the store: no mount shows a directory that is about to go."""
+    names = [f"f{n}" for n in range(5)]
+    fill(s3, bucket, [f"old/{name}" for name in names])
+    living = mount(url=proxy.url, writeback="1h")
+    living.forgive("promised: head promised: the server is overloaded")
+    (living.path / "promised").write_bytes(b"promised")
+    killed_when_copied(living, proxy, 5)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if target.startswith(f"/{bucket}/promised") else None
+    proxy.latency = 0.2  # what the renaming still has to do takes longer than to mount
+    living.start()
+    assert sorted(os.listdir(living.path)) == ["new", "promised"]
+    assert sorted(os.listdir(living.path / "new")) == names
+    assert keys(s3, bucket) == {f"new/{name}" for name in names}
+    proxy.intercept, proxy.latency = None, 0
+    living.again()
+    assert keys(s3, bucket) == {"promised", *(f"new/{name}" for name in names)}
+
+
+@pytest.mark.parametrize("options", [{}, {"writeback": "1h"}], ids=["default", "writeback"])
+def test_what_is_done_where_an_earlier_run_began_a_renaming_waits_for_its_end(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str]
+) -> None:
+    """Else what is written to the old objects would go with them."""
+    names = [f"f{n}" for n in range(5)]
+    fill(s3, bucket, [f"old/{name}" for name in names])
+    living = mount(url=proxy.url, **options)
+    if options:
+        open_still = os.open(living.path / "old/f3", os.O_RDWR | os.O_TRUNC)
+        os.write(open_still, b"promised")
+        os.close(os.dup(open_still))
+    killed_when_copied(living, proxy, 5)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    living.start()
+    (living.path / "beside").write_bytes(b"not concerned")
+    with ThreadPoolExecutor(4) as pool:
+        listed = pool.submit(os.listdir, living.path / "new")
+        read = pool.submit((living.path / "new/f3").read_bytes)
+        removed = pool.submit(os.unlink, living.path / "new/f2")
+        written = pool.submit((living.path / "old/f1").write_bytes, b"changed")
+        wait([listed, read, removed, written], timeout=2)  # the fault is one that is over at once
+        proxy.intercept = None
+        assert set(listed.result()) | {"f2"} == set(names)
+        assert read.result() == (b"promised" if options else b"old/f3")
+        removed.result()
+        refused(errno.ENOENT, written.result)
+    if options:
+        refused(errno.ENOTCONN, os.close, open_still)
+    assert sorted(os.listdir(living.path)) == ["beside", "new"]
+    living.again()
+    there = {"beside": b"not concerned", **{f"new/{name}": f"old/{name}".encode() for name in names if name != "f2"}}
+    there |= {"new/f3": b"promised"} if options else {}
+    assert {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys(s3, bucket)} == there
 
 
 def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_now(

@@ -54,6 +54,9 @@ class EarlierRun:
     def __init__(self, content: Content) -> None:
         self._content = content
         self._revived: dict[str, Writer] = {}  # by record id: files that nobody took over yet
+        self.moving: list[Move] = []
+        """The renamings that are to be ended: what lies at both of their places is on its way from one to the other."""
+        self._moved = trio.Event()
 
     async def see_to(self, uploads: list[Upload], deletions: list[Deletion]) -> None:
         """Deliver and end what was left: *uploads* that belong to no record, *deletions* that were owed, and what the journal has.
@@ -64,29 +67,33 @@ class EarlierRun:
         for record in sorted(promises.records.values(), key=lambda record: record.changed):
             if record.state != CONFLICT:
                 self._revived[record.id] = self._content.revive(record)
-        moves = await promises.open_moves()
-        if not (uploads or deletions or moves or self._revived):
+        self.moving = await promises.open_moves()
+        if not (uploads or deletions or self.moving or self._revived):
             return
         done = trio.Event()
-        self._content.nursery.start_soon(self._replay_all, uploads, deletions, moves, done)
+        self._content.nursery.start_soon(self._replay_all, uploads, deletions, done)
         with trio.move_on_after(REPLAY_PATIENCE):
             await done.wait()
 
-    async def _replay_all(
-        self, uploads: list[Upload], deletions: list[Deletion], moves: list[Move], done: trio.Event
-    ) -> None:
+    async def moved(self) -> None:
+        """Wait until none is `moving` any more."""
+        if self.moving:
+            await self._moved.wait()
+
+    async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
         slots = trio.CapacityLimiter(PARALLEL)
         async with trio.open_nursery() as nursery:
             for upload in uploads:
                 nursery.start_soon(self._abort_stray, upload, slots)
             for deletion in deletions:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
-        again: list[Record] = []
-        moving = [writer for writer in self._revived.values() if any(writer.draft.key.startswith(move.old) for move in moves)]
-        await self._replay_at_once([writer for writer in self._revived.values() if writer not in moving], slots, again)
-        for move in moves:
+        # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
+        for move in self.moving:
             await self._finish_move(move)
-        await self._replay_at_once([writer for writer in self._revived.values() if writer in moving], slots, again)
+        self.moving = []
+        self._moved.set()
+        again: list[Record] = []
+        await self._replay_at_once(list(self._revived.values()), slots, again)
         done.set()
         for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             if not again:

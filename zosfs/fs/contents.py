@@ -40,8 +40,12 @@ class Contents:
         self._probed_at: dict[str, float] = {}
         self.on_moved: Callable[[], object] = lambda: None  # told when names changed because an earlier run's renaming was ended
 
-    async def of(self, volume: Volume | None) -> Content:
-        """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket."""
+    async def of(self, volume: Volume | None, *, moved: bool = True) -> Content:
+        """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket.
+
+        Where it was not known before, and unless the caller sees to it that nobody meets them (not *moved*), renamings that an earlier run
+        began are waited for.
+        """
         if volume is None:
             raise OSError(errno.EPERM, "only directories are made among buckets")
         content: Content | None = volume.content
@@ -57,7 +61,9 @@ class Contents:
                 content.earlier.on_moved = lambda: self.on_moved()
                 await content.start()
                 self._made[volume.store.bucket] = content
-            volume.content = content
+        if moved:
+            await content.earlier.moved()
+        volume.content = content
         return content
 
     async def learn(self, volume: Volume | None) -> None:

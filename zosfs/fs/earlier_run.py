@@ -9,6 +9,9 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
+
+import trio
 
 from zosfs.config import Options
 from zosfs.content.content import Content
@@ -16,6 +19,7 @@ from zosfs.content.earlier_run import Pending
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.headers import Described
+from zosfs.fs.moving import Moving
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.writers import Writers
 from zosfs.store.api import ObjectInfo
@@ -31,22 +35,40 @@ class EarlierRun:
     """What the run of before left in a mount's journals."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, writers: Writers, deliveries: Deliveries, options: Options
-    ) -> None:
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, writers: Writers, deliveries: Deliveries,
+        options: Options, nursery: trio.Nursery,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
         self._open_files = open_files
+        self._moving = moving
         self._writers = writers
         self._deliveries = deliveries
         self._options = options
+        self._nursery = nursery
 
     async def adopt(self, top: Inode) -> None:
-        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store."""
+        """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store.
+
+        Where it began a renaming that is not ended yet, whoever asks waits for that, and for what was promised there to be shown.
+        """
         content = await self._contents.of(top.volume)
+        places = tuple(place for move in content.earlier.moving for place in (move.old, move.new))
+        if places:
+            await self._nursery.start(self._adopt_moved, content, top, places)
+        await self._adopt(content, top, lambda key: not key.startswith(places))
+
+    async def _adopt_moved(self, content: Content, top: Inode, places: tuple[str, ...], task_status: trio.TaskStatus[None]) -> None:
+        with self._moving.of_an_earlier_run(top.volume, places):
+            task_status.started()
+            await content.earlier.moved()
+            await self._adopt(content, top, lambda key: key.startswith(places))
+
+    async def _adopt(self, content: Content, top: Inode, wanted: Callable[[str], bool]) -> None:
         assert top.volume is not None
         prefix = top.volume.prefix
         for pending in list(content.earlier.pending()):
-            if not pending.key.startswith(prefix):
+            if not pending.key.startswith(prefix) or not wanted(pending.key):
                 continue
             try:
                 await self._adopt_one(content, top, pending)

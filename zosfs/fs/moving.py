@@ -1,5 +1,5 @@
 """Directories that are being renamed: what is changed below them waits until their objects have come to the other keys, and they wait for
-what is being changed.
+what is being changed. Where an earlier run began a renaming, whoever asks for a name waits: this one knows of no inode that moves.
 
 Owns: which directories those are, and which tasks change something where. Must not know: how objects move.
 """
@@ -7,13 +7,14 @@ Owns: which directories those are, and which tasks change something where. Must 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import trio
 
 from zosfs.content.moves import Made
 from zosfs.fs.open_files import OpenFiles
-from zosfs.tree.inodes import Inode
+from zosfs.tree.inodes import Inode, Volume
+from zosfs.tree.names import name_to_part
 
 
 class Moving:
@@ -24,6 +25,8 @@ class Moving:
         self._ends: dict[Inode, trio.Event] = {}
         self._changing: dict[trio.lowlevel.Task, tuple[Inode, ...]] = {}  # who changes something in the store, and where
         self._changed = trio.Event()  # one of them is done
+        self.left: list[tuple[Volume | None, str, trio.Event]] = []
+        """By an earlier run: what lies at keys that begin so is on its way from or to another place until then."""
 
     @contextlib.asynccontextmanager
     async def directory(self, directory: Inode) -> AsyncIterator[None]:
@@ -57,6 +60,8 @@ class Moving:
         if task in self._changing:
             yield
             return
+        for inode in inodes:
+            await self.settled(inode)
         while any(self.has(inode) for inode in inodes):
             for inode in inodes:
                 await self.unmoved(inode)
@@ -79,6 +84,30 @@ class Moving:
             if end is None:
                 return
             await end.wait()
+
+    async def settled(self, inode: Inode, name: bytes = b"", *, below: bool = False) -> None:
+        """Wait until no renaming that an earlier run began has to do with *inode*, or with *name* in it; nor, where *below*, with anything
+        below that."""
+        while self.left:
+            key = f"{inode.key}{name_to_part(name)}/" if name else inode.key
+            for volume, prefix, end in self.left:
+                if inode.volume is volume and (key.startswith(prefix) or (below and prefix.startswith(key))):
+                    await end.wait()
+                    break
+            else:
+                return
+
+    @contextlib.contextmanager
+    def of_an_earlier_run(self, volume: Volume | None, prefixes: Collection[str]) -> Iterator[None]:
+        """Within, what lies at keys of *volume* that begin with one of *prefixes* is on its way to or from there."""
+        end = trio.Event()
+        left = [(volume, prefix, end) for prefix in prefixes]
+        self.left += left
+        try:
+            yield
+        finally:
+            self.left = [one for one in self.left if one not in left]
+            end.set()
 
     async def renamed_below(self, directory: Inode, made: Made) -> None:
         """The keys of everything below *directory* changed: readers and writers go on under the new ones, where objects were *made*."""

@@ -98,7 +98,7 @@ class Operations(pyfuse3.Operations):
         writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
         self.removals = Removals(tree, contents, options, counters, nursery)
         self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
-        self.earlier_run = EarlierRun(tree, contents, self.open_files, writers, self.deliveries, options)
+        self.earlier_run = EarlierRun(tree, contents, self.open_files, self.moving, writers, self.deliveries, options, nursery)
         self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
         prefetch = Prefetch(tree, options, nursery, self.pages.cached)
         self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
@@ -139,7 +139,7 @@ class Operations(pyfuse3.Operations):
     def _lookup_known(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
         tree = self.tree
         parent = tree.find(parent_inode)
-        if parent is None or len(name) > NAME_MAX or name in DOTS:
+        if parent is None or len(name) > NAME_MAX or name in DOTS or self.moving.left:
             return None
         inode = tree.peek(parent, name)
         if inode is None:
@@ -168,6 +168,7 @@ class Operations(pyfuse3.Operations):
         elif name == b"..":
             inode = parent.parent or parent
         else:
+            await self.moving.settled(parent, name)
             inode = await self.tree.lookup(parent, name)
         if inode is None:
             return missing(self.options.negative_ttl)
@@ -248,6 +249,7 @@ class Operations(pyfuse3.Operations):
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         parent = self._inode(parent_inode)
+        await self.moving.settled(parent, name)
         async with self.moving.still(parent):
             inode = await self._existing(parent, name)
             if not inode.is_dir:
@@ -262,6 +264,7 @@ class Operations(pyfuse3.Operations):
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         parent = self._inode(parent_inode)
+        await self.moving.settled(parent, name)
         async with self.moving.still(parent):
             inode = await self._existing(parent, name)
             if inode.is_dir:
@@ -289,6 +292,8 @@ class Operations(pyfuse3.Operations):
         if flags & ~RENAME_NOREPLACE:
             raise _fail(errno.EINVAL)
         old, new = self._inode(parent_inode_old), self._inode(parent_inode_new)
+        await self.moving.settled(old, name_old, below=True)
+        await self.moving.settled(new, name_new, below=True)
         async with self.moving.still(old, new):
             await self.renames.rename(old, name_old, new, name_new, replace=not flags & RENAME_NOREPLACE)
 
@@ -398,7 +403,9 @@ class Operations(pyfuse3.Operations):
 
     @handler(bounded=False)
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return self.directories.open(self._inode(inode))
+        found = self._inode(inode)
+        await self.moving.settled(found)
+        return self.directories.open(found)
 
     def _readdir_known(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> bool | None:
         return self.directories.read_now(fh, start_id, token) or None

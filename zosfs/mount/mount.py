@@ -86,7 +86,7 @@ async def run(
             stack.push_async_callback(cache.aclose)
         tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
-            await contents.of(volume)  # another mount on the same journal is told before anything is mounted
+            await contents.of(volume, moved=False)  # another mount on the same journal is told before anything is mounted
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
