@@ -18,7 +18,7 @@ from zosfs.fs.later import AT_ONCE, FEW, GIVE_WAY, QUIET, Later, at_once
 
 
 def file(name: str) -> Any:
-    return SimpleNamespace(waits=False, users=0, dirty=True, inode=SimpleNamespace(key=name, unlinked=False), tries=0)
+    return SimpleNamespace(waits=False, failed=None, users=0, dirty=True, inode=SimpleNamespace(key=name, unlinked=False), tries=0)
 
 
 def let_go(each: Any) -> None:
@@ -179,6 +179,58 @@ def test_what_fails_is_tried_again_and_what_is_refused_is_not() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("closes", [1, 3, 50])
+def test_one_that_fails_at_each_close_is_tried_again_once(closes: int) -> None:
+    """And after the last of them as soon as one that failed only then."""
+
+    async def main() -> None:
+        one = file("k")
+        times: list[float] = []
+
+        async def deliver(each: Any) -> None:
+            times.append(trio.current_time() - began)
+            await trio.sleep(0.25)
+            if len(times) < 6:
+                raise OSError(errno.EIO, "not yet")
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            began = trio.current_time()
+            for _ in range(closes):
+                later.again(one)
+                assert one.users == 1, "one task a file"
+            await trio.sleep(10)
+            later.again(one)
+            await trio.sleep(1.1)
+            later.again(one)  # while it is being tried
+        assert [round(at, 3) for at in times] == [1, 6.25, 11, 12.25, 17.5, 32.75]
+        assert (one.users, one.failed) == (0, None)
+
+    run(main)
+
+
+def test_one_that_fails_at_a_close_beside_its_last_try_is_tried_again() -> None:
+    async def main() -> None:
+        one = file("k")
+        tries = 0
+
+        async def deliver(each: Any) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                later.again(each)  # a close that waited for this try meets what may help to try again
+                raise StoreError("AccessDenied", status=403, operation="write", key="k")
+            each.dirty = False
+
+        async with trio.open_nursery() as nursery:
+            later = Later(nursery, deliver, let_go)
+            later.again(one)
+        assert (tries, one.users) == (2, 0)
+
+    run(main)
+
+
 def test_the_end_of_the_mount_lets_go_of_all() -> None:
     async def main() -> None:
         async def deliver(each: Any) -> None:
@@ -189,7 +241,8 @@ def test_the_end_of_the_mount_lets_go_of_all() -> None:
             later = Later(nursery, deliver, let_go)
             for each in files:
                 later.add(each, 3600.0)
-            await trio.sleep(1)
+                later.again(each)
+            await trio.sleep(0.5)
             nursery.cancel_scope.cancel()
         assert not any(each.users for each in files)
 

@@ -6,7 +6,6 @@ here and no task. Must not know: what delivering means.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -67,7 +66,11 @@ class Later:
             self._nursery.start_soon(self._run)
 
     def again(self, file: OpenFile) -> None:
-        """A try of *file* failed: try again after ever longer pauses, while that may help."""
+        """A try of *file* failed: try again after ever longer pauses, while that may help. They begin anew where it is tried again already."""
+        if file.failed is not None:
+            file.failed.set()
+            return
+        file.failed = trio.Event()
         file.users += 1
         self._nursery.start_soon(self._try_again, file)
 
@@ -111,12 +114,21 @@ class Later:
             self._let_go(file)
 
     async def _try_again(self, file: OpenFile) -> None:
+        pauses = 0
         try:
-            for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-                await trio.sleep(pause)
-                if await self._try(file):
+            while True:
+                failed = file.failed = trio.Event()
+                with trio.move_on_after(RETRY_SECONDS[min(pauses, len(RETRY_SECONDS) - 1)]):
+                    await failed.wait()
+                    pauses = 0
+                    continue
+                pauses += 1
+                if await self._try(file) and not failed.is_set():
                     return
+                if failed.is_set():
+                    pauses = 0
         finally:
+            file.failed = None
             self._let_go(file)
 
     async def _try(self, file: OpenFile) -> bool:

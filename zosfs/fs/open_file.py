@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+import trio
+
 from zosfs.content.content import Content
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
@@ -23,8 +25,8 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "handles", "inode", "lock", "passed", "renaming", "unreported",
-        "untouched", "users", "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "lock", "passed", "renaming",
+        "unreported", "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -43,6 +45,7 @@ class OpenFile:
         self.error: OSError | None = None
         self.unreported: StoreError | None = None  # the server refused what was promised, and no caller was told yet
         self.waits = False  # for its delivery, behind others
+        self.failed: trio.Event | None = None  # while it is tried again and again: set when somebody else failed, too
         self.renaming = False
 
     @property
