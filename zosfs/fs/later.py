@@ -66,7 +66,7 @@ class Later:
             self._nursery.start_soon(self._run)
 
     def again(self, file: OpenFile) -> None:
-        """A try of *file* failed: try again after ever longer pauses, while that may help. They begin anew where it is tried again already."""
+        """A try of *file* failed: try again after ever longer pauses, while that may help; anew where it is tried again already."""
         if file.failed is not None:
             file.failed.set()
             return
