@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import trio
 
 from tests.content.memory_bucket import CUT, LOST
 from tests.content.room import PLAIN, Bucket, new, room, run, until
-from tests.content.test_writer import edit_beyond_the_cache, letters, write_beyond_the_cache
+from tests.content.test_writer import crash_and_replay, edit_beyond_the_cache, letters, write_beyond_the_cache
 from zosfs.content import disk_budget, staging
 from zosfs.content.content import Content
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, PartInfo
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo
 
 pytestmark = pytest.mark.usefixtures("disk")
 
@@ -575,3 +576,69 @@ def test_a_deletion_that_the_journal_could_not_forget_is_forgotten_before_the_ne
         assert bucket.things["k"].data == letters(20)
 
     run(main, seconds=20)
+
+
+# -- appends behind others' ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["appendable", "new", "put", "parts"])
+@pytest.mark.parametrize("since", [b"", b"s\n"], ids=["last", "in between"])
+@pytest.mark.parametrize("then", ["crash", "grow and crash", "grow and try again"])
+@pytest.mark.parametrize("requests", range(8))
+def test_a_promised_line_that_went_behind_anothers_without_an_answer_is_there_once(
+    tmp_path: Path, kind: str, since: bytes, then: str, requests: int
+) -> None:
+    """The run that sent it ends after so many requests, or its try after so many looks."""
+
+    async def main() -> None:
+        bucket = Bucket()
+        normal = kind in ("put", "parts")
+        sends, before = {"put": ("put", "put"), "parts": ("complete_upload", "upload_part")}.get(kind, ("append", "append"))
+
+        def others(line: bytes) -> ObjectInfo:
+            theirs.append(line)
+            return bucket.set("log", bucket.things["log"].data + line) if normal else bucket.add("log", line)
+
+        theirs: list[bytes] = []
+        ours = [b"ours\n"]
+        base = None
+        if kind != "new":
+            bucket.add("log", b"")
+            base = others(b"begin\n" if kind == "parts" else b"b\n")
+        async with room(bucket, tmp_path) as content:
+            writer = await new(content, "log", base, appending=True)
+            await writer.write(0, ours[0], append=True)
+            await writer.promise()
+
+            def first() -> None:
+                if "log" in bucket.things:
+                    others(b"t\n")
+                else:
+                    bucket.between[before] = first  # it is made empty before
+
+            bucket.between[before] = first
+            bucket.faults[sends] = [LOST] * 99
+            if then == "crash":
+                bucket.lives = requests
+                content.nursery.start_soon(writer.deliver)
+                await until(lambda: bucket.dead.is_set() or not (writer.dirty or writer.on_its_way))
+            else:
+                bucket.faults["head"] = [None] * requests + [CUT] * 99
+                with contextlib.suppress(StoreError):
+                    await writer.deliver()
+                ours.append(b"more\n")
+                await writer.write(0, ours[1], append=True)
+                await writer.promise()
+            bucket.lives = -1
+            bucket.faults.clear()
+            bucket.between.clear()
+            if since and "log" in bucket.things:
+                others(since)
+            if then == "grow and try again":
+                await writer.deliver()
+        await crash_and_replay(bucket, tmp_path)
+        lines = bucket.things["log"].data.splitlines(keepends=True)
+        assert sorted(lines) == sorted([*theirs, *ours])
+        assert [line for line in lines if line in ours] == ours
+
+    run(main)

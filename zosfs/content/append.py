@@ -18,7 +18,9 @@ import enum
 import errno
 import random
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -56,11 +58,31 @@ class AppendState:
 @dataclass(slots=True)
 class Sent:
     """What the last try of an append sent, for the next one to look for where that got no answer: *length* bytes behind the first
-    *landed* ones, onto *state* (None: nothing was sent)."""
+    *landed* ones, onto *state* (None: nothing was sent). *skipped* is what had landed of a tail of which the rest alone is being appended.
+    *note* is called before anything is sent."""
 
     state: AppendState | None = None
     landed: int = 0
     length: int = 0
+    skipped: int = 0
+    note: Callable[[], Awaitable[None]] | None = None
+
+    async def onto(self, state: AppendState, length: int) -> None:
+        """The next *length* bytes are about to be sent onto *state*."""
+        self.state, self.length = state, length
+        if self.note is not None:
+            await self.note()
+
+    def to_list(self) -> list[Any]:
+        """For the journal; [] where nothing is in doubt."""
+        return [] if self.state is None else [self.state.position, self.state.etag, self.skipped + self.landed, self.length]
+
+    def restore(self, noted: Sequence[Any]) -> None:
+        """What an earlier run noted."""
+        self.forget()
+        if noted:
+            position, etag, self.landed, self.length = noted
+            self.state = AppendState(position, etag)
 
     def forget(self) -> None:
         """Nothing is in doubt."""
@@ -180,7 +202,7 @@ async def _append(
     deadline = trio.current_time() + patience
     while True:
         length = body_length(body)
-        sent.state, sent.length = state, length
+        await sent.onto(state, length)
         try:
             written = await store.append(key, state.position, body, headers)
         except StoreError as error:

@@ -334,15 +334,17 @@ class _Delivery:
             size = old + end - start
             try:
                 if found is not None and found.appendable and self._store.abilities.append:
+                    sent.skipped = start - assumed.tail[0]
                     try:
                         longer = dataclasses.replace(outgoing, size=size)
                         return await self.append(
                             Append(old, start, end), longer, Base.of(found), appending=True, doubtful=False, sent=sent
                         )
                     except StoreError as exc:
-                        sent.landed += start - assumed.tail[0]
                         if exc.code != "ObjectNotAppendable":
                             raise
+                    finally:
+                        sent.landed, sent.skipped = sent.landed + sent.skipped, 0
                 base = Base(key, old, found.etag) if found else None
                 steps = plan(base, Ranges([(old, size)]), size, self._limits, Abilities(), appending=False)
                 # others' bytes belong neither into the staged file nor into what the next run expects to find of ours
@@ -350,7 +352,8 @@ class _Delivery:
                 if isinstance(steps, Nothing) and found is not None:
                     return found
                 longer = dataclasses.replace(outgoing, size=size, source=_Extended(source, old, start))
-                sent.state, sent.landed, sent.length = AppendState(old, base.etag if base else ""), start - assumed.tail[0], end - start
+                sent.landed = start - assumed.tail[0]
+                await sent.onto(AppendState(old, base.etag if base else ""), end - start)
                 return await self.replace(steps, longer, base)
             except StoreError as exc:
                 if exc.errno != errno.ESTALE:

@@ -39,6 +39,7 @@ class Doubts:
         """An earlier run left *record*, and may have appended *tail*."""
         self.etags = {*record.suspects, expected_etag(record)} - {""}
         self.doubtful = True
+        self.sent.restore(record.sent if record.appending else ())
         self._untold = tail
         self._unsettled = 0 if tail is not None or leans_on_base(record) else record.size
 

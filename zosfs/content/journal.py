@@ -106,8 +106,9 @@ class Record:
 
     *base* is the object that it changes (None: a new one), of which the bytes below *kept* still count where they are not
     *dirty*. The dirty bytes are those of the staged file *file*, or of *image*. *suspects* are ETags that an earlier try of ours may
-    have left in the store although no answer came; *expected* is the one that the try under way will leave. *replaced_by* is the ETag of
-    the object that was about to take the file's place when another one was renamed to its name.
+    have left in the store although no answer came; *expected* is the one that the try under way will leave. *sent* says where the
+    tail was appended without an answer, when that was elsewhere than behind *base* (Sent.to_list). *replaced_by* is the ETag of the
+    object that was about to take the file's place when another one was renamed to its name.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Record:
     suspects: list[str] = field(default_factory=list)
     expected: str = ""
     replaced_by: str = ""
+    sent: list[Any] = field(default_factory=list)
     state: str = PROMISED
     cause: str = ""
     changed: float = field(default_factory=time.time)
@@ -139,7 +141,7 @@ class Record:
         facts: dict[str, Any] = {"size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": said}
         if self.base is not None:
             facts["base"] = {name: getattr(self.base, name) for name in _INFO_FIELDS}
-        for name in ("appending", "suspects", "expected", "replaced_by"):
+        for name in ("appending", "suspects", "expected", "replaced_by", "sent"):
             if value := getattr(self, name):
                 facts[name] = value
         return _encode(facts)
@@ -481,9 +483,12 @@ def _salt(db: sqlite3.Connection) -> bytes:
 
 
 def _parse(record_id: str, key: str, body: str) -> Record:
-    rest: dict[str, Any] = {"base": None, "appending": False, "suspects": [], "expected": "", "replaced_by": "", **json.loads(body)}
+    rest: dict[str, Any] = {
+        "base": None, "appending": False, "suspects": [], "expected": "", "replaced_by": "", "sent": [], **json.loads(body)
+    }  # fmt: skip
     return Record(
         record_id, key, rest["size"], rest["kept"], rest["dirty"],
         ObjectInfo(**rest["base"]) if rest["base"] else None, ObjectHeaders(**rest["headers"]),
         rest["appending"], rest["file"], suspects=rest["suspects"], expected=rest["expected"], replaced_by=rest["replaced_by"],
+        sent=rest["sent"],
     )  # fmt: skip

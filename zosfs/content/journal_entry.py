@@ -95,7 +95,7 @@ class JournalEntry:
             os.urandom(16).hex() if fresh or before is None else before.id,
             draft.key, draft.size, draft.kept, draft.staged.dirty.to_list(), draft.base, draft.headers(),
             draft.appending and not self._doubts.retracted,
-            name, draft.staged.image, sorted(self._doubts.etags), upload=self._uploads.unfinished,
+            name, draft.staged.image, sorted(self._doubts.etags), sent=self._doubts.sent.to_list(), upload=self._uploads.unfinished,
         )  # fmt: skip
 
     def newer(self) -> Record | None:
@@ -113,10 +113,17 @@ class JournalEntry:
 
     async def expect(self, etag: str) -> None:
         """The delivery under way is about to make an object with this ETag."""
-        record = self.record
-        if record is None:
-            return
-        record.expected = etag
+        if self.record is not None:
+            self.record.expected = etag
+            await self._amend(self.record)
+
+    async def appends(self) -> None:
+        """The delivery under way is about to append where `Doubts.sent` says, which is not where the next run would look."""
+        if self.record is not None:
+            self.record.sent = self._doubts.sent.to_list()
+            await self._amend(self.record)
+
+    async def _amend(self, record: Record) -> None:
         try:
             await self._promises.put(record, self._draft.staged)
         except OSError as exc:  # a full disk, say: delivering is what makes room

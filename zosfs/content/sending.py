@@ -43,6 +43,7 @@ class Sending:
         self._doubts = doubts
         self._uploads = uploads
         self._entry = entry
+        doubts.sent.note = self._note_sent
         self._expected = ""  # the ETag of what is about to be made of bytes that are not all here
         self._bare = False  # the base lacks tags or locks that it is to have
         self.under_way = False
@@ -238,14 +239,27 @@ class Sending:
         """Journal the ETag that is about to be made, where the next run could not find it out: the base goes, and its bytes with it."""
         draft = self._draft
         if isinstance(steps, Put) and leans_on_base(record):
-            for start, end in steps.downloads:
-                await draft.fetch(start, end)
+            try:
+                for start, end in steps.downloads:
+                    await draft.fetch(start, end)
+            except StoreError as exc:
+                if exc.errno == errno.ESTALE:
+                    return  # the delivery meets the same, and knows what to do with a tail
+                raise
             start, end, before = 0, size, ""
         elif isinstance(steps, Append) and draft.base is not None:
             start, end, before = steps.start, steps.end, draft.base.etag
         else:
             return
         await self._entry.expect(chain_etag(before, await draft.md5(start, end)))
+
+    async def _note_sent(self) -> None:
+        """Journal where a tail is about to be appended, unless the next run looks there by itself: behind the base."""
+        sent, base, record = self._doubts.sent, self._draft.base, self._entry.record
+        if record is None or sent.state is None:
+            return
+        if sent.landed or sent.skipped or record.sent or sent.state.position != (base.size if base is not None else 0):
+            await self._entry.appends()
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
