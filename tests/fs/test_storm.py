@@ -6,6 +6,7 @@ server, with hardly any memory and disk, beside another mount of the bucket, and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -340,3 +341,103 @@ def test_killed_in_the_middle(
             owner.directory = descriptor
     directory.close()
     check_all(living, directory, owners, s3, bucket)
+
+
+class Mortal:
+    """Appends whole lines to *log* through a mount whose daemon may die, and knows which were acknowledged."""
+
+    def __init__(self, name: str, seed: str, log: Path) -> None:
+        self.name, self.log, self.said = name, log, 0
+        self.chance = random.Random(f"{seed} {name}")
+        self.sure: list[bytes] = []
+        self.doubted: set[bytes] = set()
+        """What was under way when the daemon died: these lines may be there."""
+        self._unkept: list[bytes] = []
+
+    def write(self) -> None:
+        """One open(2), a few lines, and close(2)."""
+        fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            for _ in range(self.chance.randrange(1, 5)):
+                line = f"{self.name} {self.said} {'x' * (self.said % 50)}\n".encode()
+                self.said += 1
+                self._unkept.append(line)
+                if os.write(fd, line) != len(line):
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                if self.chance.random() < 0.1:
+                    os.fsync(fd)
+                    self._kept()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            raise
+        os.close(fd)
+        self._kept()
+
+    def _kept(self) -> None:
+        self.sure += self._unkept
+        self._unkept = []
+
+    def after_crash(self) -> None:
+        """The daemon died."""
+        self.doubted.update(self._unkept)
+        self._unkept = []
+
+    def check(self, found: bytes) -> None:
+        """In the log *found* is what was acknowledged, once and in order, and of what was under way each line at most once."""
+        theirs = [line for line in found.splitlines(keepends=True) if line.startswith(f"{self.name} ".encode())]
+        odd = [line for line, times in (Counter(theirs) - Counter({*self.sure, *self.doubted})).items() if times]
+        assert not odd, f"lines of {self.name} that are there more than once, or torn: {odd}"
+        sure = set(self.sure)
+        assert [line for line in theirs if line in sure] == self.sure, f"lines of {self.name} are missing, or not in order"
+
+
+@pytest.mark.parametrize("options", [{}, {"writeback": "1s"}, {"writeback": "0s"}], ids=["default", "writeback", "at-once"])
+@pytest.mark.parametrize("bad", [False, True], ids=["", "bad-way"])
+@pytest.mark.parametrize("deaths", [pytest.param(3, marks=LONG), pytest.param(40, marks=[LONG, pytest.mark.timeout(3000)])])
+def test_logs_of_two_mounts_over_deaths(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, server: Any, options: dict[str, str], bad: bool, deaths: int
+) -> None:  # fmt: skip
+    if server.kind != "rgw":
+        pytest.skip("no append uploads, no conditions: writers on two hosts cannot exclude each other")
+    seed = seed_of(deaths < 10)
+    chance, mischief = random.Random(seed), Mischief(seed)
+    mounts = [mount(url=proxy.url, metadata_ttl=0, negative_ttl=0, **PATIENT, **options) for _ in range(2)]
+    writers = {living: [Mortal(f"w{n}{at}", seed, living.path / f"log{n % 2}") for n in range(4)] for at, living in enumerate(mounts)}
+    every = [writer for those in writers.values() for writer in those]
+    for living in mounts:
+        living.forgive("fuse: device not found|cut short")
+    for _ in range(deaths):
+        proxy.intercept = mischief if bad else None
+        mortal, dying = chance.choice(mounts), threading.Event()
+        more = sum(len(writer.sure) for writer in every) + chance.randrange(4, 120)
+
+        def until_the_end(writer: Mortal, dies: bool, dying: threading.Event = dying) -> None:
+            try:
+                while not dying.is_set():
+                    writer.write()
+            except OSError:
+                if not dies or not dying.is_set():
+                    raise
+
+        def kill(mortal: Mount = mortal, more: int = more, dying: threading.Event = dying) -> None:
+            try:
+                wait_for(lambda: sum(len(writer.sure) for writer in every) >= more, 300, "so many lines")
+                time.sleep(chance.uniform(0, 0.1))
+            finally:
+                dying.set()
+                mortal.kill()
+
+        together([kill, *(partial(until_the_end, writer, living is mortal) for living in mounts for writer in writers[living])])
+        proxy.intercept = None
+        mortal.start()
+        for writer in writers[mortal]:
+            writer.after_crash()
+            writer.check(writer.log.read_bytes())
+    for living in mounts:
+        assert living.counters().get("conflicts", 0) == 0
+        living.stop()
+    there = objects(s3, bucket)
+    for writer in every:
+        writer.check(there[writer.log.name])
+    assert sum(data.count(b"\n") for data in there.values()) <= sum(len(writer.sure) + len(writer.doubted) for writer in every)
