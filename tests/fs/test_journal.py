@@ -43,6 +43,35 @@ def test_promised_files_outlive_a_killed_daemon(mount: Any, bucket: str, s3: Any
     assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == noise(1 << 20) * 3
 
 
+@pytest.mark.parametrize("there", [False, pytest.param(True, marks=pytest.mark.long)], ids=["new", "there"])
+def test_a_promised_file_that_is_delivered_while_the_next_run_looks_for_it_is_shown(
+    server: Any, mount: Any, bucket: str, s3: Any, there: bool
+) -> None:  # fmt: skip
+    """The directory was listed before, and is not listed again for a minute."""
+    if there:
+        s3.put_object(Bucket=bucket, Key="d/f", Body=b"what was there before")
+    with Proxy(server.url) as proxy:
+        living = mount(url=proxy.url, writeback="1h", retries=12, metadata_ttl=600)
+        (living.path / "d").mkdir(exist_ok=True)
+        (living.path / "d/f").write_bytes(b"promised")
+        living.kill()
+        listed: list[str] = []
+
+        def not_before_it_is_listed(method: str, target: str) -> bytes | None:
+            if method == "GET" and target.startswith(f"/{bucket}?") and "prefix=d%2F" in target:
+                listed.append(target)
+            return answer(503, "SlowDown") if method == "PUT" and target == f"/{bucket}/d/f" and not listed else None
+
+        proxy.intercept = not_before_it_is_listed
+        living.start()
+        assert listed
+        assert (living.path / "d/f").stat().st_size == len(b"promised")
+        assert (living.path / "d/f").read_bytes() == b"promised"
+        living.stop()
+    assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"promised"
+    living.finish()
+
+
 @pytest.mark.parametrize("size", [1000, 100_000], ids=["in-the-journal", "beside-it"])
 def test_a_mode_that_is_changed_between_two_writes_promises_no_half_of_them(
     mount: Any, bucket: str, s3: Any, size: int

@@ -92,6 +92,7 @@ class EarlierRun:
         inode = await self._tree.lookup(parent, name)
         writer = await content.earlier.take(pending.key)
         if writer is None:
+            self._tree.invalidate(parent)  # it is delivered since, and what was found may be what was there before
             return
         shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
         attributes = from_object(shown, False, self._tree.defaults)
