@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import FSYNC, OPENAT, in_the_kernel, refused
+from tests.fs.running import GETXATTR, OPENAT, in_the_kernel, refused
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -118,7 +118,7 @@ def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_m
     s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
     living = mount(url=proxy.url, retries=0)
     living.forgive("ERROR zosfs.content.content: f: ")
-    path, directory = living.path / "f", os.open(living.path, os.O_RDONLY)
+    path = living.path / "f"
     closing = os.open(path, os.O_WRONLY)
     os.pwrite(closing, b"THERE", 9)
     gates = proxy.intercept = Gates("/f", 2)
@@ -131,17 +131,16 @@ def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_m
             threads.append(threading.get_native_id())
             return call(*args)
 
-        synced = pool.submit(told, os.fsync, directory)
-        wait_for(lambda: threads and in_the_kernel(FSYNC, threads[0]), 60, "the directory to be synced")
+        asked = pool.submit(told, os.getxattr, path, "user.zos.tags")
+        wait_for(lambda: threads and in_the_kernel(GETXATTR, threads[0]), 60, "the tags of what is in the store to be asked for")
         opened = pool.submit(told, os.open, path, os.O_WRONLY | os.O_TRUNC)
         wait_for(lambda: threads[1:] and in_the_kernel(OPENAT, threads[1]), 60, "the file to be opened")
         gates.open[0].set()
         refused(Unwilling.TOLD, closed.result)
-        wait_for(lambda: gates.reached == 2, 60, "the directory's files to be delivered")
+        wait_for(lambda: gates.reached == 2, 60, "what the failed close left to be delivered")
         living.counters()  # the kernel has told of the last close before it asks for these
         gates.open[1].set()
-        synced.result()
-        os.close(directory)
+        refused(errno.ENODATA, asked.result)  # it has none
         with os.fdopen(opened.result(), "wb", buffering=0) as f:
             os.chmod(path, 0o640)  # behind what the failed close leaves
             assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was THERE"
