@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-OPENAT, RENAME, GETXATTR = 257, 82, 191
+OPENAT, RENAME = 257, 82
 """Numbers of system calls on x86-64."""
 
 
