@@ -114,7 +114,7 @@ class Gates:
 def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_meanwhile(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
-    """Behind a close that fails wait, in this order: a renaming, which delivers first; who opens the file with O_TRUNC; and the last close."""
+    """Behind a close that fails wait, in this order: a renaming, which delivers; who opens the file with O_TRUNC; and the last close."""
     s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
     living = mount(url=proxy.url, retries=0)
     living.forgive("ERROR zosfs.content.content: f: ")
