@@ -185,8 +185,8 @@ def parse_value(row: dataclasses.Field[Any], text: str, *, spelled: str = "", en
 def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.environ) -> tuple[str, Any]:
     """The table's name and the typed value for *name* as a user may write it.
 
-    Takes dashes for underscores, aliases, a bare name (booleans: true), ``noNAME``, and s3fs's ``no_check_certificate``. Raises
-    OptionError for what is unknown (naming the nearest known name), for a missing value, and for secrets.
+    Takes dashes for underscores, aliases, a bare name (booleans: true), ``noNAME`` (booleans: also with a value), and s3fs's
+    ``no_check_certificate``. Raises OptionError for what is unknown (naming the nearest known name), for a missing value, and for secrets.
     """
     spelled = name.strip().replace("-", "_")
     if spelled.lower() in SECRET_NAMES:
@@ -197,10 +197,12 @@ def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.envi
     if spelled in ("no_check_certificate", "no_check_cert", "no_verify_ssl"):
         spelled, text = "tls_verify", "1" if text is not None and text.strip() in _FALSE else "0"
     row = NAMES.get(spelled)
-    if row is None and spelled.startswith("no") and text is None:
+    if row is None and spelled.startswith("no"):
         positive = NAMES.get(spelled[2:].removeprefix("_"))
-        if positive is not None and (kind(positive) == "bool" or positive.name in _OFF):
-            row, text = positive, _OFF.get(positive.name, "0")
+        if positive is not None and kind(positive) == "bool":
+            return positive.name, not parse_value(positive, "1" if text is None else text, spelled=spelled, environ=environ)
+        if positive is not None and positive.name in _OFF and text is None:
+            row, text = positive, _OFF[positive.name]
     if row is None:
         near = difflib.get_close_matches(spelled, [*NAMES, *(f"no{r.name}" for r in rows() if kind(r) == "bool")], 1, 0.6)
         hint = f"; did you mean {near[0]}?" if near else "; `zosfs --help` lists the options"

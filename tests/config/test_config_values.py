@@ -81,6 +81,8 @@ def test_names_and_aliases_are_unique() -> None:
         ("gid", "root", ("gid", 0)),
         ("dbglevel", "warn", ("log_level", "warning")),
         ("endpoint", "http://h", ("url", "http://h")),
+        ("noposix", "1", ("posix", False)),
+        ("no-posix", "false", ("posix", True)),
     ],
 )
 def test_names_as_users_write_them(name: str, text: str | None, expected: tuple[str, object]) -> None:
@@ -100,6 +102,8 @@ def test_names_as_users_write_them(name: str, text: str | None, expected: tuple[
         ("uid", "nobody-of-that-name", "no such user"),
         ("umask", "9", "octal"),
         ("posix", "perhaps", "neither yes nor no"),
+        ("noposix", "perhaps", "noposix=perhaps: .*neither yes nor no"),
+        ("nowriteback", "5", "unknown option nowriteback"),
     ],
 )
 def test_refusals_name_the_way_out(name: str, text: str | None, line: str) -> None:

@@ -123,6 +123,29 @@ def test_foreign_append_after_a_lost_answer() -> None:
     trio.run(main)
 
 
+def log_of_others(others: list[str | None], there: bool) -> tuple[MemoryBucket, list[bytes]]:
+    """A bucket with a log (if it is *there* already) and the lines that others append to it: each before the next request of the kind that
+    *others* says, as soon as the one before was met."""
+    bucket = MemoryBucket()
+    left, theirs = list(others), [b"begin\n"] if there else []
+    for line in theirs:
+        bucket.add("log", line)
+
+    def next_one() -> None:
+        verb = left.pop(0) if left else None
+        if verb is not None:
+            bucket.between[verb] = add
+
+    def add() -> None:
+        if "log" in bucket.things:
+            theirs.append(b"theirs %d\n" % len(theirs))
+            bucket.add("log", theirs[-1])
+        next_one()
+
+    next_one()
+    return bucket, theirs
+
+
 @given(
     st.lists(st.sampled_from([None, LOST, CUT]), max_size=6),
     st.lists(st.sampled_from(["head", "get_range", "append", None]), max_size=8),
@@ -131,27 +154,9 @@ def test_foreign_append_after_a_lost_answer() -> None:
 def test_every_line_once_of_a_log_that_others_append_to_all_the_time(
     faults: list[str | None], others: list[str | None], there: bool
 ) -> None:
-    """Others append before the next request of a kind, as soon as what they did before was met."""
-
     async def main() -> None:
-        bucket = MemoryBucket()
-        if there:
-            bucket.add("log", b"begin\n")
+        bucket, theirs = log_of_others(others, there)
         bucket.faults["append"] = list(faults)
-        left, theirs = list(others), [b"begin\n"] if there else []
-
-        def next_one() -> None:
-            verb = left.pop(0) if left else None
-            if verb is not None:
-                bucket.between[verb] = add
-
-        def add() -> None:
-            if "log" in bucket.things:
-                theirs.append(b"theirs %d\n" % len(theirs))
-                bucket.add("log", theirs[-1])
-            next_one()
-
-        next_one()
         state = AppendState.of(bucket.info("log")) if there else AppendState()
         for number in range(2):
             done = await append(as_store(bucket), "log", state, [b"line %d\n" % number], PLAIN, appending=True)
@@ -173,24 +178,8 @@ def test_every_line_once_over_calls_that_fail_while_others_append(
     """Each call that fails is followed by one with a line more, as the deliveries of a log are."""
 
     async def main() -> None:
-        bucket = MemoryBucket()
-        if there:
-            bucket.add("log", b"begin\n")
+        bucket, theirs = log_of_others(others, there)
         bucket.faults.update({"append": list(appends), "head": list(heads), "get_range": list(gets)})
-        left, theirs = list(others), [b"begin\n"] if there else []
-
-        def next_one() -> None:
-            verb = left.pop(0) if left else None
-            if verb is not None:
-                bucket.between[verb] = add
-
-        def add() -> None:
-            if "log" in bucket.things:
-                theirs.append(b"theirs %d\n" % len(theirs))
-                bucket.add("log", theirs[-1])
-            next_one()
-
-        next_one()
         state, sent, doubtful = AppendState.of(bucket.info("log")) if there else AppendState(), Sent(), False
         ours = [b"line 0\n"]
         while True:

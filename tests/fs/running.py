@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-OPENAT, RENAME, FSYNC = 257, 82, 74
+OPENAT, RENAME = 257, 82
 """Numbers of system calls on x86-64."""
 
 

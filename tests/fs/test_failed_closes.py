@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import FSYNC, OPENAT, in_the_kernel, refused
+from tests.fs.running import OPENAT, RENAME, in_the_kernel, refused
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -114,11 +114,11 @@ class Gates:
 def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_meanwhile(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
-    """Behind a close that fails wait, in this order: a delivery, who opens the file with O_TRUNC, and what the failed close leaves."""
+    """Behind a close that fails wait, in this order: a renaming, which delivers; who opens the file with O_TRUNC; and the last close."""
     s3.put_object(Bucket=bucket, Key="f", Body=b"what was there")
     living = mount(url=proxy.url, retries=0)
     living.forgive("ERROR zosfs.content.content: f: ")
-    path, directory = living.path / "f", os.open(living.path, os.O_RDONLY)
+    path = living.path / "f"
     closing = os.open(path, os.O_WRONLY)
     os.pwrite(closing, b"THERE", 9)
     gates = proxy.intercept = Gates("/f", 2)
@@ -131,23 +131,22 @@ def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_m
             threads.append(threading.get_native_id())
             return call(*args)
 
-        synced = pool.submit(told, os.fsync, directory)
-        wait_for(lambda: threads and in_the_kernel(FSYNC, threads[0]), 60, "the directory to be synced")
+        renamed = pool.submit(told, os.rename, path, living.path / "g")
+        wait_for(lambda: threads and in_the_kernel(RENAME, threads[0]), 60, "the file to be renamed")
         opened = pool.submit(told, os.open, path, os.O_WRONLY | os.O_TRUNC)
         wait_for(lambda: threads[1:] and in_the_kernel(OPENAT, threads[1]), 60, "the file to be opened")
         gates.open[0].set()
         refused(Unwilling.TOLD, closed.result)
-        wait_for(lambda: gates.reached == 2, 60, "the directory's files to be delivered")
+        wait_for(lambda: gates.reached == 2, 60, "what the failed close left to be delivered")
         living.counters()  # the kernel has told of the last close before it asks for these
         gates.open[1].set()
-        synced.result()
-        os.close(directory)
+        renamed.result()
         with os.fdopen(opened.result(), "wb", buffering=0) as f:
-            os.chmod(path, 0o640)  # behind what the failed close leaves
-            assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was THERE"
+            os.chmod(living.path / "g", 0o640)  # behind what the failed close leaves
+            assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"what was THERE"
             assert gates.reached == 2
             f.write(b"rewritten")
-    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"rewritten"
+    assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"rewritten"
 
 
 def test_what_the_server_can_do_and_did_not_tell_while_it_was_mounted_is_asked_at_the_next_change(

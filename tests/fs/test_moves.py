@@ -249,26 +249,26 @@ def test_an_unlinked_file_that_is_open_does_not_go_along(mount: Mounting, bucket
     assert keys(s3, bucket) == {"new/other"}
 
 
-def test_a_close_beside_the_delivery_that_an_fsync_of_the_directory_begins(
+def test_a_close_beside_the_delivery_that_the_fsync_of_another_begins(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:  # fmt: skip
     """The delivery waits for the file's old bytes: the close meanwhile says nothing before all is in the store, and the file keeps what
     was written."""
     fill(s3, bucket, ["dir/file"])
     living = mount(url=proxy.url, prefetch=0)
-    directory = os.open(living.path / "dir", os.O_RDONLY)
+    another = os.open(living.path / "dir/file", os.O_WRONLY)
     file = (living.path / "dir/file").open("r+b", buffering=0)
     file.write(b"new")
     proxy.hold = lambda target: 0 if target.startswith(f"/{bucket}/dir/file") else None
     with ThreadPoolExecutor(2) as pool:
-        synced = pool.submit(os.fsync, directory)
+        synced = pool.submit(os.fsync, another)
         wait_for(lambda: proxy.held, 60, "the file's old bytes to be asked for")
         closed = pool.submit(file.close)
         early = wait([closed], timeout=2).done  # the fault is one that is over at once
         proxy.hold = lambda target: None
         closed.result()
         synced.result()
-    os.close(directory)
+    os.close(another)
     living.again()
     assert s3.get_object(Bucket=bucket, Key="dir/file")["Body"].read() == b"new/file"
     assert (living.path / "dir/file").read_bytes() == b"new/file"

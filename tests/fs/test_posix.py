@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,30 @@ def test_directories(place: Path) -> None:
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     os.fsync(fd)
     os.close(fd)
+
+
+@pytest.mark.parametrize("more", [{}, {"writeback": "1h"}], ids=["default", "writeback"])
+def test_fsync_of_a_directory_delivers_what_is_closed_and_half_of_nothing(mount: Any, bucket: str, s3: Any, more: dict[str, str]) -> None:
+    def stored(key: str) -> bytes:
+        return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    s3.put_object(Bucket=bucket, Key="d/rewritten", Body=b"as it was")
+    living = mount(**more)
+    (living.path / "d/closed").write_bytes(b"closed")
+    with ExitStack() as undo:
+        directory = os.open(living.path / "d", os.O_RDONLY)
+        undo.callback(os.close, directory)
+        with (living.path / "d/rewritten").open("wb", buffering=0) as rewritten, (living.path / "d/made").open("wb", buffering=0) as made:
+            rewritten.write(b"half ")
+            made.write(b"half ")
+            os.fsync(directory)
+            assert stored("d/closed") == b"closed"
+            assert stored("d/rewritten") == b"as it was"
+            assert "d/made" not in {each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"]}
+            rewritten.write(b"and half")
+            made.write(b"and half")
+        os.fsync(directory)
+    assert (stored("d/rewritten"), stored("d/made")) == (b"half and half", b"half and half")
 
 
 def test_an_emptied_directory_stays(mount: Any, bucket: str, s3: Any) -> None:

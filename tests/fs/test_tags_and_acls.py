@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.admin.test_objects import TAGS
 from tests.fs.mounting import Mount
+from tests.fs.running import refused
 
 GROUPS = ("http://acs.amazonaws.com/groups/global/AllUsers", "http://acs.amazonaws.com/groups/global/AuthenticatedUsers")
 WORDS = ("READ", "WRITE", "READ_ACP", "WRITE_ACP", "FULL_CONTROL")
@@ -90,6 +92,20 @@ def _many(s3: Any, bucket: str, living: Mount, examples: int) -> None:
         both_ways(s3, bucket, living, tags, grants)
 
     run()
+
+
+def test_a_look_at_the_tags_shows_nobody_half_of_what_is_written(s3: Any, bucket: str, living: Mount) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"as it was", Tagging="team=blue")
+    with (living.path / "f").open("wb", buffering=0) as f, (living.path / "made").open("wb", buffering=0) as made:
+        f.write(b"half ")
+        made.write(b"half")
+        assert json.loads(os.getxattr(living.path / "f", "user.zos.tags")) == {"team": "blue"}
+        refused(errno.ENODATA, os.getxattr, living.path / "made", "user.zos.tags")
+        assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"as it was"
+        assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"]] == ["f"]
+        f.write(b"and half")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"half and half"
+    assert json.loads(os.getxattr(living.path / "f", "user.zos.tags")) == {"team": "blue"}
 
 
 def test_a_dump_shows_them_and_ls_asks_for_none(s3: Any, bucket: str, living: Mount, tmp_path: Path) -> None:

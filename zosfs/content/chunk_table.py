@@ -130,6 +130,17 @@ class ChunkTable:
             if there:
                 self._segments[entry.name, segment] = there
 
+    def put(self, entry: Entry, start: int, end: int) -> None:
+        """``[start, end)`` is there now, and counted as used now; what else is there is not looked at, be it ever so many pieces."""
+        for segment in _segments(start, end):
+            low, high = max(start, segment * SEGMENT), min(end, (segment + 1) * SEGMENT)
+            new = high - low - sum(b - a for a, b in entry.present.within(low, high))
+            there = self._segments.pop((entry.name, segment), 0) + new
+            self.used += new
+            if there:
+                self._segments[entry.name, segment] = there
+        entry.present.add(start, end)
+
     def touch(self, entry: Entry, start: int, end: int) -> None:
         """``[start, end)`` was used now."""
         for segment in _segments(start, end):

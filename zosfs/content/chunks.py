@@ -50,7 +50,6 @@ INLINE = 1 << 20
 RING = 8
 
 
-
 class ChunkCache:
     """The cached versions of one bucket's objects."""
 
@@ -379,9 +378,8 @@ class ChunkCache:
                     self._unpin(entry)
             for entry, _, start, view in jobs:
                 if not entry.dead:
-                    entry.present.add(start, start + len(view))
+                    self._table.put(entry, start, start + len(view))
                     self._changed.add(entry)
-                    self._table.count(entry, start, start + len(view))
         except OSError as exc:
             log.warning("chunk cache: %s", exc)
         finally:

@@ -313,12 +313,16 @@ class Reader:
         """Let go of what was read, the oldest first, down to a few MiB; but not of what a stream is in the middle of."""
         if self._closed:
             self._let_all_go()
-        elif self._read_bytes > KEPT:
-            for block in list(self._read):
-                if block.done and not self._history.inside(block.start, block.end):
-                    self._let_go(block)
-                    if self._read_bytes <= KEPT:
-                        return
+            return
+        over, going = self._read_bytes - KEPT, []
+        for block in self._read:
+            if over <= 0:
+                break
+            if block.done and not self._history.inside(block.start, block.end):
+                going.append(block)
+                over -= block.cost
+        for block in going:
+            self._let_go(block)
 
     def lost(self, block: Block) -> None:
         """*block* is gone (Wanter)."""

@@ -82,8 +82,10 @@ class Deliveries:
         """Deliver what was promised of *file*, or kept of a close that failed: not while a program is in the middle of rewriting it."""
         await self.deliver(file, only_promised=True)
 
-    async def deliver_below(self, directory: Inode, *, but: Callable[[OpenFile], bool] = lambda file: False) -> None:
-        """Deliver every dirty file below *directory*, *but* those."""
+    async def deliver_below(
+        self, directory: Inode, *, only_promised: bool = False, but: Callable[[OpenFile], bool] = lambda file: False
+    ) -> None:
+        """Deliver every dirty file below *directory*, as `deliver` does with *only_promised* and *but*."""
         for file in self._open_files.undelivered():
             if file.inode.is_below(directory) and not but(file):
-                await self.deliver(file, but=but)
+                await self.deliver(file, only_promised=only_promised, but=but)

@@ -421,7 +421,7 @@ class Operations(pyfuse3.Operations):
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         directory = self.directories.inode(fh)
-        await self.deliveries.deliver_below(directory)
+        await self.deliveries.deliver_below(directory, only_promised=True)
         await self.directories.settle_markers()
         await self.removals.settle()
         self.removals.report(directory)

@@ -155,10 +155,10 @@ class Xattrs:
                 self.tree.delivered(inode, info)
         return info
 
-    async def delivered(self, inode: Inode) -> ObjectInfo:
-        """The object's facts; a file with undelivered changes is delivered first."""
+    async def delivered(self, inode: Inode, *, only_promised: bool = False) -> ObjectInfo:
+        """The object's facts; a file with undelivered changes is delivered first, as `Deliveries.deliver` does with *only_promised*."""
         if inode.file is not None and inode.file.dirty:
-            await self.deliveries.deliver(inode.file)
+            await self.deliveries.deliver(inode.file, only_promised=only_promised)
         return await self.info(inode)
 
     async def described(self, inode: Inode) -> Described:
@@ -210,10 +210,11 @@ def _text(value: bytes) -> str:
 
 
 def _of_store(row: XattrRow) -> Row:
-    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first."""
+    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first; while a program
+    writes it, a look sees what was there before."""
 
     async def get(xattrs: Xattrs, inode: Inode, rest: str) -> bytes:
-        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode), rest)).encode()
+        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode, only_promised=True), rest)).encode()
 
     async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
         assert row.set is not None
