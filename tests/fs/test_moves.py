@@ -249,6 +249,30 @@ def test_an_unlinked_file_that_is_open_does_not_go_along(mount: Mounting, bucket
     assert keys(s3, bucket) == {"new/other"}
 
 
+def test_an_unlinked_file_for_which_the_disk_has_no_room_does_not_keep_others_from_making_it(
+    mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """It is made whole here before its directory is renamed; what is written below meanwhile leaves the disk only when it may go up."""
+    mib = 1 << 20
+    for name, size in (("unlinked", 8), ("written", 20)):
+        s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=name[:1].encode() * (size * mib))
+    living = mount(cache_size="24M", memory="32M", part_size="5M", multipart_threshold="8M")
+    with (living.path / "old/unlinked").open("rb", buffering=0) as unlinked, (living.path / "old/written").open("r+b") as written:
+        os.unlink(living.path / "old/unlinked")
+        for _ in range(20):
+            written.write(b"W" * mib)
+        written.flush()
+        pool = ThreadPoolExecutor(1)
+        renaming = pool.submit(os.rename, living.path / "old", living.path / "new")
+        if not wait([renaming], timeout=120).done:
+            living.kill()  # or nothing here would ever end
+        renaming.result()
+        assert os.pread(unlinked.fileno(), 10, 5 * mib) == b"u" * 10
+    living.again()
+    assert keys(s3, bucket) == {"new/written"}
+    assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
+
+
 def test_a_close_beside_the_delivery_that_the_fsync_of_another_begins(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from zosfs.config import Options
+from zosfs.content.content import Content
 from zosfs.content.finishing import REWRITABLE
 from zosfs.content.grants import acl_under_another_name
 from zosfs.content.moves import Made
@@ -196,26 +197,34 @@ class Renames:
             ancestor = ancestor.parent
         content = await self._contents.of(source.volume)
         await self._deliveries.deliver_below(source, but=_is_being_written)
-        async with self._moving.directory(source):
-            old_prefix, old_parent, old_name = source.key, source.parent, source.name
-            assert old_parent is not None
+        while True:
+            # before others have to wait for us: this may have to wait for the room on the disk that their deliveries make
             await self._unlinks.free_below(source)
-            objects = [info async for info in self._tree.objects_below(source)]
-            if source.marker is not False and not any(info.key == old_prefix for info in objects):
-                source.marker = False
-            try:
-                await content.moves.move(
-                    old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects,
-                    lambda made: self._called(source, new_parent, new_name, made),
-                )
-            except OSError:
-                if source.parent is not old_parent or source.name != old_name:
-                    await self._called(source, old_parent, old_name, {})
-                self._tree.invalidate(self._tree.root)
-                raise
-            self._tree.left(old_parent, old_name)
-            if not objects:
-                self._directories.emptied(source)
+            async with self._moving.directory(source):
+                if self._unlinks.free(source):
+                    await self._move(content, source, new_parent, new_name)
+                    return
+
+    async def _move(self, content: Content, source: Inode, new_parent: Inode, new_name: bytes) -> None:
+        """Bring the objects of directory *source* to their new keys; nothing below it is changed meanwhile."""
+        old_prefix, old_parent, old_name = source.key, source.parent, source.name
+        assert old_parent is not None
+        objects = [info async for info in self._tree.objects_below(source)]
+        if source.marker is not False and not any(info.key == old_prefix for info in objects):
+            source.marker = False
+        try:
+            await content.moves.move(
+                old_prefix, self._tree.key_of(new_parent, new_name) + "/", objects,
+                lambda made: self._called(source, new_parent, new_name, made),
+            )
+        except OSError:
+            if source.parent is not old_parent or source.name != old_name:
+                await self._called(source, old_parent, old_name, {})
+            self._tree.invalidate(self._tree.root)
+            raise
+        self._tree.left(old_parent, old_name)
+        if not objects:
+            self._directories.emptied(source)
 
     async def _called(self, directory: Inode, parent: Inode, name: bytes, made: Made) -> None:
         """*directory* is *name* in *parent* from now on, for who asks here and for what is written below it."""

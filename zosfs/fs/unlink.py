@@ -103,9 +103,18 @@ class Unlinks:
 
     async def free_below(self, directory: Inode) -> None:
         """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along."""
-        for (_, key), doomed in list(self._doomed.items()):
-            if doomed.inode.store is directory.store and key.startswith(directory.key):
-                await self._free(doomed)
+        for doomed in self._doomed_below(directory):
+            await self._free(doomed)
+
+    def free(self, directory: Inode) -> bool:
+        """Whether `free_below` has nothing to do."""
+        return not self._doomed_below(directory)
+
+    def _doomed_below(self, directory: Inode) -> list[OpenFile]:
+        return [
+            doomed for (_, key), doomed in self._doomed.items()
+            if doomed.inode.store is directory.store and key.startswith(directory.key)
+        ]  # fmt: skip
 
     async def _free(self, doomed: OpenFile) -> None:
         async with doomed.lock:
