@@ -94,18 +94,28 @@ def _many(s3: Any, bucket: str, living: Mount, examples: int) -> None:
     run()
 
 
-def test_a_look_at_the_tags_shows_nobody_half_of_what_is_written(s3: Any, bucket: str, living: Mount) -> None:
+def test_what_is_half_written_is_shown_to_nobody_because_somebody_sees_to_tags_and_acl(s3: Any, bucket: str, living: Mount) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"as it was", Tagging="team=blue")
-    with (living.path / "f").open("wb", buffering=0) as f, (living.path / "made").open("wb", buffering=0) as made:
+    path, made = living.path / "f", living.path / "made"
+    owner = s3.get_object_acl(Bucket=bucket, Key="f")["Owner"]
+    rows = [
+        {"Grantee": {"Type": "Group", "URI": GROUPS[0]}, "Permission": "READ"},
+        {"Grantee": {"Type": "CanonicalUser", "ID": owner["ID"]}, "Permission": "FULL_CONTROL"},
+    ]
+    with path.open("wb", buffering=0) as f, made.open("wb", buffering=0) as new:
         f.write(b"half ")
-        made.write(b"half")
-        assert json.loads(os.getxattr(living.path / "f", "user.zos.tags")) == {"team": "blue"}
-        refused(errno.ENODATA, os.getxattr, living.path / "made", "user.zos.tags")
+        new.write(b"half")
+        assert json.loads(os.getxattr(path, "user.zos.tags")) == {"team": "blue"}
+        refused(errno.ENODATA, os.getxattr, made, "user.zos.tags")
+        os.setxattr(path, "user.zos.tag.cost", b"low")
+        os.setxattr(path, "user.zos.acl", json.dumps({"Owner": owner, "Grants": rows}).encode())
+        os.removexattr(path, "user.zos.tag.team")
         assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"as it was"
         assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"]] == ["f"]
         f.write(b"and half")
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"half and half"
-    assert json.loads(os.getxattr(living.path / "f", "user.zos.tags")) == {"team": "blue"}
+    assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "cost", "Value": "low"}]
+    assert granted(s3.get_object_acl(Bucket=bucket, Key="f")) == granted({"Grants": rows})
 
 
 def test_a_dump_shows_them_and_ls_asks_for_none(s3: Any, bucket: str, living: Mount, tmp_path: Path) -> None:

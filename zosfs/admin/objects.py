@@ -35,13 +35,15 @@ Remove = Callable[[Store, str, ObjectInfo, str], Awaitable[None]]
 class XattrRow:
     """One attribute. The coroutines take (store, key, info of a HEAD, what follows a prefix row's name[, text]); they raise Refusal
     (ENODATA where there is none, EINVAL, E2BIG) or StoreError. None: not allowed (EPERM). *listed*: by listxattr, where
-    it costs no request of its own. *rewrites*: setting it makes a new ETag's worth of changes (refresh the inode)."""
+    it costs no request of its own. *rewrites*: setting it makes a new ETag's worth of changes (refresh the inode). *stays*: what is written
+    over the object later has it, too."""
 
     get: Get
     set: Set | None = None
     remove: Remove | None = None
     listed: bool = False
     rewrites: bool = False
+    stays: bool = False
     help: str = ""
 
 
@@ -255,8 +257,8 @@ async def _get_url(store: Store, key: str, info: ObjectInfo, _: str) -> str:
 
 
 OBJECT_XATTRS: Mapping[str, XattrRow] = {
-    "tags": XattrRow(_get_tags, _set_tags, _remove_tags, help="all tags, a JSON object"),
-    "acl": XattrRow(_get_acl, _set_acl, _remove_acl, help="the ACL: JSON; set also with a canned word or grants"),
+    "tags": XattrRow(_get_tags, _set_tags, _remove_tags, stays=True, help="all tags, a JSON object"),
+    "acl": XattrRow(_get_acl, _set_acl, _remove_acl, stays=True, help="the ACL: JSON; set also with a canned word or grants"),
     "legal-hold": XattrRow(_get_hold, _set_hold, _remove_hold, help="ON or OFF"),
     "retention": XattrRow(_get_retention, _set_retention, help="JSON, or mode=…,until=…|days=…[,bypass=1]"),
     "restore": XattrRow(_get_restore, _set_restore, help="the state of thawing; set days=7,tier=Standard"),
@@ -266,5 +268,5 @@ OBJECT_XATTRS: Mapping[str, XattrRow] = {
 """Rows by name after `user.zos.`. Those that need a request of their own are not listed: `getfattr -n` asks for them."""
 
 OBJECT_PREFIXES: Mapping[str, XattrRow] = {
-    "tag.": XattrRow(_get_tag, _set_tag, _remove_tag, listed=True, help="one tag"),
+    "tag.": XattrRow(_get_tag, _set_tag, _remove_tag, listed=True, stays=True, help="one tag"),
 }

@@ -9,8 +9,9 @@ from zosfs.admin.thawing import ARCHIVES
 from zosfs.config import Options
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
-from zosfs.fs.headers import of_object
+from zosfs.fs.headers import Described, of_object
 from zosfs.fs.open_file import OpenFile
+from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -51,6 +52,10 @@ class Describing:
         async with file.lock:
             if not file.dirty:
                 await self._describe(file)
+            elif inode.info is not None:  # it is being written: what else changed of the object is a conflict, if anything
+                await self._beside(file, file.described, await inode.store.head(inode.key))
+                if file.writer is not None:
+                    await file.writer.headers_changed()
 
     async def _describe(self, file: OpenFile) -> None:
         inode = file.inode
@@ -59,6 +64,10 @@ class Describing:
             file.described = of_object(info, self._options)
             if info.storage_class in ARCHIVES:
                 file.described.storage_class = self._options.storage_class  # what is written now is meant to be read
-            if int(info.headers.get("x-amz-tagging-count", "0") or 0):
-                file.described.tags = dict(await inode.store.get_tags(info.key))
-            file.described.grants = await self._acls.of(inode.store, info)
+            await self._beside(file, file.described, info)
+
+    async def _beside(self, file: OpenFile, described: Described, info: ObjectInfo) -> None:
+        """What is kept beside the object *info*, and no part of its HEAD."""
+        tagged = int(info.headers.get("x-amz-tagging-count", "0") or 0)
+        described.tags = dict(await file.inode.store.get_tags(info.key)) if tagged else None
+        described.grants = await self._acls.of(file.inode.store, info)

@@ -155,10 +155,11 @@ class Xattrs:
                 self.tree.delivered(inode, info)
         return info
 
-    async def delivered(self, inode: Inode, *, only_promised: bool = False) -> ObjectInfo:
-        """The object's facts; a file with undelivered changes is delivered first, as `Deliveries.deliver` does with *only_promised*."""
+    async def delivered(self, inode: Inode, *, half: bool) -> ObjectInfo:
+        """The object's facts; a file with undelivered changes is delivered first, but what a program is in the middle of writing only if
+        *half* of it may be seen."""
         if inode.file is not None and inode.file.dirty:
-            await self.deliveries.deliver(inode.file, only_promised=only_promised)
+            await self.deliveries.deliver(inode.file, only_promised=not half)
         return await self.info(inode)
 
     async def described(self, inode: Inode) -> Described:
@@ -210,22 +211,25 @@ def _text(value: bytes) -> str:
 
 
 def _of_store(row: XattrRow) -> Row:
-    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first; while a program
-    writes it, a look sees what was there before."""
+    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first. While a program
+    writes it, they are those of the object that was there before; one that does not stay when that is replaced needs the new one."""
+
+    def half(inode: Inode) -> bool:
+        return inode.pending or not row.stays
 
     async def get(xattrs: Xattrs, inode: Inode, rest: str) -> bytes:
-        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode, only_promised=True), rest)).encode()
+        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode, half=False), rest)).encode()
 
     async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
         assert row.set is not None
         text = _text(value)
-        await row.set(inode.store, inode.key, await xattrs.delivered(inode), rest, text)
+        await row.set(inode.store, inode.key, await xattrs.delivered(inode, half=half(inode)), rest, text)
         await xattrs.tree.refresh(inode, force=True)
         await xattrs.describing.relearn(inode)
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
-        await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
+        await row.remove(inode.store, inode.key, await xattrs.delivered(inode, half=half(inode)), rest)
         await xattrs.tree.refresh(inode, force=True)
         await xattrs.describing.relearn(inode)
 
