@@ -44,6 +44,12 @@ def in_the_kernel(number: int, thread: int) -> bool:
         return told.read().split()[0] == str(number)
 
 
+def asleep(thread: int) -> bool:
+    """Whether *thread* of this process waits for something (proc(5), the state in stat)."""
+    with open(f"/proc/self/task/{thread}/stat") as told:
+        return told.read().rpartition(")")[2].split()[0] in "SD"
+
+
 def join(*processes: subprocess.Popen[str], timeout: float = 120) -> None:
     """Wait for processes and check that each ended well."""
     for process in processes:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import OPENAT, RENAME, in_the_kernel, refused
+from tests.fs.running import OPENAT, RENAME, asleep, in_the_kernel, refused
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -131,8 +131,11 @@ def test_a_last_close_that_waits_leaves_the_file_to_who_opens_it_to_rewrite_it_m
             threads.append(threading.get_native_id())
             return call(*args)
 
+        assert not (living.path / "g").exists()  # or the kernel would ask for it first
         renamed = pool.submit(told, os.rename, path, living.path / "g")
-        wait_for(lambda: threads and in_the_kernel(RENAME, threads[0]), 60, "the file to be renamed")
+        wait_for(lambda: threads and in_the_kernel(RENAME, threads[0]) and asleep(threads[0]), 60, "the file to be renamed")
+        for _ in range(3):
+            living.counters()  # behind the question of the rename
         opened = pool.submit(told, os.open, path, os.O_WRONLY | os.O_TRUNC)
         wait_for(lambda: threads[1:] and in_the_kernel(OPENAT, threads[1]), 60, "the file to be opened")
         gates.open[0].set()

@@ -172,7 +172,7 @@ def test_what_is_done_where_an_earlier_run_began_a_renaming_waits_for_its_end(
     """Else what is written to the old objects would go with them."""
     names = [f"f{n}" for n in range(5)]
     fill(s3, bucket, [f"old/{name}" for name in names])
-    living = mount(url=proxy.url, **options)
+    living = mount(url=proxy.url, retries=100, retry_timeout="10m", **options)  # it is refused until the test has seen who waits
     if options:
         open_still = os.open(living.path / "old/f3", os.O_RDWR | os.O_TRUNC)
         os.write(open_still, b"promised")

@@ -180,6 +180,29 @@ def test_rename_of_an_open_file(place: Path) -> None:
     assert os.listdir(place) == ["b"]
 
 
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_TRUNC], ids=["changed", "rewritten"])
+def test_rename_of_a_file_that_is_being_written_shows_nobody_half_of_it(mount: Any, bucket: str, s3: Any, flags: int) -> None:
+    def stored(name: str) -> bytes:
+        return bytes(s3.get_object(Bucket=bucket, Key=name)["Body"].read())
+
+    place = mount().path
+    old, new = place / "old", place / "new"
+    old.write_bytes(b"as it was")
+    (place / "replaced").write_bytes(b"replaced")
+    with os.fdopen(os.open(old, flags), "wb", buffering=0) as f:
+        f.write(b"half ")
+        os.rename(old, new)
+        assert stored("new") == b"as it was"
+        f.write(b"and half")
+        os.rename(new, place / "replaced")
+        assert stored("replaced") == b"as it was"
+        assert os.listdir(place) == ["replaced"]
+        os.fchmod(f.fileno(), 0o640)
+    assert stored("replaced") == b"half and half" == (place / "replaced").read_bytes()
+    assert stat.S_IMODE((place / "replaced").stat().st_mode) == 0o640
+    assert os.listdir(place) == ["replaced"]
+
+
 def test_unlink_of_open_files(place: Path, shared_bucket: str, s3: Any) -> None:
     path = place / "f"
     path.write_bytes(noise(300_000))

@@ -50,6 +50,15 @@ def _is_being_written(file: OpenFile) -> bool:
     return file.open_to_write and (base is None or base.size <= REWRITABLE)
 
 
+def _base_of_half(file: OpenFile) -> ObjectInfo | None:
+    """The object that a program is in the middle of changing: it goes to the new name as it is, and what was written of it goes along. None
+    where nobody is, or what was written has to be in the store first: the journal has it under the old key."""
+    writer = file.writer
+    if writer is None or not writer.dirty or writer.partly_gone or writer.entry.record is not None or not _is_being_written(file):
+        return None
+    return writer.draft.base
+
+
 def _object_of(target: Inode | None) -> ObjectInfo | None:
     """What the store has at the name of *target*: what a file that was never sent was itself renamed over, too."""
     if target is None:
@@ -143,13 +152,14 @@ class Renames:
                 if writer is not None and await writer.rename_undelivered(new_key, lambda: _object_of(target)):
                     moved = None
                 else:
-                    if writer is not None and writer.dirty:
+                    half = _base_of_half(file)
+                    if half is None and writer is not None and writer.dirty:
                         await writer.deliver()
                         file.attributes_changed = False
-                    elif file.attributes_changed:
+                    elif half is None and file.attributes_changed:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
-                    info = source.info or await source.store.head(source.key)
+                    info = half or source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag) as etags:
                         moved = await self._copy(source, info, new_key, etags)
                         try:
