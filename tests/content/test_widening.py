@@ -13,14 +13,14 @@ MIB = 1 << 20
 ROOM = 4 * FREELY
 
 
-def windows(speed: Callable[[int], float], count: int = 200) -> list[int]:
+def windows(speed: Callable[[int], float], room: int = ROOM, *, count: int = 200) -> list[int]:
     """The windows of a reader that waits at the end of each, and reads what was asked for under one at ``speed(window)`` bytes a second."""
     widening, window, asked, place, now = Widening(), 2 * MIB, 2 * MIB, 0, 0.0
     seen = []
     for _ in range(count):
         place += asked
         now += asked / speed(asked)
-        asked, window = window, widening.passed(window, ROOM, place, now)
+        asked, window = window, widening.passed(window, room, place, now)
         seen.append(window)
     return seen
 
@@ -34,6 +34,12 @@ def test_who_gets_no_faster_goes_back_and_tries_again_after_long() -> None:
     assert set(seen[10:]) == {FREELY, 2 * FREELY}
     assert seen[10:].count(2 * FREELY) <= 2 * (len(seen) // REST + 1)
     assert seen[-REST:].count(2 * FREELY) >= 1
+
+
+def test_a_room_between_is_on_trial_like_any_other() -> None:
+    seen = windows(lambda window: 500e6, FREELY * 3 // 2)
+    assert set(seen[10:]) == {FREELY, FREELY * 3 // 2}
+    assert seen[10:].count(FREELY) > seen[10:].count(FREELY * 3 // 2)
 
 
 def test_who_gets_faster_up_to_a_limit_stays_there() -> None:

@@ -14,7 +14,7 @@ FREELY = 64 << 20
 """Bytes up to which a window doubles whenever its reader waits, without a trial."""
 
 WORTH = 1.15
-"""How many times faster a reader must be for twice the window."""
+"""How many times faster a reader must be for a window up to twice as large."""
 
 REST = 32
 """Windows read before a width that was of no use is tried again: the way to the server may have changed."""
@@ -25,26 +25,28 @@ class Widening:
     """The trials of one stream, whose reader tells each time that it has *passed* all that was asked for when it told before."""
 
     _from: tuple[int, float] | None = None  # where and when the measured stretch begins
-    _before: float = 0.0  # bytes a second with half of the window; 0: the window is on no trial
+    _before: tuple[int, float] | None = None  # while the window is on trial: the one before, and bytes a second with that
     _rest: int = 0
 
     def passed(self, window: int, room: int, place: int, now: float) -> int:
         """The window from now on, of a reader at *place* that had to wait under *window*; *room* is the largest, *now* seconds."""
-        if window < min(FREELY, room):
-            return min(2 * window, room)
+        freely = min(FREELY, room)
+        if window < freely:
+            return min(2 * window, freely)
         if self._from is None:  # what was read until now had been asked for under the window before
             self._from = place, now
             return window
         start, since = self._from
         rate = abs(place - start) / (now - since) if now > since else 0.0
         self._from = place, now
-        if self._before and rate < WORTH * self._before:
-            self._from, self._before, self._rest = None, 0.0, REST
-            return window // 2
-        self._before = 0.0
+        if self._before is not None and rate < WORTH * self._before[1]:
+            narrow = min(self._before[0], room)
+            self._from, self._before, self._rest = None, None, REST
+            return narrow
+        self._before = None
         if self._rest:
             self._rest -= 1
         elif rate and window < room:
-            self._from, self._before = None, rate
+            self._from, self._before = None, (window, rate)
             return min(2 * window, room)
         return window
