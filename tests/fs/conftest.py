@@ -14,12 +14,20 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.fs.mounting import Mount, Server
+from tests.proxy import Proxy
 
 
 @pytest.fixture(scope="session", params=["rgw", "weed"])
 def server(request: pytest.FixtureRequest) -> Any:
     """Both real servers, one after the other."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """A way to the server that can be made bad or slow, or made to lie. Tests name it before `mount`, so that it outlives the mount."""
+    with Proxy(server.url) as living:
+        yield living
 
 
 def client(server: Server) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,6 @@ Mounting = Callable[..., Mount]
 def _on_ceph(server: Any) -> None:
     if server.kind != "rgw":
         pytest.skip("no append uploads")
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server on which answers can be held. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def append(path: Path, *pieces: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,13 +17,6 @@ from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
 pytestmark = pytest.mark.long_on("weed")
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 class Unwilling:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ MIB = 1 << 20
 HASTY = {"read_timeout": 2, "retries": 1, "retry_timeout": 3}
 """Some 6 s until a server that says nothing is given up; one that answers must have that long on a busy machine."""
 Mounting = Callable[..., Mount]
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def within(seconds: float, call: Callable[..., Any], *args: Any) -> Any:

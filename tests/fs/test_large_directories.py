@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -57,13 +57,6 @@ class Crowd:
         ).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + body
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server on which the listings are made up."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def resident(living: Mount) -> int:

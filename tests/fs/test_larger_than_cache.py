@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,6 @@ def pieces_of(s3: Any, bucket: str, key: str) -> list[bytes]:
     """The object's bytes, a MiB at a time."""
     body = s3.get_object(Bucket=bucket, Key=key)["Body"]
     return list(iter(lambda: body.read(MIB), b""))
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that can be held up. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def exists(s3: Any, bucket: str, key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,13 +16,6 @@ from tests.fs.running import noise
 from tests.proxy import Proxy
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 @pytest.mark.parametrize("files", [80, pytest.param(500, marks=[pytest.mark.long, pytest.mark.timeout(900)])])

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -19,13 +19,6 @@ from tests.proxy import Proxy, answer
 Mounting = Callable[..., Mount]
 pytestmark = pytest.mark.long_on("weed")
 HASTY = {"retries": 1, "retry_timeout": 1}
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that can be made bad. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def fill(s3: Any, bucket: str, keys: list[str]) -> None:

@@ -25,13 +25,6 @@ pytestmark = pytest.mark.long_on("weed")
 
 
 @pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that shows what is sent."""
-    with Proxy(server.url) as living:
-        yield living
-
-
-@pytest.fixture
 def point(tmp_path: Path) -> Iterator[Path]:
     """A mount point that is free again afterwards."""
     path = tmp_path / "m"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ from tests.proxy import Proxy
 KIB, MIB = 1 << 10, 1 << 20
 Mounting = Callable[..., Mount]
 pytestmark = pytest.mark.long_on("weed")
-
-
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    """A way to the server that holds answers back. Tests name it before `mount`, so that it outlives the mount."""
-    with Proxy(server.url) as living:
-        yield living
 
 
 def only(key: str, n: int) -> Callable[[str], int | None]:

@@ -23,13 +23,6 @@ Mounting = Callable[..., Mount]
 pytestmark = pytest.mark.long_on("weed")
 
 
-@pytest.fixture
-def proxy(server: Any) -> Any:
-    """A proxy in front of the server."""
-    with Proxy(server.url) as between:
-        yield between
-
-
 def fill(s3: Any, bucket: str, keys: list[str]) -> None:
     put_many(s3, bucket, dict.fromkeys(keys, b"old"))
 

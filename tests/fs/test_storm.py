@@ -281,6 +281,16 @@ def test_two_mounts(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, bad: bo
     assert objects(s3, bucket) == {f"o{owner.number}/{name}": bytes(data) for owner in owners for name, data in owner.files.items()}
 
 
+def until_the_end(job: Callable[[], None], dying: threading.Event, *, mortal: bool = True) -> None:
+    """Do *job* again and again until the daemon is *dying*, which may end it where it is on that *mortal*'s mount."""
+    try:
+        while not dying.is_set():
+            job()
+    except OSError:
+        if not mortal or not dying.is_set():
+            raise
+
+
 @pytest.mark.parametrize(
     "options",
     [pytest.param({}, marks=LONG), {"writeback": "1s"}, pytest.param({"writeback": "0s"}, marks=LONG)],
@@ -303,14 +313,6 @@ def test_killed_in_the_middle(
         proxy.intercept = mischief if bad else None
         dying = threading.Event()
 
-        def until_the_end(job: Callable[[], None], dying: threading.Event = dying) -> None:
-            try:
-                while not dying.is_set():
-                    job()
-            except OSError:
-                if not dying.is_set():
-                    raise
-
         more = sum(len(owner.done) for owner in owners) + chance.randrange(4, 60)
 
         def kill(dying: threading.Event = dying, more: int = more) -> None:
@@ -321,7 +323,7 @@ def test_killed_in_the_middle(
                 dying.set()
                 living.kill()
 
-        together([kill, partial(until_the_end, directory.rename), *(partial(until_the_end, owner.step) for owner in owners)])
+        together([kill, *(partial(until_the_end, job, dying) for job in (directory.rename, *(owner.step for owner in owners)))])
         directory.close()
         proxy.intercept = None
         living.start()
@@ -412,14 +414,6 @@ def test_logs_of_two_mounts_over_deaths(
         mortal, dying = chance.choice(mounts), threading.Event()
         more = sum(len(writer.sure) for writer in every) + chance.randrange(4, 120)
 
-        def until_the_end(writer: Mortal, dies: bool, dying: threading.Event = dying) -> None:
-            try:
-                while not dying.is_set():
-                    writer.write()
-            except OSError:
-                if not dies or not dying.is_set():
-                    raise
-
         def kill(mortal: Mount = mortal, more: int = more, dying: threading.Event = dying) -> None:
             try:
                 wait_for(lambda: sum(len(writer.sure) for writer in every) >= more, 300, "so many lines")
@@ -428,7 +422,10 @@ def test_logs_of_two_mounts_over_deaths(
                 dying.set()
                 mortal.kill()
 
-        together([kill, *(partial(until_the_end, writer, living is mortal) for living in mounts for writer in writers[living])])
+        together([
+            kill,
+            *(partial(until_the_end, writer.write, dying, mortal=living is mortal) for living in mounts for writer in writers[living]),
+        ])  # fmt: skip
         proxy.intercept = None
         mortal.start()
         for writer in writers[mortal]:
