@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.tree.bucket import Names, tree_over
 from tests.tree.test_tree import run
 from zosfs.store.api import ListPage, ObjectInfo
-from zosfs.tree.by_name import EACH, just_before, tells
+from zosfs.tree.by_name import EACH, just_before, reach
 from zosfs.tree.spread import bytewise
 
 ALPHABET = st.text(st.sampled_from("ab/-.0\x01é\ud7ff\ue000\U0010ffff"), min_size=1, max_size=6)
@@ -95,7 +95,7 @@ def test_just_before_lies_before_with_little_between(key: str, other: str) -> No
 def test_a_page_tells_only_what_it_must_have(keys: list[str], key: str, most: int) -> None:
     behind = just_before(key)
     page = Names(*keys, page=most)._page("", "/", behind, most)
-    if tells(page, behind, key) and "/" not in key:
+    if reach(page, behind).tells(key) and "/" not in key:
         assert (key in {info.key for info in page.objects}) == (key in keys)
         assert (key + "/" in page.prefixes) == any(each.startswith(key + "/") for each in keys)
 
@@ -104,6 +104,6 @@ def test_a_page_of_another_order_tells_nothing() -> None:
     def page(*keys: str) -> ListPage:
         return ListPage([ObjectInfo(key, 1, "", 0) for key in keys], (), "")
 
-    assert tells(page("b", "c"), "a", "b")
-    assert not tells(page("c", "b"), "a", "b")
-    assert not tells(page("a", "b"), "a", "b")
+    assert reach(page("b", "c"), "a").tells("b")
+    assert not reach(page("c", "b"), "a").tells("b")
+    assert not reach(page("a", "b"), "a").tells("b")

@@ -8,6 +8,8 @@ Owns: nothing. Must not know: requests, inodes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from zosfs.store.api import ListPage
 from zosfs.tree.spread import bytewise
 
@@ -31,10 +33,23 @@ def just_before(key: str) -> str:
     return key[:-1] + chr(ord(last) - 1) + _LAST
 
 
-def tells(page: ListPage, behind: str, key: str) -> bool:
-    """Whether *page*, asked for behind *behind*, has *key* and the directory of that name if they are there: it is in the order of bytes
-    and comes as far. (`a-b` lies between `a` and what is below `a/`.)"""
-    for keys in ([info.key for info in page.objects], list(page.prefixes)):
-        if keys != sorted(keys, key=bytewise) or (keys and bytewise(keys[0]) <= bytewise(behind)):
-            return False
-    return bytewise(behind) < bytewise(key) and (not page.next_marker or bytewise(page.next_marker) > bytewise(key + "/"))
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The keys between *begin* and *end* (both left out; None: to the end of the directory): a page has every one that is there."""
+
+    begin: bytes
+    end: bytes | None
+
+    def tells(self, key: str) -> bool:
+        """Whether the page has *key* and the directory of that name, if they are there. (`a-b` lies between `a` and what is below `a/`.)"""
+        name = bytewise(key)
+        return self.begin < name and (self.end is None or name + b"/" < self.end)
+
+
+def reach(page: ListPage, behind: str) -> Reach:
+    """How far *page* reaches, which was asked for behind *behind*: nowhere where it is not in the order of bytes."""
+    begin = bytewise(behind)
+    for keys in ([bytewise(info.key) for info in page.objects], [bytewise(below) for below in page.prefixes]):
+        if keys != sorted(keys) or (keys and keys[0] <= begin):
+            return Reach(begin, begin)
+    return Reach(begin, bytewise(page.next_marker) if page.next_marker else None)

@@ -1,4 +1,4 @@
-"""Listing directories: pages from the store become names in the tree, and stream to whoever reads the directory.
+"""Listing directories: pages from the store become names in the tree, and stream to whoever reads the directory (reading.py).
 
 Owns: the loads under way (one a directory, however many ask) and which directories' names are kept in memory. A directory of a
 million keys gives its first names after the first page. May use: the store through the inodes. Must not know: the kernel.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -18,10 +18,11 @@ import trio
 from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.attributes import Attributes
-from zosfs.tree.by_name import just_before, tells
+from zosfs.tree.by_name import just_before, reach
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import ESCAPED, file_beside_directory, part_to_name
 from zosfs.tree.pages import Pages
+from zosfs.tree.reading import Load
 from zosfs.tree.spread import bytewise
 from zosfs.tree.walk import Walks
 
@@ -54,99 +55,6 @@ class _Kept(cachetools.LRUCache[int, Inode]):
         number, inode = super().popitem()
         self._dropped(inode)
         return number, inode
-
-
-class Load:
-    """One listing of one directory under way.
-
-    When nobody reads on it pauses behind *marker*, for as long as some reader may come back.
-    """
-
-    __slots__ = (
-        "began", "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "outdated", "pages", "placed", "progress",
-        "readers", "seen",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.began = trio.current_time()
-        self.outdated = False  # somebody told of changes since, and another load looks for them: what is known by now is newer
-        self.entries: list[tuple[bytes, Inode]] = []
-        self.seen: set[bytes] = set()
-        self.local: set[bytes] = set()  # names that are in `entries` because this host knows them better than the store
-        self.marker = ""
-        self.moves = 0  # the tree's of when `pages` began
-        self.pages: Pages | None = None  # what was asked for ahead while it was under way
-        self.done = False
-        self.failure: OSError | None = None
-        self.progress = trio.Event()
-        self.placed = trio.Event()  # the names of the first page are known, if not what they are
-        self.first = trio.Event()  # the first page is applied
-        self.readers = 0  # who wants all pages
-        self.onward = trio.Event()
-
-    def advance(self) -> None:
-        """There is something new to see."""
-        self.progress.set()
-        self.progress = trio.Event()
-
-
-class Listing:
-    """The names of a directory for one opendir, in a stable order with cookies from 1."""
-
-    def __init__(self, loader: Loader, directory: Inode) -> None:
-        self._loader = loader
-        self._directory = directory
-        self._entries: Sequence[tuple[bytes, Inode]] = ()
-        self._load: Load | None = None
-        self._begun = False
-
-    async def batch(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
-        """Up to *limit* entries behind cookie *after* (0: from the start, seen anew), [] at the end. Raises StoreError."""
-        if after == 0 or not self._begun:
-            self._begun = True
-            self._load, self._entries = self._loader.read(self._directory)
-        load = self._load
-        if load is not None:
-            load.readers += 1
-            load.onward.set()
-            try:
-                while len(load.entries) <= after and not (load.done and not load.marker):
-                    if load.done:
-                        self._loader.resume(self._directory, load)
-                    await load.progress.wait()
-            finally:
-                load.readers -= 1
-            if load.failure is not None and len(load.entries) <= after:
-                raise load.failure
-            self._entries = load.entries
-        batch = self._there(after, limit)
-        if not batch and after < len(self._entries):
-            return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
-        return batch
-
-    def batch_now(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]] | None:
-        """As `batch`, of a directory whose names are all known; None, and nothing happened, of another."""
-        if after == 0 or not self._begun:
-            known = self._directory.directory
-            if known is None or not known.complete():
-                return None
-            self._begun = True
-            self._load, self._entries = self._loader.read(self._directory)
-        return self._there(after, limit) if self._load is None else None
-
-    def _there(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
-        batch: list[tuple[int, bytes, Inode]] = []
-        known = self._directory.directory
-        for index in range(after, len(self._entries)):
-            if len(batch) >= limit:
-                break
-            name, inode = self._entries[index]
-            current = known.children.get(name) if known is not None else None
-            if current is None:
-                current = self._loader.current(self._directory, name, inode)
-            if current is not None:
-                batch.append((index + 1, name, current))
-        return batch
 
 
 class Loader:
@@ -232,13 +140,15 @@ class Loader:
         last part of *key* is known now. Raises StoreError."""
         directory, prefix, behind, asked = self._tree.directory(inode), inode.key, just_before(key), trio.current_time()
         page = await inode.store.list_page(prefix, delimiter="/", marker=behind)
+        known = await self.remembered(inode, page.objects)
         if inode.unlinked or inode.key != prefix or directory.doubted_at >= asked:
             return False
+        whole = reach(page, behind)
         # of a file near the end of the page it is not known whether there is a directory of its name, too
-        sure = ListPage([info for info in page.objects if tells(page, behind, info.key)], page.prefixes, page.next_marker)
-        await self._hang(inode, prefix, sure, Load(), sequence)
+        sure = ListPage([info for info in page.objects if whole.tells(info.key)], page.prefixes, page.next_marker)
+        self._hang(inode, prefix, sure, known, sequence, set())
         self.keep(inode)
-        return inode.key == prefix and tells(page, behind, key)
+        return whole.tells(key)
 
     async def load_buckets(self, root: Inode) -> None:
         """List the account's buckets into the root."""
@@ -379,7 +289,8 @@ class Loader:
 
     async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
         directory = self._tree.directory(inode)
-        fresh = await self._hang(inode, prefix, page, load, sequence)
+        known = await self.remembered(inode, page.objects)
+        fresh = self._hang(inode, prefix, page, known, sequence, load.seen, outdated=load.outdated)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         load.placed.set()
@@ -390,17 +301,21 @@ class Loader:
         now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
         load.entries.extend([(name, child) for name, child in now if child is not None])
 
-    async def _hang(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> list[tuple[bytes, Inode]]:
+    def _hang(
+        self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], sequence: int, seen: set[bytes],
+        *, outdated: bool = False,
+    ) -> list[tuple[bytes, Inode]]:  # fmt: skip
+        """Hang the names of *page* into *inode*, and add them to *seen*; returns them. *known* is what the attribute cache has of them, by
+        key. What the tree knows already is newer than an *outdated* page."""
         tree = self._tree
         skip = len(prefix)
-        known = await self.remembered(inode, page.objects)
         fresh: list[tuple[bytes, Inode]] = []
         objects, at = page.objects, 0
         for below in (*page.prefixes, None):
             end = len(objects) if below is None else bisect_left(objects, bytewise(below), at, key=lambda info: bytewise(info.key))
             while at < end:
-                if not load.outdated:
-                    at = tree.settle_plain(inode, objects, at, end, prefix, known, load.seen, fresh)
+                if not outdated:
+                    at = tree.settle_plain(inode, objects, at, end, prefix, known, seen, fresh)
                     if at == end:
                         break
                 info = objects[at]
@@ -409,10 +324,10 @@ class Loader:
                     self.marker(inode, info)
                 # a marker with a body is shown as a file, too, whose part is empty: nothing is dropped silently
                 wanted = info.key != prefix or info.size > 0
-                if wanted and not (load.outdated and self._shown(inode, info.key[skip:], load.seen, fresh)):
-                    self.place(inode, info.key[skip:], False, known.get(info.key, info), load.seen, sequence, fresh)
-            if below is not None and not (load.outdated and self._shown(inode, below[skip:-1], load.seen, fresh)):
-                self.place(inode, below[skip:-1], True, None, load.seen, sequence, fresh)
+                if wanted and not (outdated and self._shown(inode, info.key[skip:], seen, fresh)):
+                    self.place(inode, info.key[skip:], False, known.get(info.key, info), seen, sequence, fresh)
+            if below is not None and not (outdated and self._shown(inode, below[skip:-1], seen, fresh)):
+                self.place(inode, below[skip:-1], True, None, seen, sequence, fresh)
         return fresh
 
     def _shown(self, inode: Inode, part: str, seen: set[bytes], fresh: list[tuple[bytes, Inode]]) -> bool:

@@ -23,9 +23,10 @@ from zosfs.tree.by_name import EACH
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import fault, same_version
 from zosfs.tree.inodes import Inode, Volume
-from zosfs.tree.listing import SYMLINK_MAX, Listing, Loader
+from zosfs.tree.listing import SYMLINK_MAX, Loader
 from zosfs.tree.names import ESCAPED, FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
 from zosfs.tree.own_changes import OwnChanges
+from zosfs.tree.reading import Listing
 from zosfs.tree.refreshing import Ask, Refresher
 
 __all__ = ["Listing", "Tree"]

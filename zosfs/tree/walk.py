@@ -23,7 +23,8 @@ from zosfs.tree.inodes import Inode
 from zosfs.tree.siblings import ListingPace, portions
 
 if TYPE_CHECKING:
-    from zosfs.tree.listing import Load, Loader
+    from zosfs.tree.listing import Loader
+    from zosfs.tree.reading import Load
     from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
