@@ -62,3 +62,21 @@ def test_who_opens_beside_an_idle_writer_reads_what_another_host_has_written(mou
             assert log.read_text().endswith("mine again\n"), "a write is seen by everybody here at once"
             os.fsync(writer.fileno())
         assert log.read_text() == "mine\nanother's, which is longer\nmine again\n"
+
+
+def test_a_promised_line_is_delivered_behind_another_hosts_when_the_mount_is_gone_already(
+    mount: Callable[..., Mount], bucket: str, s3: Any, server: Any
+) -> None:
+    """The kernel has no file any more whose size it could be told to forget."""
+    if server.kind != "rgw":
+        pytest.skip("no append uploads, no conditions: writers on two hosts cannot exclude each other")
+    here, there = mount(writeback="1h"), mount()
+    with (here.path / "log").open("a") as log:
+        log.write("mine\n")
+        log.flush()
+        os.fsync(log.fileno())
+        log.write("promised\n")
+    with (there.path / "log").open("a") as log:
+        log.write("another's\n")
+    here.stop()
+    assert s3.get_object(Bucket=bucket, Key="log")["Body"].read() == b"mine\nanother's\npromised\n"

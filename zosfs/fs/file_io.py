@@ -10,8 +10,6 @@ import os
 import stat
 import time
 
-import pyfuse3
-
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
@@ -19,6 +17,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.archived import refuse_archived
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
+from zosfs.fs.kernel_pages import forget_attributes
 from zosfs.fs.modes import without_setid
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import Handle, OpenFile
@@ -87,7 +86,7 @@ class FileIO:
     async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
         inode = handle.file.inode
         await self._tree.refresh(inode, force=True)
-        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+        forget_attributes(inode)
         return await self._open_reader(handle).read(offset, size)
 
     def _open_reader(self, handle: Handle) -> Reader:

@@ -1,9 +1,11 @@
-"""Which version of a file the kernel's page cache holds.
+"""Which version of a file the kernel's page cache holds, and what it is told to forget of one.
 
 Owns: the ETags of those versions. Whoever changes a file here through the kernel tells it of the version that came of that.
 """
 
 from __future__ import annotations
+
+import logging
 
 import cachetools
 import pyfuse3
@@ -11,8 +13,19 @@ import pyfuse3
 from zosfs.content.content import Content
 from zosfs.tree.inodes import Inode
 
+log = logging.getLogger(__name__)
+
 KEPT = 100_000
 """Inodes whose version is remembered."""
+
+
+def forget_attributes(inode: Inode) -> None:
+    """The kernel asks for the size and the times of *inode* anew. Where it cannot be told there is nobody who could see the old ones: the
+    mount is gone, and only what is undelivered is brought to the store still."""
+    try:
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+    except OSError as exc:
+        log.debug("the kernel is not told of %s: %s", inode.key, exc)
 
 
 class KernelPages:
@@ -38,7 +51,7 @@ class KernelPages:
         keep = bool(etag) and before == etag
         if before is not None and not keep:
             # the size that the kernel has is that of the version before, and would end every read there
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            forget_attributes(inode)
         if etag:
             self._of[inode.number] = etag
         else:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import time
 
-import pyfuse3
-
 from zosfs.config import Options
 from zosfs.content.writer import Writer
 from zosfs.fs.acls import Acls
@@ -17,7 +15,7 @@ from zosfs.fs.compacting import Compacting
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
 from zosfs.fs.headers import fresh, headers
-from zosfs.fs.kernel_pages import KernelPages
+from zosfs.fs.kernel_pages import KernelPages, forget_attributes
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
 from zosfs.store.api import ObjectHeaders, ObjectInfo
@@ -75,7 +73,7 @@ class Writers:
                 inode.attributes.size = size
                 inode.attributes.mtime_ns = time.time_ns()
                 self._pages.forget(inode)
-                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+                forget_attributes(inode)
             if not writer.dirty and not file.attributes_changed:
                 self._times_of(inode, info)
             self._tree.delivered(inode, info)
@@ -109,4 +107,4 @@ class Writers:
         stored, shown = from_object(info, False, self._tree.defaults), inode.attributes
         if stored.mtime_ns != shown.mtime_ns:
             shown.atime_ns, shown.mtime_ns, shown.ctime_ns = stored.atime_ns, stored.mtime_ns, stored.ctime_ns
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attr_only=True)
+            forget_attributes(inode)
