@@ -7,7 +7,7 @@ server with the new headers, which bring its grants along; its tags, which Ceph 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -118,6 +118,27 @@ class Changes:
             file.writer.draft.base = changed
         file.attributes_changed = False
         self._tree.delivered(inode, changed)
+
+    async def beneath(self, file: OpenFile, rewrite: Callable[[], Awaitable[None]]) -> None:
+        """*rewrite* the object that *file*, which is being written, is a change of, its bytes staying as they are: it is one of that still.
+
+        Raises what *rewrite* raises.
+        """
+        inode, writer = file.inode, file.writer
+        async with file.lock:
+            await file.content.settle(inode.key)
+            before = writer.draft.base if writer is not None else None
+            await rewrite()
+            now = await inode.store.head(inode.key)
+            if writer is None or before is None or writer.draft.base is not before or now.size != before.size:
+                return  # what others have done meanwhile the delivery finds out
+            writer.draft.base = now
+            writer.draft.close_reader()
+            file.version += 1
+            if file.described is not None:
+                file.described.storage_class = of_object(now, self._options).storage_class
+            await writer.headers_changed()
+            self._tree.delivered(inode, now)
 
 
 async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:

@@ -5,8 +5,9 @@ Owns: nothing; a file's Writer knows what is dirty, later.py which promised file
 
 from __future__ import annotations
 
+import dataclasses
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -14,6 +15,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
+from zosfs.fs.headers import Described, fresh
 from zosfs.fs.later import Later
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
@@ -77,6 +79,30 @@ class Deliveries:
                     self._counters["conflicts"] += 1
                 await file.content.failed(writer, exc)
                 raise
+
+    async def take_along(self, file: OpenFile, change: Callable[[Described], Awaitable[None]], *, replaced: bool) -> bool:
+        """*change* what the object of *file* is to have, before it is made: with what was written, and once nobody writes it any more, at
+        once. False, and nothing happened, where no object is still to be made; nor, but where *replaced*, one over another.
+
+        Raises what *change* raises, and nothing happened; and what prevents the delivery, which keeps the bytes and the change.
+        """
+        with self._open_files.held(file):
+            async with file.lock:
+                writer = file.writer
+                if writer is None:
+                    return False
+                if writer.on_its_way:
+                    await writer.settled()
+                if not writer.dirty or file.inode.unlinked or not (file.inode.pending or replaced):
+                    return False
+                inode = file.inode
+                described = dataclasses.replace(file.described or fresh(inode.name, inode.is_dir, self._options))
+                await change(described)
+                file.described = described
+                await writer.headers_changed()  # what the journal promised has it, too
+            if not file.open_to_write:
+                await self.deliver(file)
+        return True
 
     async def deliver_promised(self, file: OpenFile) -> None:
         """Deliver what was promised of *file*, or kept of a close that failed: not while a program is in the middle of rewriting it."""

@@ -7,6 +7,7 @@ import math
 import stat
 import time
 import urllib.parse
+from collections.abc import Mapping
 
 from zosfs.config import Options
 from zosfs.config_values import parse_duration
@@ -35,6 +36,8 @@ class Described:
     tags: dict[str, str] | None = None
     grants: dict[str, str] | None = None
     """Request headers that give back the ACL of the object that is there; None: what is written gets the option `acl`."""
+    locks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Request headers that lock the version that is made next, before those of the options; another mapping with every change."""
 
 
 def fresh(name: bytes, is_dir: bool, options: Options) -> Described:
@@ -88,11 +91,12 @@ def locks(options: Options, now: float) -> dict[str, str]:
 def headers(described: Described, attributes: Attributes, options: Options) -> ObjectHeaders:
     """The headers of a write of this object now."""
     metadata = to_metadata(attributes, described.metadata) if options.posix else dict(described.metadata)
+    locked = {**locks(options, time.time()), **described.locks} if stat.S_ISREG(attributes.mode) else {}
     return ObjectHeaders(
         metadata=metadata,
         content_type=described.content_type,
         acl=options.acl if described.grants is None else "",
         storage_class=described.storage_class,
         tags=described.tags,
-        extra={**described.extra, **(described.grants or {}), **(locks(options, time.time()) if stat.S_ISREG(attributes.mode) else {})},
+        extra={**described.extra, **(described.grants or {}), **locked},
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from zosfs.config import Options
 from zosfs.content.writer import Writer
@@ -55,15 +56,20 @@ class Writers:
     def adopt(self, file: OpenFile, writer: Writer) -> None:
         """*writer* is *file*'s from now on: it is told what it needs to know, and what it delivers shows in the tree."""
         inode = file.inode
+        locks: Mapping[str, str] = {}
 
         def headers_now() -> ObjectHeaders:
+            nonlocal locks
             described = file.described or fresh(inode.name, inode.is_dir, self._options)
+            locks = described.locks
             return headers(described, inode.attributes, self._options)
 
         def delivered(info: ObjectInfo) -> None:
             file.error = file.unreported = None
             if file.described is not None:
                 self._acls.note(inode.store, info, file.described.grants)
+                if file.described.locks is locks:
+                    file.described.locks = {}  # they were of this version
             self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return

@@ -22,11 +22,13 @@ from zosfs.admin.objects import OBJECT_PREFIXES, OBJECT_XATTRS, XattrRow, tag_na
 from zosfs.admin.refusal import Refusal
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.fs import coming
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
 from zosfs.fs.headers import Described, fresh, of_object
+from zosfs.fs.open_file import OpenFile
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.attributes import decode_xattrs, encode_xattrs
 from zosfs.tree.inodes import Inode
@@ -97,7 +99,9 @@ class Xattrs:
         found = list(decode_xattrs(described.metadata.get("xattr", "")))
         found += [f"{ZOS}meta.{key}" for key in sorted(described.metadata) if key not in POSIX_KEYS]
         info: ObjectInfo | None = inode.info
-        if info is not None and not inode.pending:
+        if inode.pending:
+            found += [f"{ZOS}tag.{key}" for key in described.tags or {}]
+        elif info is not None:
             found += [f"{ZOS}tag.{key}" for key in await tag_names(inode.store, info.key, info)]
             if not inode.is_dir:
                 found.append(f"{ZOS}acl")  # there always is one: it is asked for by whoever reads it
@@ -155,11 +159,10 @@ class Xattrs:
                 self.tree.delivered(inode, info)
         return info
 
-    async def delivered(self, inode: Inode, *, half: bool) -> ObjectInfo:
-        """The object's facts; a file with undelivered changes is delivered first, but what a program is in the middle of writing only if
-        *half* of it may be seen."""
+    async def delivered(self, inode: Inode) -> ObjectInfo:
+        """The object's facts; a file with undelivered changes is delivered first, but not what a program is in the middle of writing."""
         if inode.file is not None and inode.file.dirty:
-            await self.deliveries.deliver(inode.file, only_promised=not half)
+            await self.deliveries.deliver(inode.file, only_promised=True)
         return await self.info(inode)
 
     async def described(self, inode: Inode) -> Described:
@@ -210,26 +213,61 @@ def _text(value: bytes) -> str:
         raise Refusal("the value is not UTF-8") from None
 
 
-def _of_store(row: XattrRow) -> Row:
-    """A row of the object store's own attributes (admin/) as a row here: for a file that is not delivered yet, it is first. While a program
-    writes it, they are those of the object that was there before; one that does not stay when that is replaced needs the new one."""
+def _grows(file: OpenFile) -> bool:
+    """Whether what is written to *file* may go behind what is there, which stays as it is then."""
+    return file.writer is not None and file.writer.dirty and file.writer.draft.base is not None and file.writer.draft.base.appendable
 
-    def half(inode: Inode) -> bool:
-        return inode.pending or not row.stays
+
+def _of_store(row: XattrRow, to_come: coming.Row | None) -> Row:
+    """A row of the object store's own attributes (admin/) as a row here. While a program writes the file they are those of the object that
+    is there. Where there is none, or one does not stay when that is replaced, it is set on what the program makes, as *to_come* says."""
+
+    def will_be(xattrs: Xattrs, inode: Inode, rest: str) -> str | None:
+        file: OpenFile | None = inode.file
+        if to_come is None or file is None or file.writer is None or not file.writer.dirty or not (inode.pending or not row.stays):
+            return None
+        return to_come.get(file.described or fresh(inode.name, inode.is_dir, xattrs.options), rest)
 
     async def get(xattrs: Xattrs, inode: Inode, rest: str) -> bytes:
-        return (await row.get(inode.store, inode.key, await xattrs.delivered(inode, half=False), rest)).encode()
+        value = will_be(xattrs, inode, rest)
+        if value is None:
+            value = await row.get(inode.store, inode.key, await xattrs.delivered(inode), rest)
+        return value.encode()
 
     async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
         assert row.set is not None
         text = _text(value)
-        await row.set(inode.store, inode.key, await xattrs.delivered(inode, half=half(inode)), rest, text)
+        file: OpenFile | None = inode.file
+
+        async def on_what_comes(described: Described) -> None:
+            assert to_come is not None
+            await to_come.set(inode.store, inode.key, described, rest, text)
+
+        async def on_what_is_there() -> None:
+            assert row.set is not None
+            await row.set(inode.store, inode.key, await xattrs.info(inode), rest, text)
+
+        if file is not None and row.rewrites and _grows(file):
+            await xattrs.changes.beneath(file, on_what_is_there)
+        elif to_come is not None and file is not None and await xattrs.deliveries.take_along(file, on_what_comes, replaced=not row.stays):
+            return
+        else:
+            await xattrs.delivered(inode)
+            await on_what_is_there()
         await xattrs.tree.refresh(inode, force=True)
         await xattrs.describing.relearn(inode)
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
-        await row.remove(inode.store, inode.key, await xattrs.delivered(inode, half=half(inode)), rest)
+        if to_come is not None and to_come.remove is not None and inode.file is not None and will_be(xattrs, inode, rest) is not None:
+            removing = to_come.remove
+
+            async def without(described: Described) -> None:
+                removing(described, rest)
+
+            if await xattrs.deliveries.take_along(inode.file, without, replaced=not row.stays):
+                return
+        await row.remove(inode.store, inode.key, await xattrs.delivered(inode), rest)
         await xattrs.tree.refresh(inode, force=True)
         await xattrs.describing.relearn(inode)
 
@@ -401,10 +439,10 @@ ROWS: Mapping[str, Row] = {
     "refresh": Row(_unreadable, _refresh),
     "stats": Row(_stats),
     "status": Row(_status),
-    **{name: _of_store(row) for name, row in OBJECT_XATTRS.items()},
+    **{name: _of_store(row, coming.ROWS.get(name)) for name, row in OBJECT_XATTRS.items()},
 }
 PREFIXES: Mapping[str, Row] = {
     "meta.": Row(_meta, _set_meta, _remove_meta, listed=True),
     "bucket.": Row(_setting, _set_setting, _remove_setting),
-    **{name: _of_store(row) for name, row in OBJECT_PREFIXES.items()},
+    **{name: _of_store(row, coming.PREFIXES.get(name)) for name, row in OBJECT_PREFIXES.items()},
 }
