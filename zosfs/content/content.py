@@ -297,10 +297,11 @@ class Content:
                 await writer.aclose()
 
     @contextlib.asynccontextmanager
-    async def replacing(self, key: str, etag: str) -> AsyncIterator[set[str]]:
+    async def replacing(self, key: str, etag: str, by: Writer | None = None) -> AsyncIterator[set[str]]:
         """Within, another object, which has this ETag, takes the place of the one at *key*: what was written for that is not delivered any
         more, and the journal forgets it in the end. If that fails, all is to be delivered as before; deliveries wait meanwhile. Yields an
-        empty set: with the ETags of what may have taken the place and is not wanted there if this fails, whose place is taken back then."""
+        empty set: with the ETags of what may have taken the place and is not wanted there if this fails, whose place is taken back then.
+        What was promised *by* a writer of the other object is for *key* in the end, and stays."""
         etags: set[str] = set()
         aside = Aside(key, [], {}, ())
         try:
@@ -330,7 +331,8 @@ class Content:
                 await self.promises.not_replaced(key, etags)
             raise
         try:
-            await self.promises.forget(*self.promises.of(key))
+            stays = by.entry.record if by is not None else None
+            await self.promises.forget(*(record for record in self.promises.of(key) if record is not stays))
         except OSError as exc:
             log.warning("the journal still lists %s, which another object has replaced: %s", key, exc)
         await self._close_revived(aside)

@@ -93,7 +93,10 @@ class EarlierRun:
         self.moving = []
         self._moved.set()
         again: list[Record] = []
-        await self._replay_at_once(list(self._revived.values()), slots, again)
+        # an object that another one has replaced is known by that one, which what was promised for it may replace in its turn
+        for replaced in (True, False):
+            left = [writer for writer in self._revived.values() if _is_replaced(writer) is replaced]
+            await self._replay_at_once(left, slots, again)
         done.set()
         for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             if not again:
@@ -211,3 +214,8 @@ class EarlierRun:
     def put_back(self, revived: Mapping[str, Writer]) -> None:
         """They are to be delivered as before."""
         self._revived.update(revived)
+
+
+def _is_replaced(writer: Writer) -> bool:
+    """Whether another object was about to take the place of the one that it is a change of."""
+    return writer.entry.record is not None and bool(writer.entry.record.replaced_by)

@@ -123,6 +123,11 @@ class JournalEntry:
             self.record.sent = self._doubts.sent.to_list()
             await self._amend(self.record)
 
+    async def moved(self, key: str, made_ns: int = 0) -> None:
+        """The object that this is a change of lies at *key*, too: see `Promises.moved`."""
+        if self.record is not None and not self.conflict:
+            await self._promises.moved(self.record, key, made_ns)
+
     async def _amend(self, record: Record) -> None:
         try:
             await self._promises.put(record, self._draft.staged)

@@ -152,6 +152,19 @@ class Promises:
         for record in replaced:
             self._unlink(record)
 
+    async def moved(self, record: Record, key: str, made_ns: int) -> None:
+        """The object that *record* is a change of lies at *key*, too, made there at *made_ns* (ns since the epoch, 0: as before): what is
+        promised goes there from now on. OSError when the journal cannot have it, and it goes where it was to go."""
+        before = dataclasses.replace(record)
+        statements = self._carried(record, key, made_ns)
+        try:
+            await self._commits.commit(*statements)
+        except BaseException:
+            self._remove(record)
+            record.key, record.base, record.upload = before.key, before.base, before.upload
+            self._add(record)
+            raise
+
     async def replaced_by(self, key: str, etag: str) -> None:
         """An object with this ETag is about to take the place of what was to go to *key*: should this run end early, the next one knows."""
         records = self.of(key)
@@ -245,19 +258,24 @@ class Promises:
             await self._commits.commit(*statements)
 
     def _redirected(self, move: Move, made: Mapping[str, int]) -> list[Statement]:
+        moved = [record for key in self._by_key if key.startswith(move.old) for record in self.of(key)]
+        return [
+            statement for record in moved
+            for key in [move.new + record.key[len(move.old) :]] for statement in self._carried(record, key, made.get(key, 0))
+        ]  # fmt: skip
+
+    def _carried(self, record: Record, key: str, made_ns: int) -> list[Statement]:
+        """*record*, and the object that it is a change of, are at *key* from now on."""
+        self._remove(record)
         statements = []
-        for record in [record for key in self._by_key if key.startswith(move.old) for record in self.of(key)]:
-            self._remove(record)
-            if record.upload is not None:  # it makes an object at the old key: nobody goes on with it
-                statements.append(put_upload(Upload(record.key, "", record.upload)))
-                record.upload = None
-            record.key = move.new + record.key[len(move.old) :]
-            if record.base is not None:
-                made_ns = made.get(record.key, record.base.modified_ns)
-                record.base = dataclasses.replace(record.base, key=record.key, modified_ns=made_ns)
-            self._add(record)
-            statements.append(put_record(record))
-        return statements
+        if record.upload is not None:  # it makes an object at the old key: nobody goes on with it
+            statements.append(put_upload(Upload(record.key, "", record.upload)))
+            record.upload = None
+        record.key = key
+        if record.base is not None:
+            record.base = dataclasses.replace(record.base, key=key, modified_ns=made_ns or record.base.modified_ns)
+        self._add(record)
+        return [*statements, put_record(record)]
 
     async def open_moves(self) -> list[Move]:
         """The moves that an earlier run began and did not end."""

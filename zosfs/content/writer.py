@@ -373,6 +373,14 @@ class Writer:
             await self._move(key)
             return True
 
+    async def promise_at(self, key: str, made_ns: int = 0) -> None:
+        """The base lies at *key*, too, where its object was made at *made_ns* (ns since the epoch, 0: not said): what was promised is for
+        that from now on, so that the base may go from where it was. OSError where the journal cannot have that, and nothing happened."""
+        async with self._delivering:
+            await self._uploads.abandon_early()
+            await self._uploads.drop(self.draft.key)
+            await self.entry.moved(key, made_ns)
+
     async def renamed(self, key: str, made_ns: int = 0) -> None:
         """The file is called *key* from now on; an upload to the old key is abandoned, its bytes are staged.
 

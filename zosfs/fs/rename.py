@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from zosfs.config import Options
 from zosfs.content.content import Content
@@ -32,7 +32,7 @@ from zosfs.tree.tree import Tree
 log = logging.getLogger(__name__)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _renaming(file: OpenFile) -> AsyncIterator[None]:
     file.renaming = True
     try:
@@ -51,10 +51,10 @@ def _is_being_written(file: OpenFile) -> bool:
 
 
 def _base_of_half(file: OpenFile) -> ObjectInfo | None:
-    """The object that a program is in the middle of changing: it goes to the new name as it is, and what was written of it goes along. None
-    where nobody is, or what was written has to be in the store first: the journal has it under the old key."""
+    """The object that a program is in the middle of changing: it goes to the new name as it is, and what was written or promised of it goes
+    along. None where nobody is, or some of what was written is in an unfinished upload only."""
     writer = file.writer
-    if writer is None or not writer.dirty or writer.partly_gone or writer.entry.record is not None or not _is_being_written(file):
+    if writer is None or not writer.dirty or writer.partly_gone or not _is_being_written(file):
         return None
     return writer.draft.base
 
@@ -160,12 +160,19 @@ class Renames:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
                     info = half or source.info or await source.store.head(source.key)
-                    async with file.content.replacing(new_key, info.etag) as etags:
+                    async with file.content.replacing(new_key, info.etag, writer) as etags:
                         moved = await self._copy(source, info, new_key, etags)
+                        goes_along = writer if half is not None else None
                         try:
+                            if goes_along is not None:
+                                await goes_along.promise_at(new_key, moved.modified_ns)
                             await source.store.delete(old_key)
-                        except StoreError as exc:
-                            if exc.ambiguous or not await _is_there(source.store, info):
+                        except OSError as exc:
+                            if goes_along is not None:
+                                # where the disk is too full for that, the next run finds no such object, and keeps the bytes as a conflict
+                                with contextlib.suppress(OSError):
+                                    await goes_along.promise_at(old_key, info.modified_ns)
+                            if (isinstance(exc, StoreError) and exc.ambiguous) or not await _is_there(source.store, info):
                                 etags.clear()  # the copy may be all there is
                             elif target is None:
                                 await _take_back(source.store, moved)

@@ -1,0 +1,111 @@
+"""A half-written file that is renamed and of which the journal has something: nobody sees the half, and what was promised goes along."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.fs.mounting import Mount
+from tests.fs.running import refused
+from tests.fs.test_attributes_meanwhile import body
+from tests.proxy import Proxy, answer
+
+Mounting = Callable[..., Mount]
+
+
+def half_written(living: Mount, by: str) -> Any:
+    """The file `f`, of which "promised." is in the journal, and "half" in front of that nowhere."""
+    path = living.path / "f"
+    f = path.open("r+b", buffering=0)
+    f.write(b"promised.")
+    if by == "close":
+        f.close()
+        f = path.open("r+b", buffering=0)
+    else:
+        os.fsync(f.fileno())
+        f.seek(0)
+    f.write(b"half")
+    return f
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["new name", "over another"])
+@pytest.mark.parametrize("end", ["closed", "killed"])
+@pytest.mark.parametrize("by", ["close", "fsync"])
+def test_what_is_promised_goes_along(mount: Mounting, bucket: str, s3: Any, by: str, end: str, over: bool) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
+    living = mount(writeback="1h", fsync="journal" if by == "fsync" else "store")
+    if over:
+        s3.put_object(Bucket=bucket, Key="g", Body=b"another")
+        (living.path / "g").write_bytes(b"another's promise")
+    with half_written(living, by) as f:
+        os.rename(living.path / "f", living.path / "g")
+        assert body(s3, bucket, "g") == b"as it was"
+        assert body(s3, bucket, "f") == b""
+        assert (living.path / "g").read_bytes() == b"halfised."
+        if end == "killed":
+            living.kill()
+            refused((errno.ENOTCONN, errno.ECONNABORTED), f.close)
+            living.start()
+        else:
+            f.write(b" way")
+            f.close()
+    living.stop()
+    assert body(s3, bucket, "g") == (b"promised." if end == "killed" else b"half way.")
+    assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"]] == ["g"]
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_what_is_promised_stays_where_the_renaming_is_refused(proxy: Proxy, mount: Mounting, bucket: str, s3: Any, end: str) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
+    living = mount(url=proxy.url, writeback="1h")
+    with half_written(living, "close") as f:
+        proxy.intercept = lambda method, target: answer(403, "AccessDenied") if method == "DELETE" and target.endswith("/f") else None
+        refused(errno.EACCES, os.rename, living.path / "f", living.path / "g")
+        assert body(s3, bucket, "f") == b"as it was"
+        assert body(s3, bucket, "g") == b""
+        proxy.intercept = None
+        if end == "killed":
+            living.kill()
+            refused((errno.ENOTCONN, errno.ECONNABORTED), f.close)
+            living.start()
+        else:
+            f.write(b" way")
+            f.close()
+    living.stop()
+    assert body(s3, bucket, "f") == (b"promised." if end == "killed" else b"half way.")
+    assert body(s3, bucket, "g") == b""
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["new name", "over another"])
+def test_a_daemon_killed_when_the_old_name_is_about_to_go_has_what_was_promised_at_the_new_one(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, over: bool
+) -> None:
+    """What the store answers to the removal is lost with the daemon."""
+    s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
+    living = mount(url=proxy.url, writeback="1h")
+    if over:
+        s3.put_object(Bucket=bucket, Key="g", Body=b"another")
+        (living.path / "g").write_bytes(b"another's promise")
+    with half_written(living, "close") as f:
+
+        def kill(method: str, target: str) -> str | None:
+            if method == "DELETE" and target.endswith("/f"):
+                s3.delete_object(Bucket=bucket, Key="f")
+                living.process.send_signal(signal.SIGKILL)
+            return None
+
+        proxy.intercept = kill
+        gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+        refused(gone, os.rename, living.path / "f", living.path / "g")
+        proxy.intercept = None
+        living.kill()
+        refused(gone, f.close)
+    living.start()
+    living.stop()
+    assert body(s3, bucket, "g") == b"promised."
+    assert body(s3, bucket, "f") == b""
