@@ -69,6 +69,13 @@ class Doubts:
         self.etags |= left_by(base_etag, await self._sum(start, end))
         self._tried = (start, end)
 
+    async def may_have_gone_on(self, start: int) -> None:
+        """Of a tail from *start* on a part had landed, and the next one may have been appended behind that: what it left then. Not where
+        others' bytes are in front of it: that is no object of ours."""
+        state, first = self.sent.state, start + self.sent.landed
+        if state is not None and self.sent.landed and state.position == first:
+            self.etags |= left_by(state.etag, await self._sum(first, first + self.sent.length))
+
     async def may_have_put(self, size: int) -> None:
         """The first *size* staged bytes may be the object."""
         self.etags.add(await self._sum(0, size))

@@ -223,6 +223,7 @@ class Sending:
             await self._after_failure(exc, steps, changes.size)
             if tail is not None and exc.ambiguous:
                 await doubts.may_have_appended(*tail, draft.base_etag)
+                await doubts.may_have_gone_on(tail[0])
             raise
         except BaseException:
             self._cut_off(steps, changes.size, tail)

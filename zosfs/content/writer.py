@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from zosfs.content import inheritance
+from zosfs.content.append import look
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Draft
 from zosfs.content.early import GoingUpEarly
@@ -372,6 +373,21 @@ class Writer:
             draft.base = await self._content.rename(draft.key, key, over)
             await self._move(key)
             return True
+
+    async def standing_on(self) -> ObjectInfo | None:
+        """The base as it lies in the store by now: with what a try of ours left that got no answer, and with what others have put behind it
+        where this appends. As it was, where it is another one."""
+        draft, doubts = self.draft, self._doubts
+        async with self._delivering:
+            appends = draft.appending and not doubts.retracted
+            if draft.base is None or not (appends or doubts.doubtful):
+                return draft.base
+            found = await look(self._content.store, draft.key)
+            if found is None:
+                return draft.base
+            await doubts.before_change(0, draft.base_etag)
+            grown = appends and only_grown(draft.plan_base, draft.staged.dirty, draft.size, draft.kept) is not None
+            return found if grown or doubts.ours(found) else draft.base
 
     async def promise_at(self, key: str, made_ns: int = 0) -> None:
         """The base lies at *key*, too, where its object was made at *made_ns* (ns since the epoch, 0: not said): what was promised is for

@@ -52,9 +52,10 @@ def _is_being_written(file: OpenFile) -> bool:
 
 def _base_of_half(file: OpenFile) -> ObjectInfo | None:
     """The object that a program is in the middle of changing: it goes to the new name as it is, and what was written or promised of it goes
-    along. None where nobody is, or some of what was written is in an unfinished upload only."""
+    along. None where nobody is, as all that was written was to be in the store or is promised, or where some of it is in an unfinished
+    upload only."""
     writer = file.writer
-    if writer is None or not writer.dirty or writer.partly_gone or not _is_being_written(file):
+    if writer is None or not writer.dirty or writer.partly_gone or writer.entry.recorded or not _is_being_written(file):
         return None
     return writer.draft.base
 
@@ -159,6 +160,8 @@ class Renames:
                     elif half is None and file.attributes_changed:
                         await self._changes.deliver(file)
                     await file.content.settle(old_key)
+                    if half is not None and writer is not None:
+                        half = await writer.standing_on()
                     info = half or source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag, writer) as etags:
                         moved = await self._copy(source, info, new_key, etags)
