@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,18 +93,25 @@ def test_a_daemon_killed_when_the_old_name_is_about_to_go_has_what_was_promised_
         s3.put_object(Bucket=bucket, Key="g", Body=b"another")
         (living.path / "g").write_bytes(b"another's promise")
     with half_written(living, "close") as f:
+        reached, dead = threading.Event(), threading.Event()
 
-        def kill(method: str, target: str) -> str | None:
-            if method == "DELETE" and target.endswith("/f"):
-                s3.delete_object(Bucket=bucket, Key="f")
-                living.process.send_signal(signal.SIGKILL)
-            return None
+        def last(method: str, target: str) -> str | None:
+            if method != "DELETE" or not target.endswith("/f"):
+                return None
+            reached.set()
+            dead.wait(120)
+            return "reset"
 
-        proxy.intercept = kill
+        proxy.intercept = last
         gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
-        refused(gone, os.rename, living.path / "f", living.path / "g")
+        with ThreadPoolExecutor(1) as pool:
+            renamed = pool.submit(refused, gone, os.rename, living.path / "f", living.path / "g")
+            assert reached.wait(120)
+            s3.delete_object(Bucket=bucket, Key="f")
+            living.kill()
+            dead.set()
+            renamed.result()
         proxy.intercept = None
-        living.kill()
         refused(gone, f.close)
     living.start()
     living.stop()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import refused
 from tests.fs.test_attributes_meanwhile import body
 from tests.proxy import Proxy, answer
@@ -96,5 +98,131 @@ def test_what_is_moved_and_changed_after_it(
             expected = expected[:offset] + b"EDIT" + expected[offset + 4 :]
     assert body(s3, bucket, key) == expected
     assert (living.path / key).read_bytes() == expected
+    living.again()
+    assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"] if not each["Key"].endswith("/")] == [key]
+
+
+class AppendInTheEnd:
+    """The server appends to *key* at *position*; the answer is lost, and what is asked then waits for the daemon's death. See
+    Proxy.intercept."""
+
+    def __init__(self, key: str, position: int) -> None:
+        self._key = key
+        self._position = f"position={position}"
+        self._reached = False
+        self.dead = threading.Event()
+
+    def __call__(self, method: str, target: str) -> str | None:
+        path, _, query = target.partition("?")
+        if not path.endswith(self._key):
+            return None
+        if self._reached:
+            self.dead.wait(120)
+            return "reset"
+        self._reached = method == "PUT" and self._position in query.split("&")
+        return "lost" if self._reached else None
+
+
+def killed_when_appended(living: Mount, proxy: Proxy, log: Any, append: AppendInTheEnd, done: Callable[[], bool]) -> None:
+    """fsync of *log* brings the *append* about, which the daemon does not live to hear of."""
+    gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+    proxy.intercept = append
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(refused, gone, os.fsync, log.fileno())
+        wait_for(done, 60, "the append to be carried out")
+        living.kill()
+        append.dead.set()
+        synced.result()
+    proxy.intercept = None
+    refused(gone, log.close)
+
+
+def fail_to_append(proxy: Proxy, log: Any, line: bytes, lost: Any) -> None:
+    """Write *line*, the fsync of which gets no answer because of *lost*."""
+    log.write(line)
+    proxy.intercept = lost
+    refused(TOLD, os.fsync, log.fileno())
+    proxy.intercept = None
+
+
+def test_the_rest_of_a_line_that_another_host_has_made_anew_is_appended_once_although_the_daemon_dies(
+    on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """What of the tail is there already was found by looking: the journal says how much that was."""
+    s3.put_object(Bucket=bucket, Key="log", Body=b"old\n")
+    living, there = mount(url=proxy.url, retries=0), mount()
+    living.forgive("ERROR zosfs.content.content: log: ")
+    put: list[str] = []
+
+    def lost(method: str, target: str) -> bytes | str | None:
+        if put:
+            return answer(503, "ServiceUnavailable") if target.endswith("/log") else None
+        if method == "PUT" and target.endswith("/log"):
+            put.append(target)
+            return "lost"
+        return None
+
+    with (living.path / "log").open("ab", buffering=0) as log:
+        fail_to_append(proxy, log, b"second\n", lost)
+        assert body(s3, bucket, "log") == b"old\nsecond\n"
+        (there.path / "log").unlink()
+        with (there.path / "log").open("ab") as other:
+            other.write(b"old\nsecond\n")
+        log.write(b"third\n")
+        whole = b"old\nsecond\nthird\n"
+        killed_when_appended(living, proxy, log, AppendInTheEnd("/log", 11), lambda: body(s3, bucket, "log") == whole)
+    living.start()
+    living.stop()
+    assert body(s3, bucket, "log") == whole
+
+
+@pytest.mark.parametrize("then", ["edited", "delivered"])
+def test_an_append_behind_a_part_that_had_landed_and_a_daemon_that_dies(
+    on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, then: str
+) -> None:
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: log: ")
+    with (living.path / "log").open("ab") as log:
+        log.write(b"old\n")
+    with (living.path / "log").open("ab", buffering=0) as log:
+        fail_to_append(proxy, log, b"second\n", LostAppend("log", 4))
+        log.write(b"third\n")
+        whole = b"old\nsecond\nthird\n"
+        killed_when_appended(living, proxy, log, AppendInTheEnd("/log", 11), lambda: body(s3, bucket, "log") == whole)
+    if then == "edited":
+        proxy.intercept = lambda method, target: answer(503, "ServiceUnavailable") if target.endswith("/log") else None
+    living.start()
+    if then == "edited":
+        with (living.path / "log").open("r+b", buffering=0) as editor:
+            editor.seek(4)
+            editor.write(b"SECOND")
+            proxy.intercept = None
+        whole = b"old\nSECOND\nthird\n"
+    living.stop()
+    assert body(s3, bucket, "log") == whole
+
+
+@pytest.mark.parametrize("moved", ["the file", "its directory"])
+def test_a_log_whose_first_append_got_no_answer_is_moved(
+    on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, moved: str
+) -> None:
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: old/log: ")
+    (living.path / "old").mkdir()
+    with (living.path / "old/log").open("ab", buffering=0) as log:
+        made: list[str] = []
+
+        def lost(method: str, target: str) -> bytes | str | None:
+            if len(made) == 2:
+                return answer(503, "ServiceUnavailable") if "/old/log" in target else None
+            if method == "PUT" and "/old/log?" in target:
+                made.append(target)
+            return "lost" if len(made) == 2 else None
+
+        fail_to_append(proxy, log, b"first\n", lost)
+        assert body(s3, bucket, "old/log") == b"first\n"
+        log.write(b"second\n")
+        key = moved_away(living, moved)
+    assert body(s3, bucket, key) == b"first\nsecond\n"
     living.again()
     assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"] if not each["Key"].endswith("/")] == [key]

@@ -53,6 +53,7 @@ class Doubts:
         if self._untold is not None and start < self._untold[1]:
             (low, high), self._untold = self._untold, None
             await self.may_have_appended(low, high, base_etag)
+            await self.may_have_gone_on(low)
         if self._unsettled:
             size, self._unsettled = self._unsettled, 0
             self.etags.add(await self._sum(0, size))

@@ -368,11 +368,24 @@ class Writer:
         """
         draft = self.draft
         async with self._delivering:
-            if draft.base is not None or not draft.changed or self._uploads.gone:
+            if draft.base is not None or not draft.changed or self._uploads.gone or await self._has_left_something():
                 return False
             draft.base = await self._content.rename(draft.key, key, over)
             await self._move(key)
             return True
+
+    async def _has_left_something(self) -> bool:
+        """Whether a try of ours that got no answer made the object of a new file: that is the base now."""
+        draft, doubts = self.draft, self._doubts
+        found = await look(self._content.store, draft.key) if doubts.doubtful else None
+        if found is None:
+            return False
+        await doubts.before_change(0, "")
+        if not doubts.ours(found):
+            return False
+        doubts.sent.forget()
+        draft.stand_on(found, draft.kept)
+        return True
 
     async def standing_on(self) -> ObjectInfo | None:
         """The base as it lies in the store by now: with what a try of ours left that got no answer, and with what others have put behind it
