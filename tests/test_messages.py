@@ -20,7 +20,7 @@ AT_MOUNTING = (
     "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TlsFailed",
 )  # fmt: skip
 """The codes that a mount is refused with because of a mistake of whoever mounts."""
-SAID_ELSEWHERE = ("admin/", "cli/", "fs/xattrs.py")
+SAID_ELSEWHERE = ("admin/", "cli/", "fs/xattrs.py", "fs/coming.py")
 """Where refusals are about a value or a command just typed, and carry the way out."""
 
 

@@ -147,10 +147,16 @@ async def _get_hold(store: Store, key: str, info: ObjectInfo, _: str) -> str:
     return str(hold["Status"])
 
 
-async def _set_hold(store: Store, key: str, info: ObjectInfo, _: str, text: str) -> None:
+def parse_hold(text: str) -> str:
+    """ON or OFF; Refusal for all else (pure)."""
     word = text.strip().upper()
     if word not in ("ON", "OFF"):
         raise Refusal(f"legal-hold: {text[:40]!r} is neither ON nor OFF")
+    return word
+
+
+async def _set_hold(store: Store, key: str, info: ObjectInfo, _: str, text: str) -> None:
+    word = parse_hold(text)
     await _lock(store, key, "legal_hold")  # a server that knows no holds would take the PUT for the object's new bytes
     await store.call("put_object_legal_hold", Key=key, LegalHold={"Status": word})
 
@@ -219,13 +225,18 @@ async def _get_class(store: Store, key: str, info: ObjectInfo, _: str) -> str:
     return info.storage_class or "STANDARD"
 
 
+def check_class(storage_class: str) -> None:
+    """Refusal for a name that is no storage class (pure)."""
+    if storage_class not in STORAGE_CLASSES:
+        raise Refusal(f"storage-class: {storage_class[:40]!r} is none of {', '.join(STORAGE_CLASSES)}")
+
+
 async def change_class(store: Store, key: str, storage_class: str) -> None:
     """Move the object to *storage_class* in place, on the server; metadata, content headers, tags and ACL are kept.
 
     Refusal for a name that is no storage class; ESTALE when the object changed meanwhile.
     """
-    if storage_class not in STORAGE_CLASSES:
-        raise Refusal(f"storage-class: {storage_class[:40]!r} is none of {', '.join(STORAGE_CLASSES)}")
+    check_class(storage_class)
     info = await store.head(key)
     if (info.storage_class or "STANDARD") == storage_class:
         return

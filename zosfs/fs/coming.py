@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from zosfs.admin.grants import adopted, parse_acl
-from zosfs.admin.objects import STORAGE_CLASSES, parse_retention
+from zosfs.admin.objects import check_class, parse_hold, parse_retention
 from zosfs.admin.refusal import Refusal, nothing
 from zosfs.admin.tags import check_tags, parse_tags
 from zosfs.content.grants import grant_headers
@@ -92,8 +92,7 @@ def _class(described: Described, _: str) -> str | None:
 
 async def _set_class(store: Store, key: str, described: Described, _: str, text: str) -> None:
     name = text.strip()
-    if name not in STORAGE_CLASSES:
-        raise Refusal(f"storage-class: {name[:40]!r} is none of {', '.join(STORAGE_CLASSES)}")
+    check_class(name)
     described.storage_class = "" if name == "STANDARD" else name
 
 
@@ -112,9 +111,7 @@ def _hold(described: Described, _: str) -> str | None:
 
 
 async def _set_hold(store: Store, key: str, described: Described, _: str, text: str) -> None:
-    word = text.strip().upper()
-    if word not in ("ON", "OFF"):
-        raise Refusal(f"legal-hold: {text[:40]!r} is neither ON nor OFF")
+    word = parse_hold(text)
     await _lockable(store, "legal-hold")
     described.locks = {**described.locks, HOLD: word}
 
