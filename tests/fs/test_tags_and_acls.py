@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from tests.admin.test_objects import TAGS
 from tests.fs.mounting import Mount
 from tests.fs.running import refused
+from tests.proxy import Proxy
 
 GROUPS = ("http://acs.amazonaws.com/groups/global/AllUsers", "http://acs.amazonaws.com/groups/global/AuthenticatedUsers")
 WORDS = ("READ", "WRITE", "READ_ACP", "WRITE_ACP", "FULL_CONTROL")
@@ -159,3 +161,22 @@ def test_tags_of_a_log_survive_what_is_done_to_it(
     head = s3.head_object(Bucket=bucket, Key="f")
     assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
     assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "team", "Value": "blue"}]
+
+
+def test_who_overwrites_a_file_waits_once_for_what_it_has(proxy: Proxy, mount: Callable[..., Mount], bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/f", Body=b"old" * 2000)
+    living = mount(url=proxy.url)
+    assert os.stat(living.path / "d/f").st_size == 6000
+
+    def until_asked_for_its_acl(target: str) -> int | None:
+        return 0 if target == f"/{bucket}/d/f" and ("GET", f"/{bucket}/d/f?acl=") not in proxy.requests else None
+
+    proxy.hold = until_asked_for_its_acl
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit((living.path / "d/f").write_bytes, b"new")
+        done, _ = wait([writing], timeout=10)
+        proxy.hold = lambda target: None
+        writing.result()
+    assert done, "the file's facts and its ACL are asked for at the same time"
+    assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"new"
+    assert proxy.requests.count(("GET", f"/{bucket}/d/f?acl=")) == 1

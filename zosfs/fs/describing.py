@@ -5,8 +5,13 @@ Owns: when that is asked for; the answer is the file's (`OpenFile.described`). H
 
 from __future__ import annotations
 
+import contextlib
+
+import trio
+
 from zosfs.admin.thawing import ARCHIVES
 from zosfs.config import Options
+from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, of_object
@@ -36,12 +41,32 @@ class Describing:
         await self._contents.learn(inode.volume)
         known = inode.info
         if not (appending and known is not None and known.appendable and known.metadata is not None):
-            await self._tree.refresh(inode, force=True)
+            await self._refresh(inode)
         info = inode.info
         if info is not None and info.metadata is None:
             info = await inode.store.head(info.key)
             self._tree.delivered(inode, info)
         await self._describe(file)
+
+    async def _refresh(self, inode: Inode) -> None:
+        """Ask for the facts of *inode*, and for its ACL at the same time: a round trip less for whoever overwrites a file."""
+        known = inode.info
+        failure: OSError | None = None
+
+        async def acl() -> None:
+            if known is not None and self._options.metadata_ttl > 0:  # what is learnt here is believed so long
+                with contextlib.suppress(StoreError):  # asked for again, and told, if what replaces the object has to have it
+                    await self._acls.of(inode.store, known)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acl)
+            try:
+                await self._tree.refresh(inode, force=True)
+            except OSError as exc:
+                failure = exc
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def relearn(self, inode: Inode) -> None:
         """Tags, ACL or other settings of *inode*'s object were changed past its open file: what is written next keeps them."""
