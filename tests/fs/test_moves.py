@@ -266,6 +266,44 @@ def test_an_unlinked_file_for_which_the_disk_has_no_room_does_not_keep_others_fr
     assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
 
 
+def test_a_rename_below_a_renamed_directory_that_waits_for_room_gets_it(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The file that it replaces is open, and is made whole here; what is written below leaves the disk only when it may go up."""
+    mib = 1 << 20
+    for name, size in (("moved", 1), ("replaced", 16), ("written", 20)):
+        s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=name[:1].encode() * (size * mib))
+    living = mount(
+        url=proxy.url, cache_size="24M", memory="32M", part_size="5M", multipart_threshold="8M", upload_concurrency=1, prefetch=0
+    )
+    old = living.path / "old"
+    with (old / "replaced").open("rb", buffering=0) as replaced, (old / "written").open("r+b") as written, ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            written.write(b"W" * mib)
+        written.flush()
+        proxy.hold = lambda target: 0 if "partNumber=" in target else None
+        threads: list[int] = []
+
+        def rename(source: str, target: str) -> None:
+            threads.append(threading.get_native_id())
+            os.rename(living.path / source, living.path / target)
+
+        below = pool.submit(rename, "old/moved", "old/replaced")
+        wait_for(lambda: proxy.held, 60, "what is written to be on its way, for the room")
+        above = pool.submit(rename, "old", "new")
+        wait_for(lambda: len(threads) == 2 and in_the_kernel(RENAME, threads[1]), 60, "the directory to be renamed")
+        proxy.hold = lambda target: None
+        if wait([below, above], timeout=120).not_done:
+            living.kill()  # or nothing here would ever end
+        below.result()
+        above.result()
+        assert os.pread(replaced.fileno(), 10, 5 * mib) == b"r" * 10
+    living.again()
+    assert keys(s3, bucket) == {"new/replaced", "new/written"}
+    assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
+    assert (living.path / "new/replaced").read_bytes() == b"m" * mib
+
+
 def test_a_close_beside_the_delivery_that_the_fsync_of_another_begins(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:  # fmt: skip

@@ -158,6 +158,11 @@ class Content:
             if not lock.locked() and self._busy.get(key) is lock:
                 del self._busy[key]
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether somebody waits for room on the disk."""
+        return self._disk.waiting > 0
+
     async def settle(self, key: str) -> None:
         """Wait until nothing of *key* is being delivered."""
         async with self.only_one(key):
