@@ -194,6 +194,39 @@ def test_what_is_done_where_an_earlier_run_began_a_renaming_waits_for_its_end(
     assert {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys(s3, bucket)} == there
 
 
+def test_a_renaming_cut_short_moves_nothing_that_is_made_at_the_old_name_before_it_can_be_ended(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The server refuses to end it when the next run begins: it is tried again, and who goes where it has to do with waits."""
+    names = [f"f{n}" for n in range(5)]
+    fill(s3, bucket, [f"old/{name}" for name in names])
+    living = mount(url=proxy.url, retries=0)
+    killed_when_copied(living, proxy, 5)
+    refusals: list[str] = []
+
+    def refuse(method: str, target: str) -> bytes | None:
+        if method == "POST":
+            refusals.append(target)
+        return answer(503, "SlowDown") if method == "POST" else None
+
+    proxy.intercept = refuse
+    living.start()
+    wait_for(lambda: refusals, 60, "the renaming to be refused")
+
+    def make() -> None:
+        (living.path / "old").mkdir(exist_ok=True)
+        (living.path / "old/later").write_bytes(b"made since")
+
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(make)
+        wait([made], timeout=2)  # the fault is one that is over at once
+        proxy.intercept = None
+        made.result()
+    living.again()
+    assert keys(s3, bucket) == {"old/later", *(f"new/{name}" for name in names)}
+    assert os.listdir(living.path / "old") == ["later"]
+
+
 def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_now(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:

@@ -103,7 +103,9 @@ class EarlierRun:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
         for move in self.moving:
-            await self._finish_move(move)
+            pauses = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
+            while not await self._finish_move(move):
+                await trio.sleep(next(pauses))
         self.moving = []
         self._moved.set()
         self._is_compared()  # where nothing is to be
@@ -125,7 +127,8 @@ class EarlierRun:
             for writer in writers:
                 nursery.start_soon(self._replay_once, writer, slots, again)
 
-    async def _finish_move(self, move: Move) -> None:
+    async def _finish_move(self, move: Move) -> bool:
+        """Whether it is at its end. Until then nobody meets either place: what was made there would move along when it goes on."""
         try:
             await self._content.moves.finish(move)
             for writer in list(self._revived.values()):
@@ -135,7 +138,9 @@ class EarlierRun:
             if self.on_moved is not None:
                 self.on_moved()
         except OSError as exc:
-            log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
+            log.warning("the renaming of %s to %s, cut short in an earlier run, is tried again: %s", move.old, move.new, exc)
+            return False
+        return True
 
     async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
         async with slots:
