@@ -59,7 +59,8 @@ def _about(run: Run) -> str:
         versions.update({name.partition("-")[0]: version for name, version in each["versions"].items()})
     told = ", ".join(f"{name} {_bare(version)}" for name, version in sorted(versions.items()))
     when = "; ".join(f"{each['run'][:16].replace('T', ' ')}{_load(each)}" for each in runs)
-    limits = ", ".join(f"{where} {most:g} s" for where, most in {way: n for each in runs for way, n in each["limit"].items()}.items())
+    most = {way: {each["limit"][way] for each in runs if way in each["limit"]} for way in ("far", "near")}
+    limits = ", ".join(f"{way} {' or '.join(f'{n:g}' for n in sorted(given))} s" for way, given in most.items() if given)
     ended = f" What took longer than a limit ({limits}) was ended." if limits else ""
     return (
         f"On a virtual machine with {last['cpus']} processors that also ran the server ({last['server']}) and the programs, Python "

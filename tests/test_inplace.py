@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from zosfs import inplace
+from zosfs import eagerness, inplace
 
 Main = Callable[[inplace.InPlace], Awaitable[None]]
 
@@ -114,6 +114,29 @@ def test_after_some_waits_the_loop_makes_a_turn(bell: int) -> None:
         assert [inplace.readable(bell) for _ in range(inplace.IN_A_ROW + 2)] == [True] * inplace.IN_A_ROW + [False] * 2
         await trio.testing.wait_all_tasks_blocked()
         assert inplace.readable(bell)
+
+    run(main)
+
+
+def test_who_waits_long_sleeps(bell: int) -> None:
+    async def main(here: inplace.InPlace) -> None:
+        for _ in range(2):
+            await trio.sleep(4 * eagerness.SHORT)  # both longer than it stays awake
+        assert not here.eagerness.awake()
+        for _ in range(3):
+            assert not inplace.readable(bell), "nothing came"  # for a millisecond
+            assert not here.eagerness.awake()
+
+    run(main)
+
+
+def test_who_finds_what_it_waits_for_stays_awake(bell: int) -> None:
+    async def main(here: inplace.InPlace) -> None:
+        await trio.sleep(4 * eagerness.SHORT)
+        os.eventfd_write(bell, 1)
+        for _ in range(inplace.IN_A_ROW):
+            assert inplace.readable(bell)  # comes at once: what it slept for was short
+        assert here.eagerness.awake()
 
     run(main)
 

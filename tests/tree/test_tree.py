@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 import trio
@@ -12,7 +11,6 @@ import trio.testing
 
 from tests.tree.bucket import Buckets, Names, delivered, find, new_file, read, tree_over
 from zosfs.errors import StoreError
-from zosfs.store.api import ListPage
 from zosfs.tree import listing as listing_module
 from zosfs.tree.inodes import Inode
 
@@ -48,7 +46,7 @@ def test_names_of_a_listed_directory_cost_nothing() -> None:
     run(test)
 
 
-def test_the_first_file_of_a_directory_is_asked_for_beside_its_listing() -> None:
+def test_the_first_file_of_a_directory_is_asked_for_without_the_others() -> None:
     async def test() -> None:
         store = Names(*[f"d/f{n:03}" for n in range(200)])
         store.set("d/large.bin", size=10**9, mode="33060")
@@ -59,15 +57,15 @@ def test_the_first_file_of_a_directory_is_asked_for_beside_its_listing() -> None
             since = trio.current_time()
             found = await tree.lookup(directory, b"large.bin")
             assert found is not None
-            assert trio.current_time() - since == 1.0, "one round trip, and the kinds of the small ones are nobody's business"
+            assert trio.current_time() - since == 1.0, "one round trip"
             assert found.known
             assert found.attributes.mode == 0o100444
-            assert store.asked.count(("head", "d/large.bin")) == 1
             store.before = lambda: 0.0
             await trio.sleep(1)
-            assert store.requests == {"list": 1, "head": 201}
+            assert store.requests == {"list": 1, "head": 1}, "of the others nothing is anybody's business"
             assert await tree.lookup(directory, b"missing.bin") is None
-            assert store.requests == {"list": 1, "head": 201}
+            assert await tree.lookup(directory, b"f000") is not None
+            assert store.requests == {"list": 2, "head": 201}, "who asks for more gets the names of all, and their kinds"
 
     run(test)
 
@@ -82,41 +80,33 @@ def test_a_small_first_file_is_asked_for_once() -> None:
             assert found is not None
             await tree.refresh(found)
             await trio.sleep(1)
-            assert store.requests == {"list": 1, "head": 2}
+            assert store.requests == {"list": 1, "head": 1}
 
     run(test)
 
 
-def test_what_was_told_beside_a_listing_is_not_believed_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_name_that_is_a_directory_too_is_the_directory() -> None:
     async def test() -> None:
-        store = Names("d/x")
-        store.set("d/a.txt", b"old", mode="33060")
-        list_page = store.list_page
-
-        async def slowly(*args: Any, **more: Any) -> ListPage:
-            await trio.sleep(1)
-            store.set("d/a.txt", b"newer", mode="33188")
-            return await list_page(*args, **more)
-
+        store = Names("d/a.txt", "d/a.txt/below", "d/x")
         async with tree_over(store) as tree:
             directory = await find(tree, "d")
-            monkeypatch.setattr(store, "list_page", slowly)
             found = await tree.lookup(directory, b"a.txt")
             assert found is not None
-            assert store.asked.index(("head", "d/a.txt")) < store.asked.index(("list", "d/"))
-            await tree.refresh(found)
-            assert (found.attributes.mode, found.attributes.size) == (0o100644, 5)
+            assert found.is_dir
+            assert found is await tree.lookup(directory, b"a.txt")
 
     run(test)
 
 
-def test_a_failing_look_beside_a_listing_is_nobodys_failure() -> None:
+def test_a_first_name_that_is_missing_is_remembered_as_that() -> None:
     async def test() -> None:
         store = Names("d/x")
         async with tree_over(store) as tree:
             directory = await find(tree, "d")
+            store.requests.clear()
             assert await tree.lookup(directory, b"none.txt") is None
-            assert not directory.directory.looking  # type: ignore[union-attr]  # a directory has one
+            assert await tree.lookup(directory, b"none.txt") is None
+            assert store.requests == {"list": 1, "head": 1}
 
     run(test)
 

@@ -48,8 +48,8 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at", "loading",
-        "looking", "negative", "sweeping",
+        "ahead", "asked", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at",
+        "loading", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Directory:
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
         self.hidden: dict[str, Inode] | None = None  # parts removed here whose objects live on for those who have them open
         self.loading: object | None = None
-        self.looking: set[bytes] = set()  # names asked for by themselves while the directory is listed for the first time
+        self.asked = False  # somebody wanted to know a name
         self.huge = False  # more than one page: single names are looked up by themselves
         self.by_name = 0  # how many were, since a page was asked for because of them
         self.sweeping = False  # HEADs of many names are under way
@@ -71,6 +71,12 @@ class Directory:
     def complete(self) -> bool:
         """Whether `children` may be trusted to be all names."""
         return trio.current_time() < self.complete_until
+
+    def first_asked(self) -> bool:
+        """Whether a name is asked for here for the first time, and nothing is known yet."""
+        first = not self.asked and self.listed_at == float("-inf") and self.loading is None
+        self.asked = True
+        return first
 
     def doubt(self) -> None:
         """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""

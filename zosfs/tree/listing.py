@@ -294,7 +294,7 @@ class Loader:
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         load.placed.set()
-        await self.sweep_unsure([child for name, child in fresh if name not in directory.looking])
+        await self.sweep_unsure([child for _, child in fresh])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
         shown = dict.fromkeys([child.name for _, child in fresh])
         # what has a name by now: during the sweep another may have come in the place of what the page shows

@@ -6,7 +6,6 @@ Concurrency: between two awaits a task owns all state; own changes have no await
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from collections.abc import AsyncIterator, Collection
 
@@ -21,7 +20,7 @@ from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.by_name import EACH
 from zosfs.tree.directory import Directory
-from zosfs.tree.facts import fault, same_version
+from zosfs.tree.facts import fault
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.listing import SYMLINK_MAX, Loader
 from zosfs.tree.names import ESCAPED, FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
@@ -92,7 +91,11 @@ class Tree(OwnChanges):
                 await self._loader.load_buckets(parent)
                 return directory.children.get(name)
             if not directory.huge and self.options.metadata_ttl > 0:
-                await self._list_and_look(parent, directory, name)
+                if self.options.posix and directory.first_asked() and b"." in name[1:]:
+                    # who opens one file waits neither for a page of a thousand names, nor a round trip more for the attributes that no
+                    # page tells; without a dot most names are directories
+                    return await self._ask(parent, directory, name)
+                await self._loader.first_page(parent, name)
                 seen = directory.children.get(name)
                 if seen is not None:
                     await self._loader.sweep_unsure([seen])
@@ -111,44 +114,6 @@ class Tree(OwnChanges):
             del self._flights[parent.number, name]
             flight.set()
 
-    async def _list_and_look(self, parent: Inode, directory: Directory, name: bytes) -> None:
-        """List *parent*. Where nothing is known of it yet, the attributes of *name*, which the listing does not tell, are asked for at the
-        same time, so that who opens the first file of a directory waits a round trip less. Not of names without a dot: most are
-        directories, and the question would be asked in vain."""
-        known = directory.listed_at > float("-inf") or directory.loading is not None
-        if not self.options.posix or known or b"." not in name[1:]:
-            await self._loader.first_page(parent, name)
-            return
-        key, sequence = self.key_of(parent, name), self.sequence
-        look: ObjectInfo | None = None
-        failure: OSError | None = None
-
-        async def head() -> None:
-            nonlocal look
-            with contextlib.suppress(OSError):  # where it matters it is asked for again, and the failure told
-                look = await parent.store.head(key)
-
-        directory.looking.add(name)
-        try:
-            with self.flying.request(sequence):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(head)
-                    try:
-                        await self._loader.first_page(parent, name)
-                    except OSError as exc:
-                        failure = exc
-        finally:
-            directory.looking.discard(name)
-        if failure is not None:
-            raise failure
-        inode = directory.children.get(name)
-        if look is None or inode is None or inode.known or inode.dirty or inode.is_dir or inode.info is None:
-            return
-        if inode.key == key and not directory.newer_than(name, sequence) and same_version(inode.info, look):
-            self.learn(inode, look)
-            if self.cache is not None:
-                self.cache.put(inode.store.bucket, look)
-
     async def _ask_for_more(self, parent: Inode, directory: Directory, name: bytes) -> Inode | bool | None:
         """As `peek`, after a LIST from *name* on, which tells of many names behind it, too."""
         directory.by_name = 0
@@ -166,7 +131,7 @@ class Tree(OwnChanges):
         return self.peek(parent, name)
 
     async def _ask(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
-        """HEAD of the file and LIST below the directory of that name at once: for directories too large to list."""
+        """HEAD of the file and LIST below the directory of that name at once: where its directory is not to be listed for it."""
         with self.flying.request(self.sequence):
             return await self._ask_now(parent, directory, name)
 
@@ -219,6 +184,8 @@ class Tree(OwnChanges):
         if below and not beside:
             return self.settle(parent, name, part, True, None)
         if info is not None:
+            if self.cache is not None:
+                self.cache.put(store.bucket, info)
             return self.settle(parent, name, part, False, info)
         self.vanished(parent, name)
         directory.note_missing(name, self.options.negative_ttl)
