@@ -103,9 +103,10 @@ class EarlierRun:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
         for move in self.moving:
-            pauses = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
-            while not await self._finish_move(move):
-                await trio.sleep(next(pauses))
+            for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+                if await self._finish_move(move):
+                    break
+                await trio.sleep(pause)
         self.moving = []
         self._moved.set()
         self._is_compared()  # where nothing is to be
