@@ -487,7 +487,7 @@ def test_what_an_earlier_run_promised_stays_when_its_removal_is_refused(tmp_path
         bucket.faults = {"head": [CUT] * 3, "get_range": [CUT] * 3}
         async with room(bucket, tmp_path) as content:
             if taken:
-                assert await content.earlier.take("k") is not None
+                assert content.earlier.take("k") is not None
             aside = await content.set_aside("k")
             await content.put_back(aside)
             assert [record.key for record in content.records()] == ["k"]

@@ -352,7 +352,7 @@ def test_a_refused_file_is_parked_and_tried_once_in_the_next_run(tmp_path: Path)
             assert (pending.key, pending.size, pending.state) == ("k", 4, "parked")
             assert "AccessDenied" in pending.cause
             assert bucket.calls.count("put") == 2
-            taken = await content.earlier.take("k")
+            taken = content.earlier.take("k")
             assert taken is not None
             assert bytes(await taken.read(0, 10)) == b"mine"
             await taken.deliver()
@@ -839,7 +839,7 @@ def test_what_is_changed_while_the_next_run_looks_at_it_is_not_lost(tmp_path: Pa
             await looked.wait()
 
             async def take_and_change() -> None:
-                writer = await content.earlier.take("k") or await new(content, "k", bucket.info("k"))
+                writer = content.earlier.take("k") or await new(content, "k", bucket.info("k"))
                 if change == "overwritten":
                     await writer.write(2, b"NEW")
                     state[2:5] = b"NEW"
@@ -1567,7 +1567,7 @@ def test_an_append_that_an_earlier_run_began_may_change_before_it_is_settled(
         bucket.faults = {verb: [CUT] * 5 for verb in ("head", "put", "append")}
         state = old + letters(20)
         async with room(bucket, tmp_path) as content:
-            taken = await content.earlier.take("k")
+            taken = content.earlier.take("k")
             assert taken is not None
             taken.draft.headers, taken.on_delivered = writer.draft.headers, writer.on_delivered
             if change == "emptied":

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -53,6 +54,32 @@ def test_what_is_rewritten_after_a_failed_close_is_shown_when_that_program_close
         assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"what was there"
         f.write(b"DELIVERED")
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == (b"DELIVERED" if flags & os.O_TRUNC else b"NOT DELIVERED")
+
+
+@pytest.mark.parametrize("dup", [False, True], ids=["another", "the same"])
+def test_what_a_failed_close_left_is_delivered_although_somebody_has_the_file_open_to_write(
+    dup: bool, proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """Who writes nothing is in the middle of nothing; who has written since is, and closes it."""
+    for key in ("f", "g"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"what was there")
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: [fg]: ")
+    os.listdir(living.path)
+    with ExitStack() as open_still:
+        proxy.intercept = Unwilling()
+        for name in ("g", "f"):
+            written = os.open(living.path / name, os.O_RDWR)
+            kept = os.dup(written) if dup else os.open(living.path / name, os.O_RDWR)
+            open_still.callback(os.close, kept)
+            os.write(written, b"WHAT")
+            refused(Unwilling.TOLD, os.close, written)
+            if name == "g":
+                os.pwrite(kept, b"half", 5)
+        proxy.intercept = None
+        wait_for(lambda: s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"WHAT was there", 60, "what was left to be delivered")
+        assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"what was there"
+    assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"WHAT halfthere"
 
 
 def test_a_close_that_wrote_nothing_delivers_what_a_failed_close_left_or_says_why_not(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,13 @@ def test_promised_files_outlive_a_killed_daemon(mount: Any, bucket: str, s3: Any
 def test_a_promised_file_that_is_delivered_while_the_next_run_looks_for_it_is_shown(
     server: Any, mount: Any, bucket: str, s3: Any, there: bool
 ) -> None:  # fmt: skip
-    """The directory was listed before, and is not listed again for a minute."""
+    """The directory is listed on the way to another one, and not again for a minute."""
     if there:
         s3.put_object(Bucket=bucket, Key="d/f", Body=b"what was there before")
     with Proxy(server.url) as proxy:
         living = mount(url=proxy.url, writeback="1h", retries=12, metadata_ttl=600)
-        (living.path / "d").mkdir(exist_ok=True)
+        (living.path / "d/e").mkdir(parents=True, exist_ok=True)
+        (living.path / "d/e/g").write_bytes(b"promised before")
         (living.path / "d/f").write_bytes(b"promised")
         living.kill()
         listed: list[str] = []
@@ -60,7 +62,8 @@ def test_a_promised_file_that_is_delivered_while_the_next_run_looks_for_it_is_sh
         def not_before_it_is_listed(method: str, target: str) -> bytes | None:
             if method == "GET" and target.startswith(f"/{bucket}?") and "prefix=d%2F" in target:
                 listed.append(target)
-            return answer(503, "SlowDown") if method == "PUT" and target == f"/{bucket}/d/f" and not listed else None
+            promised = (f"/{bucket}/d/f", f"/{bucket}/d/e/g")
+            return answer(503, "SlowDown") if method == "PUT" and target in promised and not listed else None
 
         proxy.intercept = not_before_it_is_listed
         living.start()
@@ -70,6 +73,36 @@ def test_a_promised_file_that_is_delivered_while_the_next_run_looks_for_it_is_sh
         living.stop()
     assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"promised"
     living.finish()
+
+
+def test_a_mount_lives_although_the_server_does_not_answer_the_delivery_of_what_was_promised(
+    proxy: Proxy, mount: Any, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """What was promised is shown from the journal, whatever its delivery waits for; it arrives once the server answers."""
+    s3.put_object(Bucket=bucket, Key="there", Body=b"what was there before")
+    names = ["d/f", "there", *(f"more{n}" for n in range(10))]  # more than are delivered at once
+    living = mount(url=proxy.url, writeback="1h")
+    (living.path / "d").mkdir()
+    for name in names:
+        (living.path / name).write_bytes(b"promised " + name.encode())
+    living.kill()
+    targets = {f"/{bucket}/{name}" for name in names}
+    proxy.requests.clear()
+    proxy.hold = lambda target: 0 if target in targets and ("PUT", target) in proxy.requests else None
+    began = time.monotonic()
+    living.start()
+    took = time.monotonic() - began
+    wait_for(lambda: proxy.held, 60, "deliveries that get no answer")
+    assert sorted(os.listdir(living.path)) == sorted({name.split("/")[0] for name in names})
+    for name in names:
+        assert (living.path / name).read_bytes() == b"promised " + name.encode()
+    assert took < 14, "a mount in the background is given up then"
+    proxy.hold = lambda target: None
+    wait_for(lambda: not entries(living), 60, "the journal to be delivered")
+    for name in names:
+        assert s3.get_object(Bucket=bucket, Key=name)["Body"].read() == b"promised " + name.encode()
+    living.again()
+    assert (living.path / "d/f").read_bytes() == b"promised d/f"
 
 
 @pytest.mark.parametrize("size", [1000, 100_000], ids=["in-the-journal", "beside-it"])

@@ -194,6 +194,39 @@ def test_what_is_done_where_an_earlier_run_began_a_renaming_waits_for_its_end(
     assert {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys(s3, bucket)} == there
 
 
+def test_a_renaming_cut_short_moves_nothing_that_is_made_at_the_old_name_before_it_can_be_ended(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The server refuses to end it when the next run begins: it is tried again, and who goes where it has to do with waits."""
+    names = [f"f{n}" for n in range(5)]
+    fill(s3, bucket, [f"old/{name}" for name in names])
+    living = mount(url=proxy.url, retries=0)
+    killed_when_copied(living, proxy, 5)
+    refusals: list[str] = []
+
+    def refuse(method: str, target: str) -> bytes | None:
+        if method == "POST":
+            refusals.append(target)
+        return answer(503, "SlowDown") if method == "POST" else None
+
+    proxy.intercept = refuse
+    living.start()
+    wait_for(lambda: refusals, 60, "the renaming to be refused")
+
+    def make() -> None:
+        (living.path / "old").mkdir(exist_ok=True)
+        (living.path / "old/later").write_bytes(b"made since")
+
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(make)
+        wait([made], timeout=2)  # the fault is one that is over at once
+        proxy.intercept = None
+        made.result()
+    living.again()
+    assert keys(s3, bucket) == {"old/later", *(f"new/{name}" for name in names)}
+    assert os.listdir(living.path / "old") == ["later"]
+
+
 def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_now(
     proxy: Proxy, mount: Mounting, bucket: str, s3: Any
 ) -> None:
@@ -264,6 +297,44 @@ def test_an_unlinked_file_for_which_the_disk_has_no_room_does_not_keep_others_fr
     living.again()
     assert keys(s3, bucket) == {"new/written"}
     assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
+
+
+def test_a_rename_below_a_renamed_directory_that_waits_for_room_gets_it(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """The file that it replaces is open, and is made whole here; what is written below leaves the disk only when it may go up."""
+    mib = 1 << 20
+    for name, size in (("moved", 1), ("replaced", 16), ("written", 20)):
+        s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=name[:1].encode() * (size * mib))
+    living = mount(
+        url=proxy.url, cache_size="24M", memory="32M", part_size="5M", multipart_threshold="8M", upload_concurrency=1, prefetch=0
+    )
+    old = living.path / "old"
+    with (old / "replaced").open("rb", buffering=0) as replaced, (old / "written").open("r+b") as written, ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            written.write(b"W" * mib)
+        written.flush()
+        proxy.hold = lambda target: 0 if "partNumber=" in target else None
+        threads: list[int] = []
+
+        def rename(source: str, target: str) -> None:
+            threads.append(threading.get_native_id())
+            os.rename(living.path / source, living.path / target)
+
+        below = pool.submit(rename, "old/moved", "old/replaced")
+        wait_for(lambda: proxy.held, 60, "what is written to be on its way, for the room")
+        above = pool.submit(rename, "old", "new")
+        wait_for(lambda: len(threads) == 2 and in_the_kernel(RENAME, threads[1]), 60, "the directory to be renamed")
+        proxy.hold = lambda target: None
+        if wait([below, above], timeout=120).not_done:
+            living.kill()  # or nothing here would ever end
+        below.result()
+        above.result()
+        assert os.pread(replaced.fileno(), 10, 5 * mib) == b"r" * 10
+    living.again()
+    assert keys(s3, bucket) == {"new/replaced", "new/written"}
+    assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
+    assert (living.path / "new/replaced").read_bytes() == b"m" * mib
 
 
 def test_a_close_beside_the_delivery_that_the_fsync_of_another_begins(

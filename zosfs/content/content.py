@@ -21,7 +21,7 @@ from zosfs.config import Options
 from zosfs.content.aside import Aside
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.disk_budget import DiskBudget
-from zosfs.content.earlier_run import EarlierRun
+from zosfs.content.earlier_run import REPLAY_PATIENCE, EarlierRun
 from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
@@ -90,8 +90,9 @@ class Content:
             return dataclasses.replace(self.store.abilities, append=False)
         return self.store.abilities
 
-    async def start(self) -> None:
-        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left; see `EarlierRun.see_to`."""
+    async def start(self, patience: float = REPLAY_PATIENCE) -> None:
+        """Open the journal (EBUSY when another mount uses it) and deliver what an earlier run left, for which it waits *patience* seconds
+        at most; see `EarlierRun.see_to`."""
         uploads, deletions = await self.promises.open()
         removed = await self.threads.run(self._removal_log.open)
         if removed:
@@ -99,7 +100,7 @@ class Content:
             await self.threads.run(self._removal_log.clear)
             deletions += removed
         await self.chunks.start(self.nursery)
-        await self.earlier.see_to(uploads, deletions)
+        await self.earlier.see_to(uploads, deletions, patience)
 
     # -- readers and writers ----------------------------------------------------------------------------------------
 
@@ -157,6 +158,11 @@ class Content:
         finally:
             if not lock.locked() and self._busy.get(key) is lock:
                 del self._busy[key]
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether somebody waits for room on the disk."""
+        return self._disk.waiting > 0
 
     async def settle(self, key: str) -> None:
         """Wait until nothing of *key* is being delivered."""

@@ -53,6 +53,8 @@ class DiskBudget:
         self._unchecked = 0
         self.used = 0
         self.in_memory = 0
+        self.waiting = 0
+        """How many wait for room."""
         self.pace = WritePace()
         self._setback = False  # what was sent last did not arrive
         self.evict: Callable[[int], Awaitable[int]] | None = None
@@ -77,6 +79,13 @@ class DiskBudget:
         if self.take_now(n):
             return
         self._counters.add("disk_waits")
+        self.waiting += 1
+        try:
+            await self._wait_to_reserve(n)
+        finally:
+            self.waiting -= 1
+
+    async def _wait_to_reserve(self, n: int) -> None:
         hoped = trio.current_time()
         while True:
             await self.make_room(n)
@@ -108,11 +117,15 @@ class DiskBudget:
 
     async def wait_for_room(self, n: int) -> bool:
         """The disk itself is full: have *n* bytes freed, waiting while that may help. False: it does not."""
-        while not await self.make_room(n):
-            if not self._hopeful():
-                return False
-            await self._a_moment()
-        return True
+        self.waiting += 1
+        try:
+            while not await self.make_room(n):
+                if not self._hopeful():
+                    return False
+                await self._a_moment()
+            return True
+        finally:
+            self.waiting -= 1
 
     def _hopeful(self) -> bool:
         """Whether to wait on: a request may take as long as it takes, but after one that failed another has to succeed first."""

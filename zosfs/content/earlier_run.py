@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPLAY_PATIENCE = 5.0
-"""Seconds that a start waits for what an earlier run left to be delivered; what takes longer goes on beside the mount."""
+"""Seconds that a start waits at most for what an earlier run left to be compared with the store; what takes longer goes on beside it."""
+DELIVERY_PATIENCE = 1.0
+"""Seconds of these that it waits for deliveries once all is compared: what is delivered by then nobody has to look for."""
 RETRY_SECONDS = (1, 5, 15, 60)
 PARALLEL = 8
 
@@ -57,11 +59,15 @@ class EarlierRun:
         self.moving: list[Move] = []
         """The renamings that are to be ended: what lies at both of their places is on its way from one to the other."""
         self._moved = trio.Event()
+        self._uncompared: set[str] = set()  # record ids: the store was not asked yet what it has of them
+        self._compared = trio.Event()
+        self._comparing = trio.CapacityLimiter(PARALLEL)
 
-    async def see_to(self, uploads: list[Upload], deletions: list[Deletion]) -> None:
+    async def see_to(self, uploads: list[Upload], deletions: list[Deletion], patience: float = REPLAY_PATIENCE) -> None:
         """Deliver and end what was left: *uploads* that belong to no record, *deletions* that were owed, and what the journal has.
 
-        Waits a few seconds for that; then it goes on in the background, and `pending` tells what is still to come.
+        Waits *patience* seconds at most until names that are to go are gone, and it is known what the store has of what was promised: what
+        another host has changed meanwhile is not shown. Deliveries go on in the background, and `pending` tells what is still to come.
         """
         promises = self._content.promises
         for record in sorted(promises.records.values(), key=lambda record: record.changed):
@@ -70,10 +76,18 @@ class EarlierRun:
         self.moving = await promises.open_moves()
         if not (uploads or deletions or self.moving or self._revived):
             return
+        self._uncompared = set(self._revived)
         done = trio.Event()
         self._content.nursery.start_soon(self._replay_all, uploads, deletions, done)
-        with trio.move_on_after(REPLAY_PATIENCE):
-            await done.wait()
+        with trio.move_on_after(patience):
+            await self._compared.wait()
+            with trio.move_on_after(DELIVERY_PATIENCE):
+                await done.wait()
+        if not self._compared.is_set():
+            log.warning(
+                "%s has not told within %.1f s of what an earlier run left: the mount does not wait for that", self._content.store.bucket,
+                patience,
+            )  # fmt: skip
 
     async def moved(self) -> None:
         """Wait until none is `moving` any more."""
@@ -89,9 +103,13 @@ class EarlierRun:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
         for move in self.moving:
-            await self._finish_move(move)
+            for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+                if await self._finish_move(move):
+                    break
+                await trio.sleep(pause)
         self.moving = []
         self._moved.set()
+        self._is_compared()  # where nothing is to be
         again: list[Record] = []
         # an object that another one has replaced is known by that one, which what was promised for it may replace in its turn
         for replaced in (True, False):
@@ -113,7 +131,8 @@ class EarlierRun:
             for writer in writers:
                 nursery.start_soon(self._replay_once, writer, slots, again)
 
-    async def _finish_move(self, move: Move) -> None:
+    async def _finish_move(self, move: Move) -> bool:
+        """Whether it is at its end. Until then nobody meets either place: what was made there would move along when it goes on."""
         try:
             await self._content.moves.finish(move)
             for writer in list(self._revived.values()):
@@ -123,7 +142,9 @@ class EarlierRun:
             if self.on_moved is not None:
                 self.on_moved()
         except OSError as exc:
-            log.error("the renaming of %s to %s, cut short in an earlier run, waits for the next one: %s", move.old, move.new, exc)
+            log.warning("the renaming of %s to %s, cut short in an earlier run, is tried again: %s", move.old, move.new, exc)
+            return False
+        return True
 
     async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
         async with slots:
@@ -154,26 +175,31 @@ class EarlierRun:
         await self._content.throw_away(Aside(key, [], {record.id: self._revived.pop(record.id) for record in records}, records))
 
     async def _replay_once(self, writer: Writer, slots: trio.CapacityLimiter, again: list[Record]) -> None:
-        entry = writer.entry
-        record = entry.record
+        record = writer.entry.record
         if record is None:
             return
-        async with slots:
-            try:
-                info = await self._replay(writer, record)
-            except OSError as exc:
-                if record.id not in self._revived:
-                    return  # whoever took it over meets the same
-                state = await self._content.failed(writer, exc)
-                if record.id not in self._revived:
-                    return
-                if entry.record is not None and state == FAILED:
-                    self._revived[entry.record.id] = self._revived.pop(record.id)
-                    again.append(entry.record)
-                elif state == CONFLICT:
-                    del self._revived[record.id]
-                    await writer.aclose()
+        try:
+            await self._replay_record(writer, record, slots, again)
+        finally:
+            self._is_compared(record.id)
+
+    async def _replay_record(self, writer: Writer, record: Record, slots: trio.CapacityLimiter, again: list[Record]) -> None:
+        entry = writer.entry
+        try:
+            info = await self._replay(writer, record, slots)
+        except OSError as exc:
+            if record.id not in self._revived:
+                return  # whoever took it over meets the same
+            state = await self._content.failed(writer, exc)
+            if record.id not in self._revived:
                 return
+            if entry.record is not None and state == FAILED:
+                self._revived[entry.record.id] = self._revived.pop(record.id)
+                again.append(entry.record)
+            elif state == CONFLICT:
+                del self._revived[record.id]
+                await writer.aclose()
+            return
         if self._revived.pop(record.id, None) is None:
             return  # somebody took it over meanwhile, and was told by on_delivered
         self._content.counters.add("journal_replayed")
@@ -182,11 +208,20 @@ class EarlierRun:
         if info is not None and self.on_replayed is not None:
             self.on_replayed(info)
 
-    async def _replay(self, writer: Writer, record: Record) -> ObjectInfo | None:
-        info = await writer.inherited()
-        if info is None and record.id in self._revived:
-            info = await writer.deliver(only_promised=True)
+    async def _replay(self, writer: Writer, record: Record, slots: trio.CapacityLimiter) -> ObjectInfo | None:
+        async with self._comparing:  # not one of the slots, which deliveries may keep for long
+            info = await writer.inherited()
+        if info is None:
+            self._is_compared(record.id)
+            async with slots:
+                if record.id in self._revived:
+                    info = await writer.deliver(only_promised=True)
         return info
+
+    def _is_compared(self, *record_ids: str) -> None:
+        self._uncompared.difference_update(record_ids)
+        if not self._uncompared:
+            self._compared.set()
 
     def pending(self) -> list[Pending]:
         """Files of an earlier run that are not in the store yet and that nobody took over; conflicts are not among them."""
@@ -195,16 +230,16 @@ class EarlierRun:
             Pending(draft.key, draft.size, draft.headers(), record.state, record.cause) for draft, record in drafts if record is not None
         ]
 
-    async def take(self, key: str) -> Writer | None:
+    def take(self, key: str) -> Writer | None:
         """The writer of a pending file, the caller's from now on (set *headers* and *on_delivered*); None when there is none.
 
-        Waits while the file is being delivered. What was promised for it counts as promised: deliver it.
+        What was promised for it counts as promised: deliver it. It may be on its way already, for as long as the server likes; the caller
+        is told of that delivery as of any other.
         """
-        async with self._content.only_one(key):
-            for record_id, writer in list(self._revived.items()):
-                if writer.draft.key == key:
-                    del self._revived[record_id]
-                    return writer
+        for record_id, writer in list(self._revived.items()):
+            if writer.draft.key == key:
+                del self._revived[record_id]
+                return writer
         return None
 
     def set_aside(self, key: str) -> dict[str, Writer]:

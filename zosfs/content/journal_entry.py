@@ -45,11 +45,21 @@ class JournalEntry:
         self.record: Record | None = None
         self._promised = -1  # the generation that was promised
         self._recorded = -1  # the one that the record is of
+        self._closed = -1  # the one that a close had whole and could not bring anywhere
 
     @property
     def promised(self) -> bool:
         """Whether the journal has everything that is dirty now."""
         return self._promised == self._draft.generation
+
+    @property
+    def whole(self) -> bool:
+        """Whether what is dirty now is what was promised, or what a close that failed had: nobody has written on since."""
+        return self._draft.generation in (self._promised, self._closed)
+
+    def closed(self, generation: int) -> None:
+        """A close had the file of *generation* whole, and could not bring it to where it would be promised."""
+        self._closed = generation
 
     @property
     def recorded(self) -> bool:

@@ -317,8 +317,8 @@ class Writer:
     async def deliver(self, *, only_promised: bool = False) -> ObjectInfo | None:
         """Bring what is dirty into the store; None when nothing was.
 
-        *only_promised*: not while there are changes that nobody was promised yet, so that a program that is just rewriting the
-        file does not show half of it; its next close or fsync promises the whole.
+        *only_promised*: not while there are changes that nobody was promised yet nor closed the file with, so that a program that is just
+        rewriting the file does not show half of it; its next close or fsync promises the whole.
         Raises StoreError or OSError and keeps the bytes for another try: ESTALE when somebody else changed the object.
         """
         draft, content = self.draft, self._content
@@ -332,7 +332,7 @@ class Writer:
                     await content.deletion_done(key)  # or the next run would take this for what it has to delete
                     await self._stand_alone()
                     await draft.staged.quiet()
-                    if draft.unlinked or (only_promised and not self.entry.promised):
+                    if draft.unlinked or (only_promised and not self.entry.whole):
                         return None
                     return self._told(await self._sending.deliver())
             return None

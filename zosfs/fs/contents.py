@@ -14,6 +14,7 @@ import trio
 from zosfs import places
 from zosfs.config import Options
 from zosfs.content.content import Content
+from zosfs.content.earlier_run import REPLAY_PATIENCE
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.patience import Patience
 from zosfs.counters import Counters
@@ -40,11 +41,11 @@ class Contents:
         self._probed_at: dict[str, float] = {}
         self.on_moved: Callable[[], object] = lambda: None  # told when names changed because an earlier run's renaming was ended
 
-    async def of(self, volume: Volume | None, *, moved: bool = True) -> Content:
+    async def of(self, volume: Volume | None, *, moved: bool = True, patience: float = REPLAY_PATIENCE) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket.
 
         Where it was not known before, and unless the caller sees to it that nobody meets them (not *moved*), renamings that an earlier run
-        began are waited for.
+        began are waited for. *patience*: seconds that a start waits at most for what was promised, see `Content.start`.
         """
         if volume is None:
             raise OSError(errno.EPERM, "only directories are made among buckets")
@@ -59,7 +60,7 @@ class Contents:
                     cache_dir=self._cache_dir / places.bucket_folder(self._options.url, volume.store.bucket),
                 )  # fmt: skip
                 content.earlier.on_moved = lambda: self.on_moved()
-                await content.start()
+                await content.start(patience)
                 self._made[volume.store.bucket] = content
         if moved:
             await content.earlier.moved()

@@ -49,9 +49,10 @@ class Deliveries:
             return
         with self._open_files.held(file):
             async with self._moving.still(file.inode):
-                await self._deliver(file, promise=close and self._options.writeback >= 0, only_promised=only_promised, but=but)
+                await self._deliver(file, close=close, only_promised=only_promised, but=but)
 
-    async def _deliver(self, file: OpenFile, *, promise: bool, only_promised: bool, but: Callable[[OpenFile], bool]) -> None:
+    async def _deliver(self, file: OpenFile, *, close: bool, only_promised: bool, but: Callable[[OpenFile], bool]) -> None:
+        promise = close and self._options.writeback >= 0
         async with file.lock:
             if file.inode.unlinked or but(file):
                 return
@@ -62,6 +63,7 @@ class Deliveries:
                 if file.attributes_changed:
                     await self._changes.deliver(file)
                 return
+            generation = writer.draft.generation
             try:
                 if promise:
                     if not writer.entry.promised:
@@ -75,6 +77,8 @@ class Deliveries:
                     self._counters["flushes"] += 1
             except OSError as exc:
                 file.error = exc
+                if close:
+                    writer.entry.closed(generation)
                 if exc.errno == errno.ESTALE:
                     self._counters["conflicts"] += 1
                 await file.content.failed(writer, exc)

@@ -30,6 +30,9 @@ from zosfs.tree.tree import Tree
 
 log = logging.getLogger(__name__)
 
+SHOWN_WITHIN = 2.0
+"""Seconds that a start waits at most for what an earlier run promised to be shown."""
+
 
 class EarlierRun:
     """What the run of before left in a mount's journals."""
@@ -47,22 +50,38 @@ class EarlierRun:
         self._options = options
         self._nursery = nursery
 
-    async def adopt(self, top: Inode) -> None:
+    async def adopt(self, top: Inode, patience: float = SHOWN_WITHIN) -> None:
         """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store.
 
-        Where it began a renaming that is not ended yet, whoever asks waits for that, and for what was promised there to be shown.
+        Waits *patience* seconds at most. Whoever asks for a name waits until all is shown, where finding its places takes longer; where the
+        earlier run began a renaming that is not ended yet, who asks there waits for that, and for what was promised there to be shown.
         """
         content = await self._contents.of(top.volume)
         places = tuple(place for move in content.earlier.moving for place in (move.old, move.new))
         if places:
             await self._nursery.start(self._adopt_moved, content, top, places)
-        await self._adopt(content, top, lambda key: not key.startswith(places))
+        if not content.earlier.pending():
+            return
+        shown = trio.Event()
+        await self._nursery.start(self._adopt_others, content, top, places, shown)
+        with trio.move_on_after(patience):
+            await shown.wait()
+        if not shown.is_set():
+            log.warning("who looks for a name waits until what an earlier run promised is shown, for which the server takes long")
 
     async def _adopt_moved(self, content: Content, top: Inode, places: tuple[str, ...], task_status: trio.TaskStatus[None]) -> None:
         with self._moving.of_an_earlier_run(top.volume, places):
             task_status.started()
             await content.earlier.moved()
             await self._adopt(content, top, lambda key: key.startswith(places))
+
+    async def _adopt_others(
+        self, content: Content, top: Inode, places: tuple[str, ...], shown: trio.Event, task_status: trio.TaskStatus[None]
+    ) -> None:
+        with self._moving.of_an_earlier_run(top.volume, [""]):  # all names: a promised file may make the directories that it lies in
+            task_status.started()
+            await self._adopt(content, top, lambda key: not key.startswith(places))
+        shown.set()
 
     async def _adopt(self, content: Content, top: Inode, wanted: Callable[[str], bool]) -> None:
         assert top.volume is not None
@@ -89,15 +108,16 @@ class EarlierRun:
                 found.marker = False
             parent = found
         name = part_to_name(last)
-        inode = await self._tree.lookup(parent, name)
-        writer = await content.earlier.take(pending.key)
+        writer = content.earlier.take(pending.key)
         if writer is None:
             self._tree.invalidate(parent)  # it is delivered since, and what was found may be what was there before
             return
+        inode = self._tree.peek(parent, name)  # no request, for which a server may let wait that lets the delivery wait
         shown = ObjectInfo(pending.key, writer.draft.size, "", time.time_ns(), metadata=pending.headers.metadata)
         attributes = from_object(shown, False, self._tree.defaults)
-        if inode is None:
-            inode = self._tree.add(parent, name, attributes, pending=True)
+        if inode is None or isinstance(inode, bool):
+            base = writer.draft.base
+            inode = self._tree.add(parent, name, attributes, info=base, pending=base is None)
         else:
             inode.attributes = attributes
         file = await self._open_files.hold(inode)

@@ -11,10 +11,14 @@ from collections.abc import AsyncIterator, Collection, Iterator
 
 import trio
 
+from zosfs.content.content import Content
 from zosfs.content.moves import Made
 from zosfs.fs.open_files import OpenFiles
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import name_to_part
+
+LOOK_SECONDS = 1.0
+"""How often who waits for what is being changed looks whether that is for want of room on the disk."""
 
 
 class Moving:
@@ -31,24 +35,43 @@ class Moving:
     @contextlib.asynccontextmanager
     async def directory(self, directory: Inode) -> AsyncIterator[None]:
         """While the objects below *directory* move to other keys: nothing below it is changed in the store, that waits for the end."""
-        end = self._ends[directory] = trio.Event()
-        try:
-            while self._is_changed(directory):
+        while True:
+            end = self._ends[directory] = trio.Event()
+            try:
+                if await self._unchanged(directory):
+                    for file in self._open_files.below(directory):
+                        with self._open_files.held(file):
+                            async with file.lock:  # what had begun is done
+                                if file.writer is not None and file.writer.partly_gone:
+                                    await file.writer.deliver()
+                    yield
+                    return
+            finally:
+                del self._ends[directory]
+                end.set()
+            before = self._changed_below(directory)
+            while any(self._changing.get(task) is inodes for task, inodes in before.items()):
                 await self._changed.wait()
-            for file in self._open_files.below(directory):
-                with self._open_files.held(file):
-                    async with file.lock:  # what had begun is done
-                        if file.writer is not None and file.writer.partly_gone:
-                            await file.writer.deliver()
-            yield
-        finally:
-            del self._ends[directory]
-            end.set()
 
-    def _is_changed(self, directory: Inode) -> bool:
-        """Whether another task is changing something below *directory*."""
+    async def _unchanged(self, directory: Inode) -> bool:
+        """Wait until no other task is changing anything below *directory*. False: one of them may need room on the disk, which may be made
+        only by those who wait for the end of this."""
+        content: Content | None = directory.volume.content if directory.volume is not None else None
+        while self._changed_below(directory):
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._changed.wait()
+                continue
+            if content is not None and content.lacks_room:
+                return False
+        return True
+
+    def _changed_below(self, directory: Inode) -> dict[trio.lowlevel.Task, tuple[Inode, ...]]:
+        """The other tasks that are changing something below *directory*, and what."""
         me = trio.lowlevel.current_task()
-        return any(task is not me and any(inode.is_below(directory) for inode in inodes) for task, inodes in self._changing.items())
+        return {
+            task: inodes for task, inodes in self._changing.items()
+            if task is not me and any(inode.is_below(directory) for inode in inodes)
+        }  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def still(self, *inodes: Inode) -> AsyncIterator[None]:

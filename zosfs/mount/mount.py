@@ -21,10 +21,12 @@ from zosfs import __version__, places
 from zosfs.admin.moment import MomentStore
 from zosfs.admin.version_store import VersionStore
 from zosfs.config import Options
+from zosfs.content.earlier_run import REPLAY_PATIENCE
 from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
+from zosfs.fs.earlier_run import SHOWN_WITHIN
 from zosfs.fs.operations import Operations
 from zosfs.mount import registry
 from zosfs.mount.drain import LastDelivery
@@ -50,6 +52,10 @@ LOOKS = (10_000, 10, 20)
 """When the garbage collector looks for cycles, of which there are few. As it comes, a twelfth of the time for many new files is its."""
 CHECK_PATIENCE = 11.0
 """Seconds in which the endpoint must have answered before a mount is refused; a mount is live or refused within 15."""
+LIVE_WITHIN = 12.0
+"""Seconds after which nothing is waited for any more that a mount can do without: one in the background is given up after 14."""
+USAGE_PATIENCE = 2.0
+"""Seconds that a start waits at most for the numbers of df."""
 
 
 async def run(
@@ -67,6 +73,11 @@ async def run(
     """
     if options.at:
         options = dataclasses.replace(options, ro=True)
+    until = trio.current_time() + LIVE_WITHIN
+
+    def patience(most: float) -> float:
+        return max(0.0, min(most, until - trio.current_time()))
+
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
     _private(cache_dir)
@@ -86,15 +97,17 @@ async def run(
             stack.push_async_callback(cache.aclose)
         tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
-            await contents.of(volume, moved=False)  # another mount on the same journal is told before anything is mounted
+            # another mount on the same journal is told before anything is mounted
+            await contents.of(volume, moved=False, patience=patience(REPLAY_PATIENCE))
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
         if options.notify:
             nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
-        await operations.capacity.prime()
+        with trio.move_on_after(patience(USAGE_PATIENCE)):
+            await operations.capacity.prime()
         if volume is not None:
-            await operations.earlier_run.adopt(tree.root)
+            await operations.earlier_run.adopt(tree.root, patience(SHOWN_WITHIN))
 
         def reload() -> None:
             _log.info("SIGHUP: log reopened, listings and attributes forgotten")
