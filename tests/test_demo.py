@@ -93,3 +93,13 @@ def test_the_server_takes_other_ports_when_one_is_taken_meanwhile(tmp_path: Path
         with server.Weed(tmp_path) as weed:
             assert weed.url == f"http://127.0.0.1:{tries[1][-1]}"
     assert len(tries) == 2
+
+
+def test_the_server_leaves_nothing_behind(tmp_path: Path) -> None:
+    def sockets() -> list[Path]:
+        return [path for port in weed.ports for path in server.SOCKETS.glob(f"seaweedfs-*-{port + 10_000}.sock")]
+
+    with server.Weed(tmp_path) as weed:
+        assert sockets(), "SeaweedFS makes them elsewhere by now: who removes them there?"
+        assert list(tmp_path.glob("weed*.log*"))
+    assert not sockets()

@@ -23,6 +23,8 @@ TRIES = 3
 _GRPC = 10_000  # SeaweedFS listens for its own on each port plus this
 _PORTS = range(10_000, 22_000)  # with that, still below those that the kernel gives to outgoing connections
 _PARENT_DEATH_SIGNAL = 1
+SOCKETS = Path("/tmp")
+"""Where SeaweedFS makes sockets for its own parts."""
 
 
 class ServerFailed(Exception):
@@ -76,6 +78,8 @@ class Weed:
         self.secret_key = secret_key or secrets.token_hex(20)
         self.log = home / "server.log"
         self.url = ""
+        self.ports: list[int] = []
+        """Those it listens on; on each plus 10,000 it listens, too."""
 
     def __enter__(self) -> Weed:
         """Start it and wait until it answers; ServerFailed when it does not within a minute.
@@ -103,7 +107,7 @@ class Weed:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         config.write_text(json.dumps({"identities": [identity]}))
-        master, volume, filer, s3 = free_ports(4)
+        master, volume, filer, s3 = self.ports = free_ports(4)
         self.url = f"http://127.0.0.1:{s3}"
         words = {
             "dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.port": master, "volume.port": volume,
@@ -113,7 +117,7 @@ class Weed:
         }  # fmt: skip
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [weed, "server", "-s3", *(f"-{name}={value}" for name, value in words.items())],
+                [weed, f"-logdir={self._home}", "server", "-s3", *(f"-{name}={value}" for name, value in words.items())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._home, start_new_session=True,
                 preexec_fn=_die_with_parent,
             )  # fmt: skip
@@ -149,3 +153,6 @@ class Weed:
         # an orderly end takes SeaweedFS 15 s, and its data is thrown away
         self._process.kill()
         self._process.wait()
+        for port in self.ports:  # no option puts these anywhere else
+            for left in SOCKETS.glob(f"seaweedfs-*-grpc-{port + _GRPC}.sock"):
+                left.unlink(missing_ok=True)
