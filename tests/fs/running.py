@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-OPENAT, RENAME = 257, 82
+OPENAT, PWRITE, RENAME = 257, 18, 82
 """Numbers of system calls on x86-64."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, wait_for
-from tests.fs.running import OPENAT, RENAME, in_the_kernel, put_many, refused, run
+from tests.fs.running import OPENAT, PWRITE, RENAME, in_the_kernel, put_many, refused, run
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -335,6 +335,47 @@ def test_a_rename_below_a_renamed_directory_that_waits_for_room_gets_it(
     assert keys(s3, bucket) == {"new/replaced", "new/written"}
     assert (living.path / "new/written").read_bytes() == b"W" * (20 * mib)
     assert (living.path / "new/replaced").read_bytes() == b"m" * mib
+
+
+def test_a_promised_file_below_a_renamed_directory_that_waits_for_room_for_its_copy_gets_it(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:  # fmt: skip
+    """It is overwritten meanwhile; what takes the room may leave the disk when the directory has come to its new name."""
+    mib = 1 << 20
+    s3.put_object(Bucket=bucket, Key="old/x", Body=b"x")
+    living = mount(
+        url=proxy.url, cache_size="24M", memory="32M", writeback="1h", part_size="5M", multipart_threshold="8M",
+        upload_concurrency=1, prefetch=0,
+    )  # fmt: skip
+    old = living.path / "old"
+    (old / "promised").write_bytes(b"P" * (10 * mib))
+    with (old / "promised").open("r+b", buffering=0) as promised, (old / "written").open("wb") as written, ThreadPoolExecutor(2) as pool:
+        for _ in range(8):
+            written.write(b"W" * mib)
+        written.flush()
+        proxy.hold = lambda target: 0 if target == f"/{bucket}/new/x" else None
+        threads: list[int] = []
+
+        def overwrite() -> None:
+            threads.append(threading.get_native_id())
+            os.pwrite(promised.fileno(), b"N", 5 * mib)
+
+        above = pool.submit(os.rename, old, living.path / "new")
+        wait_for(lambda: proxy.held, 60, "the directory to be on its way")
+        inside = pool.submit(overwrite)
+        wait_for(lambda: threads and in_the_kernel(PWRITE, threads[0]), 60, "the file to be overwritten")
+        wait_for(lambda: living.counters()["disk_waits"], 60, "it to wait for room")
+        proxy.hold = lambda target: None
+        if wait([above, inside], timeout=60).not_done:
+            living.kill()  # or nothing here would ever end
+        above.result()
+        inside.result()
+    want = b"P" * (5 * mib) + b"N" + b"P" * (5 * mib - 1)
+    assert (living.path / "new/promised").read_bytes() == want
+    living.again()
+    assert keys(s3, bucket) == {"new/x", "new/promised", "new/written"}
+    assert (living.path / "new/promised").read_bytes() == want
+    assert (living.path / "new/written").read_bytes() == b"W" * (8 * mib)
 
 
 def test_a_close_beside_the_delivery_that_the_fsync_of_another_begins(

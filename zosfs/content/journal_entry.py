@@ -184,20 +184,29 @@ class JournalEntry:
         """Bytes from *start* on are about to change: those that the journal promised stay, in another file."""
         if not self._counts_on(start):
             return
+        if nothing_left:
+            await self._leave_promised(start)
+        elif self._draft.staged.present.total <= COPY_MOST:
+            # nothing that room may depend on waits meanwhile
+            async with self._draft.staged.room_for_copy():
+                await self._leave_promised(start, copy=True)
+
+    async def _leave_promised(self, start: int, *, copy: bool = False) -> None:
+        """Go on in another file, with a *copy* of the bytes or with none, if the journal still counts on bytes from *start* on."""
         draft = self._draft
         async with self._delivering:
-            if not self._counts_on(start) or (not nothing_left and draft.staged.present.total > COPY_MOST):
+            if not self._counts_on(start):
                 return
             await self._uploads.abandon_early()
             async with draft.exchanging():
                 old = draft.staged
                 path = old.path.with_name(uuid.uuid4().hex)
-                if nothing_left:
+                if copy:
+                    draft.staged = await old.copy_to(path)
+                else:
                     draft.staged = self._new_staged(path.name)
                     self._doubts.changed(0)
                     draft.cut(0)  # at once: nobody may take the old size for that of the new file
-                else:
-                    draft.staged = await old.copy_to(path)
                 self._promises.leave(old)
 
     async def cut(self, size: int) -> None:

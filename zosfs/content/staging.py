@@ -16,7 +16,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import trio
@@ -343,8 +343,19 @@ class StagedFile:
 
     # -- copies -----------------------------------------------------------------------------------------------------
 
+    @contextlib.asynccontextmanager
+    async def room_for_copy(self) -> AsyncIterator[None]:
+        """Within, the disk has room for a copy of this as it is now. Waits for that; OSError(ENOSPC) when waiting does not help."""
+        room = 0 if self._memory is not None else self.present.total
+        await self._budget.reserve(room)
+        try:
+            yield
+        finally:
+            self._budget.release(room)
+
     async def copy_to(self, path: Path) -> StagedFile:
-        """An independent file at *path* with the same bytes; none of them may be lent. Shares blocks where the disk can."""
+        """An independent file at *path* with the same bytes; none of them may be lent. Shares blocks where the disk can. Waits for no room:
+        see `room_for_copy`."""
         twin = StagedFile(path.parent, path.name, self._budget, self._threads)
         twin.dirty = self.dirty.copy()
         if self._memory is not None:
@@ -352,7 +363,7 @@ class StagedFile:
             twin.load(image, self.present.copy())
             return twin
         present = self.present.copy()
-        await self._budget.reserve(present.total)
+        self._budget.take(present.total)
         twin._memory = None
         twin._counted = present.total
         self._busy.add(0, 1 << 62)
