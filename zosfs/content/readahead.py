@@ -141,10 +141,11 @@ class History:
         """The streams that are known, the one used last at the end."""
         return tuple(self._streams)
 
-    def observe(self, offset: int, size: int, found: Found, now: float = 0.0) -> Advice:
+    def observe(self, offset: int, size: int, found: Found, now: float = 0.0, files: int = 1) -> Advice:
         """Note a read of ``[offset, offset + size)``, not empty and inside the file, whose bytes were *found*; what to do.
 
-        *now* are seconds of a clock that never goes back; without one a window does not grow beyond `widening.FREELY`.
+        *now* are seconds of a clock that never goes back; without one a window does not grow beyond `widening.FREELY`. *files* are those
+        that are read ahead at the moment, this one included.
         """
         self._count += 1
         end = offset + size
@@ -158,7 +159,7 @@ class History:
             return self._random(offset, end, found)
         forget = self._retire()
         demand = self._stream_demand(stream, offset, end, found)
-        self._grow(stream, offset, end, found, now)
+        self._grow(stream, offset, end, found, now, files)
         return Advice(demand, self._ahead(stream) if stream.window else (), forget, stream)
 
     def inside(self, start: int, end: int) -> bool:
@@ -297,7 +298,7 @@ class History:
         stream.fetched = stream.place
         return (offset, end)
 
-    def _grow(self, stream: Stream, offset: int, end: int, found: Found, now: float) -> None:
+    def _grow(self, stream: Stream, offset: int, end: int, found: Found, now: float, files: int) -> None:
         room = self.most // len(self._streams)
         if stream.window == 0:
             if found is Found.READY and stream.run < GRANULE // 2:
@@ -317,7 +318,7 @@ class History:
         if found is Found.READY or not beyond:
             return
         stream.mark = stream.fetched
-        stream.window = stream.widening.passed(stream.window, room, stream.place, now)
+        stream.window = stream.widening.passed(stream.window, room, stream.place, now, files)
         self._proved = max(self._proved, stream.window)
 
     def _ahead(self, stream: Stream) -> tuple[Span, ...]:

@@ -11,7 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FREELY = 64 << 20
-"""Bytes up to which a window doubles whenever its reader waits, without a trial."""
+"""Bytes up to which a window doubles whenever its reader waits, without a trial: the windows of all readers of files together."""
+
+EACH = 16 << 20
+"""Of these, what each reader of several files may have at least."""
 
 WORTH = 1.15
 """How many times faster a reader must be for a window up to twice as large."""
@@ -28,9 +31,10 @@ class Widening:
     _before: tuple[int, float] | None = None  # while the window is on trial: the one before, and bytes a second with that
     _rest: int = 0
 
-    def passed(self, window: int, room: int, place: int, now: float) -> int:
-        """The window from now on, of a reader at *place* that had to wait under *window*; *room* is the largest, *now* seconds."""
-        freely = min(FREELY, room)
+    def passed(self, window: int, room: int, place: int, now: float, files: int = 1) -> int:
+        """The window from now on, of a reader at *place* that had to wait under *window*; *room* is the largest, *now* seconds. So many
+        *files* are read ahead at the moment, this one included: they share the way from the server."""
+        freely = min(max(FREELY // files, EACH), room)
         if window < freely:
             return min(2 * window, freely)
         if self._from is None:  # what was read until now had been asked for under the window before
