@@ -45,7 +45,7 @@ BARS = (
     Bar("the same, CPU seconds of the daemon", "seq-read", 1, None, quantity="cpu"),
     Bar("4 parallel sequential reads", "par-read", 1.2, 2),
     Bar("random 4 KiB reads", "rand-read", 2, 2),
-    Bar("the same, `random_ahead=8M`", "rand-read", None, 2, ours="zosfs-random"),
+    Bar("the same, `random_ahead=16M`", "rand-read", None, 2, ours="zosfs-random"),
     Bar("read again after a remount, from the disk cache", "reread", 1, None, against=Against.RCLONE_FULL),
     Bar("`ls -l`, `noposix`", "ls", 3, 10, ours="zosfs-noposix"),
     Bar("`ls -l`, stored attributes", "ls", 1.5, 3, against=Against.ATTRIBUTES),

@@ -133,7 +133,7 @@ TOOLS = {
         Tool("zosfs", "", "as it comes", _zosfs(), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-noposix", "", "`-o noposix`", _zosfs("noposix"), Kind.OURS, durable=True),
         Tool("zosfs-prefetch", "", "`-o prefetch=5s`", _zosfs("prefetch=5s"), Kind.OURS, attributes=True, durable=True),
-        Tool("zosfs-random", "", "`-o random_ahead=8M`", _zosfs("random_ahead=8M"), Kind.OURS, attributes=True, durable=True),
+        Tool("zosfs-random", "", "`-o random_ahead=16M`", _zosfs("random_ahead=16M"), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-writeback", "", "`-o writeback`", _zosfs("writeback"), Kind.OURS, attributes=True),
         Tool("s3fs", "s3fs", "as it comes", _s3fs, attributes=True, durable=True),
         Tool("rclone", "rclone", "as it comes, without cache", _rclone(), attributes=True, durable=True),

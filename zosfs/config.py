@@ -104,7 +104,7 @@ class Options:
     multipart_threshold: int = option(32 * MIB, "files below this go up in one request", group="memory and disk", kind="size", aliases=("s3_upload_cutoff",))
     upload_concurrency: int = option(4, "parts of one file sent at once", group="memory and disk", aliases=("s3_upload_concurrency", "max_uploads"))
     read_ahead: int = option(128 * MIB, "largest read-ahead window of one stream; beyond 64M only while that makes the reader faster", group="memory and disk", kind="size", aliases=("vfs_read_ahead",))
-    random_ahead: int = option(0, "bytes fetched around a random read while it is answered: fewer round trips to a server far away, many more bytes (such as 8M)", group="memory and disk", kind="size")
+    random_ahead: int = option(0, "bytes fetched around a random read while it is answered: fewer round trips to a server far away, many more bytes (such as 16M)", group="memory and disk", kind="size")
 
     # promises
     writeback: float = option(-1.0, "close returns when the local journal has the data; upload after this delay (5s where none is given)", group="promises", kind="duration", aliases=("vfs_write_back",))
