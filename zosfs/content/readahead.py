@@ -11,6 +11,7 @@ reader faster, `Widening`). What fits no stream is random and costs what it asks
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -141,11 +142,11 @@ class History:
         """The streams that are known, the one used last at the end."""
         return tuple(self._streams)
 
-    def observe(self, offset: int, size: int, found: Found, now: float = 0.0, files: int = 1) -> Advice:
+    def observe(self, offset: int, size: int, found: Found, now: float = 0.0, files: Callable[[], int] = lambda: 1) -> Advice:
         """Note a read of ``[offset, offset + size)``, not empty and inside the file, whose bytes were *found*; what to do.
 
-        *now* are seconds of a clock that never goes back; without one a window does not grow beyond `widening.FREELY`. *files* are those
-        that are read ahead at the moment, this one included.
+        *now* are seconds of a clock that never goes back; without one a window does not grow beyond `widening.FREELY`. *files* tells
+        how many are read ahead at the moment, this one included; it is asked when a window may grow, which few reads bring about.
         """
         self._count += 1
         end = offset + size
@@ -298,7 +299,7 @@ class History:
         stream.fetched = stream.place
         return (offset, end)
 
-    def _grow(self, stream: Stream, offset: int, end: int, found: Found, now: float, files: int) -> None:
+    def _grow(self, stream: Stream, offset: int, end: int, found: Found, now: float, files: Callable[[], int]) -> None:
         room = self.most // len(self._streams)
         if stream.window == 0:
             if found is Found.READY and stream.run < GRANULE // 2:
@@ -318,7 +319,7 @@ class History:
         if found is Found.READY or not beyond:
             return
         stream.mark = stream.fetched
-        stream.window = stream.widening.passed(stream.window, room, stream.place, now, files)
+        stream.window = stream.widening.passed(stream.window, room, stream.place, now, files())
         self._proved = max(self._proved, stream.window)
 
     def _ahead(self, stream: Stream) -> tuple[Span, ...]:

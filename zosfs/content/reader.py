@@ -76,9 +76,9 @@ class Readers:
         """Whether connections are left for what nobody waits for yet."""
         return sum(version.running_ahead for version in self._versions.values()) < self._ahead_slots
 
-    def running_ahead(self) -> int:
-        """Of how many files something is on its way that nobody waits for yet."""
-        return sum(version.running_ahead > 0 for version in self._versions.values())
+    def read_ahead_now(self) -> int:
+        """Of how many files something is on its way that nobody waits for yet; 1 at least. Looks at each file that is being read."""
+        return max(1, sum(version.running_ahead > 0 for version in self._versions.values()))
 
     def _keep(self, info: ObjectInfo, start: int, view: memoryview) -> None:
         if self.chunks is not None:
@@ -124,8 +124,8 @@ class Reader:
         found = self._version.find(offset, end)
         chunks = self._readers.chunks
         on_disk = found is not Found.READY and chunks is not None and chunks.has(self.info, offset, end)
-        files = max(1, self._readers.running_ahead())
-        advice = self._history.observe(offset, end - offset, Found.READY if on_disk else found, trio.current_time(), files)
+        now, files = trio.current_time(), self._readers.read_ahead_now
+        advice = self._history.observe(offset, end - offset, Found.READY if on_disk else found, now, files)
         if on_disk and chunks is not None:
             self._follow(advice)
             data = await chunks.read(self.info, offset, end)
