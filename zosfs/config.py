@@ -103,7 +103,7 @@ class Options:
     part_size: int = option(16 * MIB, "size of the first parts of a multipart upload", group="memory and disk", kind="size", aliases=("multipart_size", "s3_chunk_size"))
     multipart_threshold: int = option(32 * MIB, "files below this go up in one request", group="memory and disk", kind="size", aliases=("s3_upload_cutoff",))
     upload_concurrency: int = option(4, "parts of one file sent at once", group="memory and disk", aliases=("s3_upload_concurrency", "max_uploads"))
-    read_ahead: int = option(128 * MIB, "largest read-ahead window of one stream; beyond 64M only while that makes the reader faster", group="memory and disk", kind="size", aliases=("vfs_read_ahead",))
+    read_ahead: int = option(128 * MIB, "largest read-ahead window of one stream; beyond 64M, which all files read at once share, only while that makes the reader faster", group="memory and disk", kind="size", aliases=("vfs_read_ahead",))
     random_ahead: int = option(0, "bytes fetched around a random read while it is answered: fewer round trips to a server far away, many more bytes (such as 16M)", group="memory and disk", kind="size")
 
     # promises
