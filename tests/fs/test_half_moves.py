@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.proxy import Proxy, answer
 Mounting = Callable[..., Mount]
 
 
-def half_written(living: Mount, by: str) -> Any:
+def half_written(living: Mount, by: str) -> FileIO:
     """The file `f`, of which "promised." is in the journal, and "half" in front of that nowhere."""
     path = living.path / "f"
     f = path.open("r+b", buffering=0)
@@ -32,6 +33,17 @@ def half_written(living: Mount, by: str) -> Any:
         f.seek(0)
     f.write(b"half")
     return f
+
+
+def come_to(end: str, living: Mount, f: FileIO) -> None:
+    """The daemon is killed and started again, or the program goes on with *f* and closes it."""
+    if end == "killed":
+        living.kill()
+        refused((errno.ENOTCONN, errno.ECONNABORTED), f.close)
+        living.start()
+    else:
+        f.write(b" way")
+        f.close()
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["new name", "over another"])
@@ -48,13 +60,7 @@ def test_what_is_promised_goes_along(mount: Mounting, bucket: str, s3: Any, by: 
         assert body(s3, bucket, "g") == b"as it was"
         assert body(s3, bucket, "f") == b""
         assert (living.path / "g").read_bytes() == b"halfised."
-        if end == "killed":
-            living.kill()
-            refused((errno.ENOTCONN, errno.ECONNABORTED), f.close)
-            living.start()
-        else:
-            f.write(b" way")
-            f.close()
+        come_to(end, living, f)
     living.stop()
     assert body(s3, bucket, "g") == (b"promised." if end == "killed" else b"half way.")
     assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"]] == ["g"]
@@ -70,13 +76,7 @@ def test_what_is_promised_stays_where_the_renaming_is_refused(proxy: Proxy, moun
         assert body(s3, bucket, "f") == b"as it was"
         assert body(s3, bucket, "g") == b""
         proxy.intercept = None
-        if end == "killed":
-            living.kill()
-            refused((errno.ENOTCONN, errno.ECONNABORTED), f.close)
-            living.start()
-        else:
-            f.write(b" way")
-            f.close()
+        come_to(end, living, f)
     living.stop()
     assert body(s3, bucket, "f") == (b"promised." if end == "killed" else b"half way.")
     assert body(s3, bucket, "g") == b""
