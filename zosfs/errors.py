@@ -226,6 +226,11 @@ class StoreError(OSError):
         cannot be read, a certificate that is not trusted) is no answer of its, and may be put right here."""
         return not self.retry and not self.ambiguous and not self.row.unsent
 
+    def of(self, operation: str, key: str) -> StoreError:
+        """This failure, told of *operation* on *key* (or on the bucket of that name)."""
+        self.operation, self.key = operation, key
+        return self
+
     def __str__(self) -> str:
         where = f"{self.operation} {self.key}".strip()
         said = f": {self.message}" if self.message else ""

@@ -122,11 +122,14 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
 async def _state(store: Any, name: str) -> dict[str, Any]:
     """Whether a setting is set, unset, or not offered by the server (then why)."""
     from zosfs.admin import settings
+    from zosfs.errors import StoreError
 
     row = {"setting": name, "state": "unset", "help": settings.row(name).help}
     try:
         found = await settings.document(store, name)
-    except OSError as error:
+    except StoreError as error:
+        if error.code == "NoSuchBucket" or not (error.refused or error.errno == errno.EOPNOTSUPP):
+            raise  # it holds for all of them
         return {**row, "state": "not offered" if error.errno == errno.EOPNOTSUPP else "refused", "why": str(error)}
     return {**row, "state": "set", "document": found} if found is not None else row
 

@@ -96,7 +96,7 @@ def prepare(path: str, *, nonempty: bool = False) -> str:
     path = real_path(path)
     on_top = mounted_on(path)
     if on_top is not None and on_top.type.startswith("fuse"):
-        if not _dead(path):
+        if not is_dead(path):
             raise Refusal(f"{path}: {on_top.source} is already mounted there; `zosfs umount {path}` first")
         said = unmount(path) and unmount(path, lazy=True)
         if said:
@@ -122,7 +122,7 @@ def prepare(path: str, *, nonempty: bool = False) -> str:
     return path
 
 
-def _dead(path: str) -> bool:
+def is_dead(path: str) -> bool:
     """Whether the FUSE mount on *path* has lost its daemon. One that does not answer within 3 s counts as alive."""
     answers: list[bool] = []
 
