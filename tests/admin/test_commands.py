@@ -39,6 +39,7 @@ def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     zosfs("bucket", "unset", name, "encryption", "--yes", status=1)  # Ceph 16 would delete the bucket
     client(rgw).head_bucket(Bucket=name)
     assert "$.Rules[0]" in zosfs("bucket", "set", name, "lifecycle", '{"Rules": [{"Status": "Enabled"}]}', "--yes", status=1).stderr
+    assert "/no/such.json: there is no such file" in zosfs("bucket", "set", name, "policy", "/no/such.json", "--yes", status=1).stderr
     zosfs("bucket", "delete", name)
     assert len(zosfs("bucket", "get", name, "acl", status=1).stderr.splitlines()) == 1
 
@@ -130,6 +131,7 @@ def test_usage_and_restore(zosfs: Command, rgw: Server, rgw_bucket: str) -> None
     assert "TotalBytes" in zosfs("usage").stdout
     assert "not archived" in zosfs("restore", f"zos://{rgw_bucket}/k").stdout
     zosfs("restore", f"zos://{rgw_bucket}/k", "--days", "32", status=1)
+    assert zosfs("restore", f"zos://{rgw_bucket}/none/").stderr == f"zosfs: nothing below zos://{rgw_bucket}/none/ is archived\n"
 
 
 def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:

@@ -135,6 +135,8 @@ async def _state(store: Any, name: str) -> dict[str, Any]:
 
 
 def _text(document: str, words: Any) -> str:
+    from zosfs.admin.refusal import Refusal
+
     if document == "-":
         return sys.stdin.read()
     if document in words:
@@ -143,6 +145,8 @@ def _text(document: str, words: Any) -> str:
         with open(document, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
+        if "/" in document and document[0] not in "{[" and "=" not in document:
+            raise Refusal(f"{document}: there is no such file", errno.ENOENT) from None
         return document  # a word or JSON itself: settings.read says so where it is neither
 
 

@@ -9,12 +9,15 @@ import argparse
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from zosfs.cli.ask import root_of
 from zosfs.mount.daemon import say
 
+interrupted = threading.Event()
+"""Set at Ctrl-C: no further piece is asked for."""
 PIECE = 64 << 20
 """Bytes that the daemon is asked for at once: what the progress moves by, at least."""
 
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         def one(file: str, size: int) -> str:
             try:
                 for start in range(0, size, PIECE):
+                    if interrupted.is_set():
+                        return ""
                     end = min(start + PIECE, size)
                     os.setxattr(file, "user.zos.warm", f"{start}-{end}".encode())
                     progress.advance(task, end - start)
@@ -79,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
             return ""
 
         with ThreadPoolExecutor(max(1, args.jobs)) as pool:
-            complaints = [line for line in pool.map(lambda found: one(*found), files) if line]
+            try:
+                complaints = [line for line in pool.map(lambda found: one(*found), files) if line]
+            except KeyboardInterrupt:
+                interrupted.set()  # the pool waits for those under way
+                raise
     for line in complaints:
         say(line)
     good = len(files) - len(complaints)

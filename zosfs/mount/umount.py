@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 
 from zosfs.mount import registry
-from zosfs.mount.mountpoint import mounted_on, real_path, unmount
-from zosfs.mount.refusal import FAILED
+from zosfs.mount.mountpoint import EMPTY, mounted_on, real_path, unmount
+from zosfs.mount.refusal import FAILED, USAGE
 
 Say = Callable[[str], None]
 
@@ -23,6 +23,9 @@ def umount(directory: str, *, lazy: bool = False, force: bool = False, wait: boo
     A mount that was unmounted before and still delivers is waited for, too. *force* aborts requests in flight, *lazy* detaches a
     mount in use. Lines for people go to *say*.
     """
+    if not directory:
+        say(EMPTY)
+        return USAGE
     path = real_path(directory)
     mount = mounted_on(path)
     # root waits for a user's process only when the kernel says that the mount is that user's
