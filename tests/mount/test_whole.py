@@ -17,7 +17,7 @@ import pytest
 
 from tests.fs.conftest import client, delete_bucket
 from tests.fs.mounting import ROOT, clean_environment, is_mounted, passwd_file, wait_for
-from tests.proxy import Proxy
+from tests.proxy import Proxy, answer
 from zosfs.mount import registry
 from zosfs.mount.daemon import PATIENCE
 from zosfs.mount.mount import CHECK_PATIENCE
@@ -218,9 +218,28 @@ def _flags(point: Path) -> set[str]:
     return set(found.strip().split(","))
 
 
-def test_doctor_knows_a_good_bucket_from_a_missing_one(zosfs: Call, bucket: str) -> None:
+def findings(text: str) -> dict[str, str]:
+    """What doctor says of each thing."""
+    return {line[5:].split("  ")[0]: line.rpartition("  ")[2] for line in text.splitlines()}
+
+
+def test_doctor_looks_where_a_mount_of_the_same_source_would(zosfs: Call, bucket: str, rgw: Any) -> None:
+    with Proxy(rgw.url) as proxy:
+        # keys that are good for one directory
+        proxy.intercept = lambda method, target: None if "mine" in target or "versioning" in target else answer(403, "AccessDenied")
+        done = zosfs("doctor", f"{bucket}:/mine", "--url", proxy.url)
+    assert f"ok   {bucket}:/mine" in done.stdout
+    assert "yes: only what is new goes up" in done.stdout
+
+
+def test_doctor_knows_a_good_bucket_from_a_missing_one(zosfs: Call, bucket: str, s3: Any) -> None:
     done = zosfs("doctor", bucket)
     assert f"ok   {bucket}" in done.stdout
+    said = findings(done.stdout)
+    assert said["appends"] == "yes: only what is new goes up"
+    assert said["conditional writes"] == "yes"
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert findings(zosfs("doctor", bucket).stdout)["appends"].startswith("no, as it keeps versions: ")
     done = zosfs("doctor", f"no-such-{bucket}")
     assert done.returncode == 1
     assert "BAD" in done.stdout

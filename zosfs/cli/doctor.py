@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from zosfs import places
 from zosfs.cli.options import add_option_arguments, options_of
@@ -16,6 +17,9 @@ from zosfs.config import GIB, Options
 from zosfs.config_values import OptionError
 from zosfs.mount.daemon import say
 from zosfs.source import Source, SourceError, parse_source
+
+if TYPE_CHECKING:
+    from zosfs.store.api import Abilities
 
 HELP = "check this machine and a bucket for what mounting needs"
 
@@ -65,21 +69,36 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
     from zosfs.errors import StoreError
     from zosfs.store.connect import check, connect
 
-    async def look() -> Finding:
+    async def look() -> list[Finding]:
         account = await connect(options, Counters(), source.bucket)
         try:
             with trio.fail_after(15):
-                await check(account, source.bucket)
+                await check(account, source.bucket, source.prefix)
         finally:
             await account.aclose()
-        return source.text, True, f"answers at {options.url}"
+        found = [(source.text, True, f"answers at {options.url}")]
+        return found + _abilities(account.bucket(source.bucket).abilities) if source.bucket else found
 
     try:
-        yield trio.run(look)
+        yield from trio.run(look)
     except StoreError as error:
         yield source.text, False, str(error)
     except trio.TooSlowError:
         yield source.text, False, f"{options.url} does not answer"
+
+
+def _abilities(found: Abilities) -> list[Finding]:
+    """What the server can do; what it lacks is done in another way, and no fault."""
+    why = ", as it keeps versions" if found.versioned else ""
+    unknown = "not found out: these keys may not write here, or the mount is read only"
+
+    def line(ability: bool | None, yes: str, no: str) -> str:
+        return unknown if ability is None else yes if ability else f"no{why}: {no}"
+
+    return [
+        ("appends", True, line(found.append, "yes: only what is new goes up", "what is there is copied on the server, or goes up again")),
+        ("conditional writes", True, line(found.put_if_match, "yes", "who changed a file is looked at right before it is written")),
+    ]
 
 
 def run(args: argparse.Namespace) -> int:
