@@ -97,7 +97,7 @@ def _abilities(found: Abilities) -> list[Finding]:
 
     return [
         ("appends", True, line(found.append, "yes: only what is new goes up", "what is there is copied on the server, or goes up again")),
-        ("conditional writes", True, line(found.put_if_match, "yes", "who changed a file is looked at right before it is written")),
+        ("conditional writes", True, line(found.put_if_match, "yes", "whether others changed it is looked at right before it is written")),
     ]
 
 
