@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 if int(held) < int(whole):  # its end drove its beginning out
                     raise OSError(errno.ENOSPC, "")
             except OSError as error:
-                return f"{file}: {_why(error)}"
+                return f"{file}: {_why(file, error)}"
             return ""
 
         with ThreadPoolExecutor(max(1, args.jobs)) as pool:
@@ -97,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures or complaints else 0
 
 
-def _why(error: OSError) -> str:
+def _why(file: str, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "the cache has no room for it (mount options cache_size and free_space)"
+    if error.errno == errno.EREMOTEIO:
+        return f"it is archived: `zosfs restore {shlex.quote(file)}` thaws it"
     return error.strerror or str(error)
