@@ -208,6 +208,23 @@ def test_umount_of_a_mount_in_use_says_so(stub: Stub) -> None:
     assert process.wait(PATIENCE) == 0
 
 
+def test_a_lazy_umount_says_whom_it_waits_for(stub: Stub) -> None:
+    assert stub.behind().returncode == 0
+    command = [sys.executable, "-m", "zosfs", "umount", "--lazy", stub.directory]
+    with open(f"{stub.directory}/file"):
+        waiting = subprocess.Popen(command, env=stub.environ, cwd="/", stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert not stub.mounted
+        assert waiting.poll() is None
+    assert said == (
+        "zosfs: stub: detached; waiting until programs have closed what they have open there, and it is delivered "
+        "(that goes on if this is interrupted)\n"
+    )
+    assert waiting.wait(PATIENCE) == 0
+    waiting.stderr.close()
+
+
 def test_the_next_mount_is_not_taken_away_by_the_one_still_delivering(stub: Stub) -> None:
     first = stub.front(f"drain={stub.gate}")
     subprocess.run(["umount", "-i", stub.directory], check=True)

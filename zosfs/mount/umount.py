@@ -48,12 +48,13 @@ def umount(directory: str, *, lazy: bool = False, force: bool = False, wait: boo
         ending = [entry for entry in ending if entry.connection in ("", mount.device) or entry.delivering is not None]
     status = 0
     for entry in ending if wait else ():
-        status = max(status, _wait(entry, say))
+        status = max(status, _wait(entry, say, detached=lazy))
     return status
 
 
-def _wait(entry: registry.Entry, say: Say) -> int:
-    """Wait until *entry*'s process has ended; tell what is left every now and then on a terminal."""
+def _wait(entry: registry.Entry, say: Say, *, detached: bool) -> int:
+    """Wait until *entry*'s process has ended; tell what is left every now and then on a terminal. One that was *detached* in use serves
+    those who use it for as long as they like: that is said."""
     shown = False
     try:
         handle = os.pidfd_open(entry.pid)
@@ -62,6 +63,12 @@ def _wait(entry: registry.Entry, say: Say) -> int:
     try:
         while handle >= 0 and entry.alive and not select.select([handle], [], [], 0.5)[0]:
             now = registry.reload(entry)
+            if detached and now is not None and now.delivering is None:
+                detached = False
+                say(
+                    f"{entry.source}: detached; waiting until programs have closed what they have open there, and it is delivered "
+                    "(that goes on if this is interrupted)"
+                )
             if sys.stderr.isatty() and now is not None and now.delivering is not None:
                 files, size = now.delivering
                 text = f"\rdelivering: {files} files, {size / (1 << 20):.1f} MiB to go \033[K"
