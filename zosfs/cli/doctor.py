@@ -21,10 +21,21 @@ from zosfs.source import Source, SourceError, parse_source
 if TYPE_CHECKING:
     from zosfs.store.api import Abilities
 
-HELP = "check this machine and a bucket for what mounting needs"
+HELP = "check this machine and a bucket for what mounting needs, and tell what the server can do"
 
-Finding = tuple[str, bool, str]
-"""What was looked at, whether it is well, and what to say."""
+Finding = tuple[str, bool | None, str]
+"""What was looked at, whether it is well (None: missing, and done without), and what to say."""
+
+ABILITIES = (
+    ("append", "append uploads", "what is appended travels alone",
+     "an append copies the object on the server and sends its end, of objects below 5 MiB all of it"),
+    ("put_if_match", "conditional PUT", "the server refuses to overwrite what another host wrote meanwhile",
+     "what another host wrote is looked for right before a file is sent; what comes in between is overwritten"),
+    ("put_if_none_match", "PUT of new names", "the server refuses a second one of two hosts that make the same name",
+     "what another host made is looked for right before a file is sent; what comes in between is overwritten"),
+    ("versioned", "versions", "what is overwritten or removed is kept: `zosfs versions`", "what is overwritten or removed is gone"),
+)  # fmt: skip
+"""What the server can do (fields of `Abilities`), what it is called, and what that means, with and without."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,10 +85,10 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
         try:
             with trio.fail_after(15):
                 await check(account, source.bucket, source.prefix)
+                able = None if source.account else await account.bucket(source.bucket).probe(source.prefix)
         finally:
             await account.aclose()
-        found = [(source.text, True, f"answers at {options.url}")]
-        return found + _abilities(account.bucket(source.bucket).abilities) if source.bucket else found
+        return [(source.text, True, f"answers at {options.url}"), *(() if able is None else abilities(able, options.ro))]
 
     try:
         yield from trio.run(look)
@@ -87,18 +98,12 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
         yield source.text, False, f"{options.url} does not answer"
 
 
-def _abilities(found: Abilities) -> list[Finding]:
-    """What the server can do; what it lacks is done in another way, and no fault."""
-    why = ", as it keeps versions" if found.versioned else ""
-    unknown = "not found out: these keys may not write here, or the mount is read only"
-
-    def line(ability: bool | None, yes: str, no: str) -> str:
-        return unknown if ability is None else yes if ability else f"no{why}: {no}"
-
-    return [
-        ("appends", True, line(found.append, "yes: only what is new goes up", "what is there is copied on the server, or goes up again")),
-        ("conditional writes", True, line(found.put_if_match, "yes", "whether others changed it is looked at right before it is written")),
-    ]
+def abilities(able: Abilities, ro: bool) -> Iterator[Finding]:
+    """What the server can do, and what zosfs does where it cannot."""
+    for field, name, with_it, without in ABILITIES:
+        has: bool | None = getattr(able, field)
+        unknown = "not asked, for nothing is written with `ro`" if ro else "not found out: the server refused, or was in trouble"
+        yield name, has or None, unknown if has is None else with_it if has else without
 
 
 def run(args: argparse.Namespace) -> int:
@@ -117,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
             findings.append((source.text, False, "no endpoint is given: -o url=https://HOST"))
     if args.json:
         print(json.dumps([{"what": name, "well": well, "says": text} for name, well, text in findings], ensure_ascii=False))
-        return 0 if all(well for _, well, _ in findings) else 1
+        return int(any(well is False for _, well, _ in findings))
     width = max(len(name) for name, _, _ in findings)
     for name, well, text in findings:
-        print(f"{'ok ' if well else 'BAD'}  {name:<{width}}  {text}")
-    return 0 if all(well for _, well, _ in findings) else 1
+        print(f"{'ok ' if well else 'BAD' if well is False else 'no '}  {name:<{width}}  {text}")
+    return int(any(well is False for _, well, _ in findings))

@@ -322,7 +322,6 @@ class S3Store(MultipartUploads):
             answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
         except StoreError as exc:
             raise exc.of("head_bucket", self.bucket) from None
-        self.abilities.bucket_usage_headers = "x-rgw-object-count" in answer.headers
         return answers.usage_of(answer.headers)
 
     async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:
