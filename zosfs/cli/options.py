@@ -117,8 +117,6 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
             if flags[1:] or hidden:
                 # what rclone calls vfs-write-back never stands alone
                 parser.add_argument(*flags[1:], *hidden, action=_Flag, nargs=None if bare else nargs, help=argparse.SUPPRESS)
-
-
     if not groups or "connection" in groups:
         parser.add_argument(*(f"--{name.replace('_', '-')}" for name in UNVERIFIED), action=_Flag, nargs=0, help=argparse.SUPPRESS)
 
