@@ -440,6 +440,49 @@ def test_a_directory_renamed_during_its_listing_keeps_its_names() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("posix", [False, True])
+@pytest.mark.parametrize("asks", ["lookup", "listing", "attributes", "emptiness"])
+def test_what_is_asked_of_a_directory_while_it_is_renamed_there_and_back_is_not_lost(asks: str, posix: bool) -> None:
+    async def test() -> None:
+        store = Names("d/sub.d/x.txt")
+        async with tree_over(store, posix=posix) as tree:
+            sub = await find(tree, "d/sub.d")
+            directory = sub.parent
+            assert directory is not None
+            await trio.sleep(1000)
+            store.before, store.after = (lambda: 1.0), (lambda: 10.0)
+            found: list[object] = []
+
+            async def ask() -> None:
+                match asks:
+                    case "lookup":
+                        found.append(await tree.lookup(sub, b"x.txt"))
+                    case "listing":
+                        found.extend(await read(tree, sub))
+                    case "attributes":
+                        await tree.refresh(sub)
+                        found.append(not sub.unlinked)
+                    case "emptiness":
+                        found.append(not await tree.is_empty(sub))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await trio.sleep(0.5)
+                for new in ("e", "d"):
+                    tree.directory(directory).counted_at = trio.current_time()
+                    for key in list(store.objects):
+                        store.objects[new + key[1:]] = store.objects.pop(key)
+                    tree.move(directory, tree.root, new.encode())
+                    await trio.sleep(2)  # the answer is made while it is called e
+                store.before = store.after = lambda: 0.0
+            assert found
+            assert all(found)
+            assert await read(tree, sub) == [b"x.txt"]
+            assert (await find(tree, "d/sub.d/x.txt")).key == "d/sub.d/x.txt"
+
+    run(test)
+
+
 def test_a_directory_larger_than_all_that_is_kept_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 50)
 

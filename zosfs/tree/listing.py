@@ -139,9 +139,10 @@ class Loader:
         """Learn the names of *inode* from *key* on, a page of them, asked for at *sequence*: whether all that may be called like the
         last part of *key* is known now. Raises StoreError."""
         directory, prefix, behind, asked = self._tree.directory(inode), inode.key, just_before(key), trio.current_time()
+        moves = self._tree.moves
         page = await inode.store.list_page(prefix, delimiter="/", marker=behind)
         known = await self.remembered(inode, page.objects)
-        if inode.unlinked or inode.key != prefix or directory.doubted_at >= asked:
+        if inode.unlinked or self._tree.moved(inode, moves) or directory.doubted_at >= asked:
             return False
         whole = reach(page, behind)
         # of a file near the end of the page it is not known whether there is a directory of its name, too
@@ -258,7 +259,7 @@ class Loader:
         if pages is not None:
             pages.keep(directory)
         while True:
-            if pages is None or (tree.moves != moves and pages.prefix != inode.key):
+            if pages is None or tree.moved(inode, moves):
                 # the first page; or renamed meanwhile, and what was said of the old place may be half of the truth
                 pages, moves, marker = Pages(tree, inode.store, inode.key), tree.moves, ""
                 load.local.update(name for name, _ in load.entries)
@@ -266,7 +267,7 @@ class Loader:
             page, sequence = await pages.after(marker)
             if inode.unlinked:
                 return False
-            if tree.moves != moves and pages.prefix != inode.key:
+            if tree.moved(inode, moves):
                 continue
             marker = page.next_marker
             if marker and load.readers:

@@ -87,6 +87,7 @@ class OwnChanges(Facts):
         self._table.keep(inode)
         if inode.directory is not None:
             self.moves += 1
+            inode.directory.moved = self.moves
             self._doubt_listings(inode, inode.directory.counted_at)
             self._rekey(inode, made)
         inode.fresh_until = self.fresh_until()
