@@ -97,6 +97,18 @@ def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     assert set(spent) - {"head_bucket"} == {"list"}  # find asks for the kind of the filesystem first
 
 
+@pytest.mark.long_on  # depends on the server
+def test_find_over_siblings_of_several_pages(mount: Mounting, bucket: str, s3: Any) -> None:
+    tops = ("a", "a-b", "a.d", "a0", "b", "b-", "c", "d", "e", "f")
+    keys = [f"t/{top}/d{d}/f{n}" for top in tops for d in range(9) for n in range(5)]
+    put_many(s3, bucket, dict.fromkeys(keys, b"x"))
+    living = mount(posix=False, patched=pages_of(25))
+    with living.requests() as spent:
+        found = run("find", living.path, "-type", "f", "-printf", "%P\n").split()
+    assert sorted(found) == sorted(keys)
+    assert spent["list"] <= 2 * len(tops) + 8, "as many as pages, and a few until the walk is known"
+
+
 def test_a_missing_name_in_a_listed_directory(mount: Mounting, bucket: str, s3: Any) -> None:
     put_many(s3, bucket, {f"d/f{n}": b"x" for n in range(10)})
     living = mount()
