@@ -440,6 +440,30 @@ def test_a_directory_renamed_during_its_listing_keeps_its_names() -> None:
     run(test)
 
 
+def test_a_directory_renamed_while_attributes_are_asked_for_is_not_what_was_left_of_it_at_its_old_place() -> None:
+    async def test() -> None:
+        store = Names("d/x", "d/y")
+        async with tree_over(store, posix=True) as tree:
+            directory = await find(tree, "d")
+            tree.remember(directory)
+            await trio.sleep(1000)
+            tree.directory(directory).counted_at = trio.current_time()
+            for name in "xy":
+                store.set(f"e/{name}")
+            store.drop("d/y")
+            store.requests.clear()
+            store.after = lambda: 10.0 if store.requests["head"] else 0.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, directory)
+                await trio.sleep(5)  # the page is there, d/x is asked for
+                store.drop("d/x")
+                tree.move(directory, tree.root, b"e")
+            store.after = lambda: 0.0
+            assert sorted(await read(tree, directory)) == [b"x", b"y"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("posix", [False, True])
 @pytest.mark.parametrize("asks", ["lookup", "listing", "attributes", "emptiness"])
 def test_what_is_asked_of_a_directory_while_it_is_renamed_there_and_back_is_not_lost(asks: str, posix: bool) -> None:

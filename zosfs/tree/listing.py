@@ -266,15 +266,18 @@ class Loader:
                 load.local.update(name for name, _ in load.entries)
                 load.seen.clear()
             page, sequence = await pages.after(marker)
+            if page.next_marker and load.readers:
+                pages.ask(page)
+            known = await self.remembered(inode, page.objects)
             if inode.unlinked:
                 return False
             if tree.moved(inode, moves):
                 continue
             marker = page.next_marker
-            if marker and load.readers:
-                pages.ask(page)
-            await self._apply(inode, pages.prefix, page, load, sequence)
+            await self._apply(inode, pages.prefix, page, known, load, sequence)
             load.advance()
+            if tree.moved(inode, moves):
+                continue
             if not marker:
                 return True
             directory.huge = True
@@ -289,9 +292,10 @@ class Loader:
                     load.marker, load.pages, load.moves = marker, pages, moves
                     return False
 
-    async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
+    async def _apply(
+        self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int
+    ) -> None:
         directory = self._tree.directory(inode)
-        known = await self.remembered(inode, page.objects)
         fresh = self._hang(inode, prefix, page, known, sequence, load.seen, outdated=load.outdated)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
