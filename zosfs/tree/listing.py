@@ -292,9 +292,7 @@ class Loader:
                     load.marker, load.pages, load.moves = marker, pages, moves
                     return False
 
-    async def _apply(
-        self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int
-    ) -> None:
+    async def _apply(self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int) -> None:
         directory = self._tree.directory(inode)
         fresh = self._hang(inode, prefix, page, known, sequence, load.seen, outdated=load.outdated)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
