@@ -73,11 +73,9 @@ class Directory:
         """Whether `children` may be trusted to be all names."""
         return trio.current_time() < self.complete_until
 
-    def first_asked(self) -> bool:
-        """Whether a name is asked for here for the first time, and nothing is known yet."""
-        first = not self.asked and self.listed_at == float("-inf") and self.loading is None
-        self.asked = True
-        return first
+    def untouched(self) -> bool:
+        """Whether nobody has wanted to know a name here, and nothing was listed nor is being listed."""
+        return not self.asked and self.listed_at == float("-inf") and self.loading is None
 
     def doubt(self) -> None:
         """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""

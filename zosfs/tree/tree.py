@@ -91,7 +91,8 @@ class Tree(OwnChanges):
                 await self._loader.load_buckets(parent)
                 return directory.children.get(name)
             if not directory.huge and self.options.metadata_ttl > 0:
-                if self.options.posix and directory.first_asked() and b"." in name[1:]:
+                first, directory.asked = directory.untouched(), True
+                if self.options.posix and first and b"." in name[1:]:
                     # who opens one file waits neither for a page of a thousand names, nor a round trip more for the attributes that no
                     # page tells; without a dot most names are directories
                     return await self._ask(parent, directory, name)
