@@ -258,7 +258,7 @@ class Loader:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
         if pages is not None:
-            pages.keep(directory)
+            marker = pages.keep(directory, marker)
         while True:
             if pages is None or tree.moved(inode, moves):
                 # the first page; or renamed meanwhile, and what was said of the old place may be half of the truth
