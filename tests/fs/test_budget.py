@@ -5,8 +5,10 @@ Every test has a mount of its own, so that nothing is warm but what the row says
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,26 @@ def test_ls_with_posix_attributes_asks_each_entry_once_and_remembers(mount: Moun
     with living.requests() as spent:
         run("ls", "-l", living.path / "d")
     assert spent.get("head", 0) <= 2, "attributes are remembered across mounts"
+
+
+def test_attributes_are_remembered_though_the_daemon_dies(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, {f"d/f{n:04}": b"x" for n in range(60)})
+    living = mount()
+    run("ls", "-l", living.path / "d")
+
+    def kept() -> int:
+        (file,) = living.cache_dir.rglob("attributes.sqlite")
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+            (rows,) = db.execute("SELECT COUNT(*) FROM attributes").fetchone()
+        return int(rows)
+
+    wait_for(lambda: kept() >= 60, 20, "the attributes to be written while the mount lives")
+    living.kill()
+    living.start()
+    os.stat(living.path / "d")
+    with living.requests() as spent:
+        run("ls", "-l", living.path / "d")
+    assert spent.get("head", 0) <= 2
 
 
 def test_find_tells_large_files_from_links_without_asking(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -80,13 +80,18 @@ def test_what_is_changed_while_a_sibling_is_listed_ahead_is_as_it_was_changed(pa
 
     async def test() -> None:
         store = Names(*[f"a{d}/f{n:04}" for d in range(10) for n in range(2000)])
-        store.before = store.after = lambda: 0.05
+        asked, changed = trio.Event(), trio.Event()
+
+        def before() -> float:
+            if store.asked.count(("list", "a6/")) == pages:
+                asked.set()
+            return 0.05
+
+        store.before, store.after = before, lambda: 0.05
         async with tree_over(store, posix=False) as tree, trio.open_nursery() as nursery:
-            changed = trio.Event()
 
             async def change() -> None:
-                while store.asked.count(("list", "a6/")) < pages:
-                    await trio.sleep(0.001)
+                await asked.wait()
                 await trio.sleep(0.075)  # the page is made, and not here yet
                 a6 = await find(tree, "a6")
                 assert not tree.directory(a6).complete()
