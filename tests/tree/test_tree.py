@@ -792,6 +792,38 @@ def test_forgotten_names_are_given_back_when_their_listing_is_stale() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("how", ["removed", "removed and open", "renamed", "listed again"])
+def test_a_name_that_went_while_it_was_forgotten_does_not_come_back_with_an_old_opendir(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 20)
+
+    async def test() -> None:
+        store = Names(*[f"d/f{n}" for n in range(10)], *[f"e/g{n}" for n in range(30)])
+        async with tree_over(store, posix=False, metadata_ttl=600) as tree:
+            directory = await find(tree, "d")
+            tree.remember(directory)
+            listing = tree.listing(directory)
+            names = [name for _, name, _ in await listing.batch(0, 3)]
+            await read(tree, await find(tree, "e"))
+            assert not tree.known_children(directory)
+            file = await find(tree, "d/f5")
+            if how == "removed and open":
+                tree.remember(file)
+            store.drop("d/f5")
+            if how == "renamed":
+                store.set("d/z5")
+                tree.move(file, directory, b"z5")
+            elif how == "listed again":
+                await trio.sleep(1000)
+                await read(tree, directory)
+            else:
+                tree.remove(file)
+            names += [name for _, name, _ in await listing.batch(3, 100)]
+            assert names == [b"f0", b"f1", b"f2", b"f3", b"f4", b"f6", b"f7", b"f8", b"f9"]
+            assert await tree.lookup(directory, b"f5") is None
+
+    run(test)
+
+
 def test_what_the_kernel_refers_to_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 200)
 

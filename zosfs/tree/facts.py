@@ -133,6 +133,10 @@ class Facts:
             parent.directory.children.setdefault(inode.name, inode)
         return inode
 
+    def outlived(self, inode: Inode) -> bool:
+        """Whether *inode* was forgotten, and its name is gone since."""
+        return self._table.outlived(inode)
+
     def forget_names(self, parent: Inode) -> None:
         """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
         directory = parent.directory

@@ -121,10 +121,13 @@ class Loader:
 
     def current(self, directory: Inode, name: bytes, inode: Inode) -> Inode | None:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
-        current = self._tree.directory(directory).children.get(name)
-        if current is None and not inode.unlinked and inode.parent is directory and inode.name == name:
-            return self._tree.hang(inode)  # forgotten to save memory, and needed after all
-        return current
+        known = self._tree.directory(directory)
+        current = known.children.get(name)
+        if current is not None or inode.unlinked or inode.parent is not directory or inode.name != name:
+            return current
+        if known.complete() or self._tree.outlived(inode):
+            return None
+        return self._tree.hang(inode)  # forgotten to save memory, and needed after all
 
     async def first_page(self, inode: Inode, name: bytes) -> None:
         """Make the directory listed if one page does it; a larger one is marked huge. Ends earlier when *name* has been seen."""
