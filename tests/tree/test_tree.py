@@ -519,6 +519,25 @@ def test_a_directory_larger_than_all_that_is_kept_can_be_read(monkeypatch: pytes
     run(test)
 
 
+def test_a_directory_read_again_shows_those_whose_own_names_have_to_go_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "KEPT_ENTRIES", 10)
+
+    async def test() -> None:
+        store = Names("d/sub/f1", "d/sub/f2", "d/f")
+        async with tree_over(store, posix=False, metadata_ttl=600) as tree:
+            directory = await find(tree, "d")
+            tree.remember(directory)
+            await read(tree, directory)
+            await read(tree, await find(tree, "d/sub"))
+            for n in range(6):
+                delivered(tree, store, tree.add(directory, f"own{n}".encode(), new_file()))
+            shown = [b"f", *[f"own{n}".encode() for n in range(6)], b"sub"]
+            assert sorted(await read(tree, directory)) == shown
+            assert sorted(await read(tree, await find(tree, "d/sub"))) == [b"f1", b"f2"]
+
+    run(test)
+
+
 def test_a_failing_listing_is_an_error_and_not_an_empty_directory() -> None:
     async def test() -> None:
         store = Names("a")

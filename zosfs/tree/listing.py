@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -43,17 +43,17 @@ SYMLINK_MAX = 4096
 
 
 class _Kept(cachetools.LRUCache[int, Inode]):
-    """Listed directories by inode number, measured by their names; *dropped* is told which one has to go."""
+    """Listed directories by inode number, measured by their names."""
 
-    def __init__(self, dropped: Callable[[Inode], None]) -> None:
+    def __init__(self) -> None:
         # one directory may be larger than all that is kept: it is kept alone then
         most = KEPT_ENTRIES
         super().__init__(most, getsizeof=lambda inode: min(most, 1 + len(inode.directory.children) if inode.directory else 1))
-        self._dropped = dropped
+        self.dropped: list[Inode] = []  # had to go
 
     def popitem(self) -> tuple[int, Inode]:
         number, inode = super().popitem()
-        self._dropped(inode)
+        self.dropped.append(inode)
         return number, inode
 
 
@@ -62,7 +62,7 @@ class Loader:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._kept = _Kept(tree.forget_names)
+        self._kept = _Kept()
         self._walks = Walks(tree, self)
 
     # -- who asks ---------------------------------------------------------------------------------------------------
@@ -96,6 +96,8 @@ class Loader:
         """The names of directory *inode* are in use: those of others go first."""
         self._kept.pop(inode.number, None)
         self._kept[inode.number] = inode
+        while self._kept.dropped:  # not before *inode* is kept: it may be the directory of one of them, which stays in it then
+            self._tree.forget_names(self._kept.dropped.pop())
 
     def keeps(self, inode: Inode) -> bool:
         """Whether the names of directory *inode* are kept although nobody may refer to them."""
