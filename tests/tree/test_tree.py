@@ -374,6 +374,26 @@ def test_a_name_moved_over_another_while_attributes_are_asked_for_is_listed() ->
     run(test)
 
 
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_name_that_an_older_page_brought_back_while_it_was_being_removed_is_asked_for(how: str) -> None:
+    async def test() -> None:
+        store = Names("k", "z")
+        async with tree_over(store, posix=False) as tree:
+            file, before = await find(tree, "z"), store.objects["z"]
+            store.drop("z")
+            tree.vanished(tree.root, b"z")  # one page was made after the object went,
+            tree.settle(tree.root, b"z", "z", False, before)  # another one before, and came later
+            if how == "removed":
+                tree.remove(file)
+            else:
+                store.set("a")
+                tree.move(file, tree.root, b"a")
+            assert await tree.lookup(tree.root, b"z") is None
+            assert b"z" not in await read(tree, tree.root)
+
+    run(test)
+
+
 def test_a_name_removed_and_made_again_during_a_listing_is_in_the_next_opendir() -> None:
     async def test() -> None:
         store = Names("a", "b", "c", page=2)
