@@ -229,6 +229,23 @@ def test_a_log_whose_first_append_got_no_answer_is_moved(
     assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"] if not each["Key"].endswith("/")] == [key]
 
 
+@pytest.mark.parametrize("half", [b"", b"half a "])
+def test_who_reads_after_it_gets_all(on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, half: bytes) -> None:
+    """What is there has another ETag than the object that is appended to, by our own doing."""
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: log: ")
+    path = living.path / "log"
+    with path.open("ab") as log:
+        log.write(b"first\n")
+    with path.open("ab", buffering=0) as log:
+        fail_to_append(proxy, log, b"second\n", LostAppend("log", 6))
+        if half:
+            log.write(half)
+        assert path.read_bytes() == b"first\nsecond\n" + half
+        assert body(s3, bucket, "log") == b"first\nsecond\n"
+    assert body(s3, bucket, "log") == b"first\nsecond\n" + half
+
+
 def attribute_is(s3: Any, bucket: str, key: str, name: str) -> bool:
     """Whether the object has what `test_attributes_set_after_it` sets."""
     found = s3.head_object(Bucket=bucket, Key=key)
@@ -266,6 +283,7 @@ def test_attributes_set_after_it(
         value = {"storage-class": SECOND_CLASS, "tag.team": "blue", "acl": f"read=uri={GROUPS[1]}", "meta.kind": "log"}[attribute]
         os.setxattr(path, f"user.zos.{attribute}", value.encode())
     expected = b"first\nsecond\n" + half
+    assert path.read_bytes() == expected
     assert body(s3, bucket, "log") in (b"first\nsecond\n", expected)
     if then == "killed":
         living.kill()
