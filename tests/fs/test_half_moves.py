@@ -158,7 +158,8 @@ def test_a_renaming_while_the_disk_has_no_room_for_the_journal(
     s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
     if over:
         s3.put_object(Bucket=bucket, Key="g", Body=b"another")
-    living = mount(url=proxy.url, retries=0, writeback="1h", fsync="journal" if by == "fsync" else "store", cache_dir=small_disk, free_space=0)
+    options = {"writeback": "1h", "fsync": "journal" if by == "fsync" else "store"}
+    living = mount(url=proxy.url, retries=0, cache_dir=small_disk, free_space=0, **options)
     living.forgive("ERROR")
     proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "PUT" and target.endswith("/other") else None
     with half_written(living, by) as f:

@@ -34,7 +34,6 @@ from zosfs.content.multipart import UploadRecord
 from zosfs.content.staging import StagedFile
 from zosfs.store.api import ObjectInfo
 
-
 KEY_BYTES = 16384
 """More than another key, and what is beside a record in the log, can add to it."""
 
