@@ -71,11 +71,11 @@ class Moves:
             with trio.CancelScope(shield=True):
                 move = dataclasses.replace(move, back=True)
                 await self._promises.note_move(move)
-                await self._delete(new + key[len(old) :] for key in copied)
+                await self._delete_with_folders([new + key[len(old) :] for key in copied], new)
                 await self._promises.move_done(move, {})
             raise
         await whole(made)
-        await self._delete(copied)
+        await self._delete_with_folders([*copied], old, itself=True)
         await self._promises.move_done(move, made)
         return list(copied.values())
 
@@ -104,7 +104,8 @@ class Moves:
         here = [info async for info in objects_below(self._store, move.old)]
         twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
         if move.back:
-            await self._delete((self._moved(move, key) for key in twins), went_on)
+            copies = [self._moved(move, info.key) for info in here if self._moved(move, info.key) in there]
+            await self._delete_with_folders([self._moved(move, key) for key in twins], move.new, copies, went_on=went_on)
         else:
             todo = [info for info in here if info.key not in twins and (self._moved(move, info.key) not in there or _is_marker(info))]
             await self._copy_all(move, todo, {}, made, went_on)
@@ -112,7 +113,8 @@ class Moves:
                 if info.key not in twins and info not in todo:
                     wanted = self._moved(move, info.key)
                     log.warning("%s was to be renamed to %s, which is another object by now: both stay", info.key, wanted)
-            await self._delete([*twins, *(info.key for info in todo)], went_on)
+            gone = [move.old + key[len(move.new) :] for key in there]
+            await self._delete_with_folders([*twins, *(info.key for info in todo)], move.old, gone, itself=True, went_on=went_on)
 
     def _moved(self, move: Move, key: str) -> str:
         return move.new + key[len(move.old) :]
@@ -188,7 +190,19 @@ class Moves:
                 return None
             raise
 
-    async def _delete(self, keys: Iterable[str], went_on: Callable[[], object] = lambda: None) -> None:
+    async def _delete_with_folders(
+        self, keys: Sequence[str], prefix: str, before: Iterable[str] = (), *, itself: bool = False,
+        went_on: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Delete *keys*, and of the directories below *prefix* (and that *itself*) that they or those of *before* lie in what is there
+        without a marker: a server that keeps folders of its own (SeaweedFS) shows them else, empty as they are.
+
+        Elsewhere there is nothing to delete; where that would leave a version, or may, nothing is asked.
+        """
+        folders = folders_of([*keys, *before], prefix) if self._store.abilities.versioned is False else set()
+        await self._delete({*keys, *folders} - ({prefix} - set(keys) if not itself else set()), went_on)
+
+    async def _delete(self, keys: Iterable[str], went_on: Callable[[], object]) -> None:
         # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
         left = sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
         refused: dict[str, Any] = {}
@@ -201,6 +215,17 @@ class Moves:
         if refused:
             key, failure = next(iter(refused.items()))
             raise StoreError(failure.code, message=failure.message, operation="delete", key=key)
+
+
+def folders_of(keys: Iterable[str], prefix: str) -> set[str]:
+    """The directories that *keys*, which begin with *prefix*, lie in: their keys from *prefix* on (pure)."""
+    found: set[str] = set()
+    for key in keys:
+        end = key.rfind("/", 0, len(key) - 1) + 1
+        while end >= len(prefix) and key[:end] not in found:
+            found.add(key[:end])
+            end = key.rfind("/", 0, end - 1) + 1
+    return found
 
 
 def _is_marker(info: ObjectInfo) -> bool:
