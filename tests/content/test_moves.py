@@ -14,7 +14,7 @@ from zosfs.content.journal import Move
 from zosfs.content.moves import Moves
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
-from zosfs.store.api import ListPage, ObjectInfo, Store, StoreFailure, Written
+from zosfs.store.api import Abilities, ListPage, ObjectInfo, Store, StoreFailure, Written
 from zosfs.store.objects import objects_below
 
 NAMES = ("", "a", "b", "c/", "c/d", "c/e", "f")
@@ -26,6 +26,8 @@ class Crash(BaseException):
 
 class Shelf:
     """A bucket of bodies of which so many changes go well."""
+
+    abilities = Abilities(versioned=False)
 
     def __init__(self, things: Mapping[str, str]) -> None:
         self.things = dict(things)

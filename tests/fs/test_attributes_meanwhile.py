@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.fs.mounting import Mount
 from tests.fs.running import refused
 from tests.fs.test_tags_and_acls import GROUPS, granted
 from tests.proxy import Proxy, answer
+from tests.servers.server import Server
 
 Mounting = Callable[..., Mount]
 SECOND_CLASS = "STANDARD_IA"
@@ -108,6 +111,54 @@ def test_the_acl_of_a_new_file(on_ceph: None, mount: Mounting, bucket: str, s3: 
     acl = s3.get_object_acl(Bucket=bucket, Key="f")
     assert granted(acl) == {(GROUPS[1], "READ"), ("owner", "FULL_CONTROL")}
     assert [grant["Grantee"]["ID"] for grant in acl["Grants"] if "ID" in grant["Grantee"]] == [owner["ID"]]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
+def test_a_storage_class_that_the_server_has_not_is_refused_when_it_is_set(
+    on_ceph: None, mount: Mounting, bucket: str, s3: Any, there: bool
+) -> None:
+    """Which there are it tells nobody; one of S3's own may be missing."""
+    if there:
+        s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
+    path = mount().path / "f"
+    with path.open("wb", buffering=0) as f:
+        f.write(b"half")
+        refused(errno.EINVAL, os.setxattr, path, "user.zos.storage-class", b"DEEP_ARCHIVE")
+        assert os.getxattr(path, "user.zos.storage-class") == b"STANDARD"
+        os.setxattr(path, "user.zos.storage-class", SECOND_CLASS.encode())
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+        f.write(b" and half")
+    assert (body(s3, bucket, "f"), s3.head_object(Bucket=bucket, Key="f")["StorageClass"]) == (b"half and half", SECOND_CLASS)
+
+
+@pytest.fixture
+def guest(on_ceph: None, server: Any, s3: Any, bucket: str) -> Server:
+    """The server with the keys of another user, who may write into the bucket."""
+    name = f"guest{os.urandom(6).hex()}"
+    subprocess.run(
+        ["radosgw-admin", "user", "create", f"--uid={name}", "--display-name=guest", f"--access-key={name}", "--secret-key=secretsecret"],
+        env={**os.environ, "CEPH_CONF": server.conf}, check=True, capture_output=True,
+    )  # fmt: skip
+    allowed = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    return dataclasses.replace(server, access_key=name, secret_key="secretsecret")
+
+
+def test_the_acl_of_a_new_file_in_anothers_bucket_is_its_writers(guest: Any, mount: Mounting, bucket: str, s3: Any) -> None:
+    """Which is whose the object will be, and not the bucket's owner."""
+    rows = [
+        {"Grantee": {"Type": "CanonicalUser", "ID": "another"}, "Permission": "FULL_CONTROL"},
+        {"Grantee": {"Type": "Group", "URI": GROUPS[1]}, "Permission": "READ"},
+    ]
+    path = mount(server=guest).path / "f"
+    with path.open("wb", buffering=0) as f:
+        f.write(b"half")
+        os.setxattr(path, "user.zos.acl", json.dumps({"Owner": {"ID": "another"}, "Grants": rows}).encode())
+    acl = s3.get_object_acl(Bucket=bucket, Key="f")
+    assert acl["Owner"]["ID"] == guest.access_key
+    assert granted(acl) == {(GROUPS[1], "READ"), ("owner", "FULL_CONTROL")}
+    assert [grant["Grantee"]["ID"] for grant in acl["Grants"] if "ID" in grant["Grantee"]] == [guest.access_key]
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +120,67 @@ def test_a_daemon_killed_when_the_old_name_is_about_to_go_has_what_was_promised_
     living.stop()
     assert body(s3, bucket, "g") == b"promised."
     assert body(s3, bucket, "f") == b""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own for the journal, which can be filled."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path, living: Mount) -> None:
+    """Leave no byte of *disk* free, nor room for anything in the journal's log, which is longer than what it says."""
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(1 << 16)):
+            pass
+    for size in (60_000, 1):
+        promised = True
+        while promised:
+            try:
+                (living.path / "other").write_bytes(bytes(size))
+            except OSError as failure:
+                if failure.errno != errno.ENOSPC:
+                    raise
+                promised = False
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["new name", "over another"])
+@pytest.mark.parametrize("end", ["closed", "killed"])
+@pytest.mark.parametrize("by", ["close", "fsync"])
+def test_a_renaming_while_the_disk_has_no_room_for_the_journal(
+    small_disk: Path, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, by: str, end: str, over: bool
+) -> None:
+    """It fails and both files are as they were, or is done; what was promised is delivered in either case."""
+    s3.put_object(Bucket=bucket, Key="f", Body=b"as it was")
+    if over:
+        s3.put_object(Bucket=bucket, Key="g", Body=b"another")
+    options = {"writeback": "1h", "fsync": "journal" if by == "fsync" else "store"}
+    living = mount(url=proxy.url, retries=0, cache_dir=small_disk, free_space=0, **options)
+    living.forgive("ERROR")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "PUT" and target.endswith("/other") else None
+    with half_written(living, by) as f:
+        fill(small_disk, living)
+        failure: OSError | None = None
+        try:
+            os.rename(living.path / "f", living.path / "g")
+        except OSError as exc:
+            failure = exc
+        assert (living.path / ("f" if failure else "g")).read_bytes() == b"halfised."
+        if failure:
+            assert failure.errno == errno.ENOSPC
+            assert (body(s3, bucket, "f"), body(s3, bucket, "g")) == (b"as it was", b"another" if over else b"")
+            if over:
+                assert (living.path / "g").read_bytes() == b"another"
+        (small_disk / "filler").unlink()
+        proxy.intercept = None
+        come_to(end, living, f)
+    living.stop()
+    there = b"promised." if end == "killed" else b"half way."
+    if failure:
+        assert (body(s3, bucket, "f"), body(s3, bucket, "g")) == (there, b"another" if over else b"")
+    else:
+        assert (body(s3, bucket, "f"), body(s3, bucket, "g")) == (b"", there)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,11 +49,12 @@ class Halfway:
         return answer(503, "SlowDown") if self.reached.is_set() and method in ("PUT", "POST", "DELETE") else None
 
 
-def killed_when_copied(living: Mount, proxy: Proxy, copies: int) -> None:
-    """Rename old to new, and kill the daemon when so many *copies* are made, or when the first object is to be deleted."""
+def killed_when_copied(living: Mount, proxy: Proxy, copies: int, top: Path | None = None) -> None:
+    """Rename old to new in *top* (the mount), and kill the daemon when so many *copies* are made, or the first object is to be deleted."""
     halfway = proxy.intercept = Halfway(copies)
     gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
-    renaming = threading.Thread(target=refused, args=(gone, os.rename, living.path / "old", living.path / "new"))
+    top = top or living.path
+    renaming = threading.Thread(target=refused, args=(gone, os.rename, top / "old", top / "new"))
     renaming.start()
     assert halfway.reached.wait(120)
     living.kill()
@@ -225,6 +228,49 @@ def test_a_renaming_cut_short_moves_nothing_that_is_made_at_the_old_name_before_
     living.again()
     assert keys(s3, bucket) == {"old/later", *(f"new/{name}" for name in names)}
     assert os.listdir(living.path / "old") == ["later"]
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+@pytest.mark.parametrize("account", [False, True], ids=["one bucket", "all buckets"])
+def test_who_asks_where_a_renaming_cut_short_cannot_be_ended_is_told_soon(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, how: str, account: bool
+) -> None:
+    """The log says why, and once the server takes it again it is ended as ever."""
+    names = [f"f{n}" for n in range(5)]
+    fill(s3, bucket, [*(f"old/{name}" for name in names), "beside"])
+    soon = "import zosfs.content.earlier_run; zosfs.content.earlier_run.STUCK_SECONDS = 2; zosfs.content.earlier_run.RETRY_SECONDS = (1,)"
+    living = mount("zos:" if account else "", url=proxy.url, retries=0, patched=soon)
+    top = living.path / bucket if account else living.path
+    killed_when_copied(living, proxy, 5, top)
+    if how == "refused":
+        proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    else:
+        proxy.hold = lambda target: 0 if "delete" in target.partition("?")[2] else None
+    living.start()
+    began = time.monotonic()
+    refused(errno.EBUSY, (top / "old/f1").read_bytes)
+    if not account:  # where a bucket is only looked at, nobody knows yet what its journal has
+        refused(errno.EBUSY, os.listdir, top / "new")
+    refused(errno.EBUSY, os.rename, top / "new", top / "newer")
+    assert time.monotonic() - began < 30
+    why = "SlowDown" if how == "refused" else "the server has not answered yet"
+    wait_for(lambda: re.search(f"cut short in an earlier run, does not go on: .*{why}", living.log()), 10, "the log to tell why")
+    assert living.log().count("does not go on") == 1
+    if not account:
+        assert (top / "beside").read_bytes() == b"beside"
+    proxy.intercept, proxy.hold = None, lambda target: None
+
+    def read() -> bool:
+        try:
+            return (top / "new/f1").read_bytes() == b"old/f1"
+        except OSError as failure:
+            if failure.errno != errno.EBUSY:
+                raise
+            return False
+
+    wait_for(read, 60, "the renaming to be ended")
+    assert sorted(os.listdir(top / "new")) == names
+    assert keys(s3, bucket) == {"beside", *(f"new/{name}" for name in names)}
 
 
 def test_a_failed_rename_leaves_the_old_directory_even_if_the_copies_stay_for_now(

@@ -13,7 +13,8 @@ import pytest
 
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import refused
-from tests.fs.test_attributes_meanwhile import body
+from tests.fs.test_attributes_meanwhile import SECOND_CLASS, body, tags_of
+from tests.fs.test_tags_and_acls import GROUPS, granted
 from tests.proxy import Proxy, answer
 
 Mounting = Callable[..., Mount]
@@ -226,3 +227,79 @@ def test_a_log_whose_first_append_got_no_answer_is_moved(
     assert body(s3, bucket, key) == b"first\nsecond\n"
     living.again()
     assert [each["Key"] for each in s3.list_objects(Bucket=bucket)["Contents"] if not each["Key"].endswith("/")] == [key]
+
+
+@pytest.mark.parametrize("half", [b"", b"half a "])
+def test_who_reads_after_it_gets_all(on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, half: bytes) -> None:
+    """What is there has another ETag than the object that is appended to, by our own doing."""
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("ERROR zosfs.content.content: log: ")
+    path = living.path / "log"
+    with path.open("ab") as log:
+        log.write(b"first\n")
+    with path.open("ab", buffering=0) as log:
+        fail_to_append(proxy, log, b"second\n", LostAppend("log", 6))
+        if half:
+            log.write(half)
+        assert path.read_bytes() == b"first\nsecond\n" + half
+        assert body(s3, bucket, "log") == b"first\nsecond\n"
+    assert body(s3, bucket, "log") == b"first\nsecond\n" + half
+
+
+def attribute_is(s3: Any, bucket: str, key: str, name: str) -> bool:
+    """Whether the object has what `test_attributes_set_after_it` sets."""
+    found = s3.head_object(Bucket=bucket, Key=key)
+    return {
+        "storage-class": lambda: found.get("StorageClass") == SECOND_CLASS,
+        "tag.team": lambda: tags_of(s3, bucket, key) == {"team": "blue"},
+        "acl": lambda: (GROUPS[1], "READ") in granted(s3.get_object_acl(Bucket=bucket, Key=key)),
+        "meta.kind": lambda: found["Metadata"].get("kind") == "log",
+        "mode": lambda: int(found["Metadata"]["mode"]) & 0o777 == 0o600,
+    }[name]()
+
+
+@pytest.mark.parametrize("then", ["more is appended", "what was there is edited", "nothing more", "killed"])
+@pytest.mark.parametrize("attribute", ["storage-class", "tag.team", "acl", "meta.kind", "mode"])
+@pytest.mark.parametrize("half", [b"", b"half a "])
+@pytest.mark.parametrize("options", [{}, {"writeback": "1h"}], ids=["default", "writeback"])
+def test_attributes_set_after_it(
+    on_ceph: None, proxy: Proxy, mount: Mounting, bucket: str, s3: Any, options: dict[str, str], half: bytes, attribute: str, then: str
+) -> None:
+    """The object has the bytes already, and is rewritten for some of them."""
+    living = mount(url=proxy.url, retries=0, **options)
+    living.forgive("ERROR zosfs.content.content: log: ")
+    path = living.path / "log"
+    with path.open("ab", buffering=0) as log:
+        log.write(b"first\n")
+        os.fsync(log.fileno())
+    log = path.open("ab", buffering=0)
+    fail_to_append(proxy, log, b"second\n", LostAppend("log", 6))
+    assert body(s3, bucket, "log") == b"first\nsecond\n"
+    if half:
+        log.write(half)
+    if attribute == "mode":
+        path.chmod(0o600)
+    else:
+        value = {"storage-class": SECOND_CLASS, "tag.team": "blue", "acl": f"read=uri={GROUPS[1]}", "meta.kind": "log"}[attribute]
+        os.setxattr(path, f"user.zos.{attribute}", value.encode())
+    expected = b"first\nsecond\n" + half
+    assert path.read_bytes() == expected
+    assert body(s3, bucket, "log") in (b"first\nsecond\n", expected)
+    if then == "killed":
+        living.kill()
+        refused((errno.ENOTCONN, errno.ECONNABORTED), log.close)
+        living.start()
+        expected = b"first\nsecond\n"  # what was not acknowledged may be lost
+    elif then == "more is appended":
+        log.write(b"more\n")
+        expected += b"more\n"
+    elif then == "what was there is edited":
+        with path.open("r+b", buffering=0) as editor:
+            editor.write(b"FIRST")
+        expected = b"FIRST" + expected[5:]
+    log.close()
+    living.stop()
+    found = body(s3, bucket, "log")
+    assert found == expected or (then == "killed" and found == expected + half)
+    if then != "killed" or attribute not in ("meta.kind", "mode"):  # which go to the store with what is written
+        assert attribute_is(s3, bucket, "log", attribute)

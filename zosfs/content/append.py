@@ -323,8 +323,10 @@ async def _create(
 
 
 def left_by(before: str, chunk: str) -> set[str]:
-    """The ETags that an append of bytes with the MD5 *chunk* to the object of ETag *before* ("": none) may leave, begun or done."""
-    return {chain_etag(before, chunk)} if before else {_EMPTY, chain_etag(_EMPTY, chunk)}
+    """The ETags that an append of bytes with the MD5 *chunk* to the object of ETag *before* ("": none) may leave, begun or done, or with
+    other headers since."""
+    done = chain_etag(before or _EMPTY, chunk)
+    return {done, chain_etag(done, _EMPTY)} if before else {_EMPTY, done, chain_etag(done, _EMPTY)}
 
 
 async def set_headers_by_empty_append(

@@ -21,9 +21,9 @@ from typing import Protocol
 
 import trio
 
-from zosfs.content.append import AppendState, Sent, append, holds, look
+from zosfs.content.append import AppendState, Sent, append, holds, look, set_headers_by_empty_append
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
-from zosfs.content.finishing import delivered_info, has_metadata, put_tags
+from zosfs.content.finishing import correct_headers, delivered_info, has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.old_bytes import laid_over, part_of_base
@@ -297,7 +297,7 @@ class _Delivery:
             done = await append(
                 self._store, outgoing.key, state, body, outgoing.headers, appending=appending, doubtful=doubtful, sent=sent
             )
-            return done.info
+            return await self._with_headers_of_now(done.info, outgoing, done.end)
         except StoreError as exc:
             if exc.code != "ObjectNotAppendable" or appending:
                 raise
@@ -306,6 +306,17 @@ class _Delivery:
         grown = Ranges([(steps.start, steps.end)])
         normal = dataclasses.replace(base, appendable=False) if base else None
         return await self.replace(plan(normal, grown, outgoing.size, self._limits, Abilities(), appending=False), outgoing, normal)
+
+    async def _with_headers_of_now(self, info: ObjectInfo, outgoing: Outgoing, end: int) -> ObjectInfo:
+        """*info*, which has the tail up to *end*: with the headers of now, where an earlier try brought it there with those of before. Not
+        where others have put more behind it, and their headers with that."""
+        headers = outgoing.headers
+        same = dict(info.metadata or {}) == dict(headers.metadata) and headers.content_type in ("", info.content_type)
+        if same or info.size != end:
+            return info
+        if info.appendable and self._store.abilities.append:
+            return (await set_headers_by_empty_append(self._store, outgoing.key, AppendState.of(info), headers)).info
+        return await correct_headers(self._store, info, headers)
 
     async def extend(self, outgoing: Outgoing, assumed: Assumed) -> ObjectInfo:
         """Add the staged tail to the end of whatever object is there, and again when another writer was faster."""
@@ -327,7 +338,7 @@ class _Delivery:
                     source.give_back(start, tried)
                 start += landed  # an earlier, shorter try of a tail that has grown since
                 if start == end:
-                    return found
+                    return await self._with_headers_of_now(found, outgoing, position + landed)
                 doubtful = False
             sent.forget()
             old = found.size if found else 0

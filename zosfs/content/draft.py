@@ -190,6 +190,12 @@ class Draft:
             self._reader = self._open_base(self.base)
         return await self._reader.read(start, end - start)
 
+    def read_from(self, found: ObjectInfo) -> None:
+        """The base's bytes are in *found*, from where they are read from now on. Nothing happens where they are already."""
+        if self._reader is None or self._reader.info.etag != found.etag:
+            self.close_reader()
+            self._reader = self._open_base(found)
+
     async def fetch(self, start: int, end: int) -> None:
         """Make the base's bytes ``[start, end)`` present in the staged file (Source)."""
         for low, high in self.staged.present.missing(start, min(end, self.kept)):

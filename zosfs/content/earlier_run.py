@@ -5,8 +5,10 @@ Owns: the writers of such files, until they are delivered or somebody takes them
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +32,10 @@ REPLAY_PATIENCE = 5.0
 DELIVERY_PATIENCE = 1.0
 """Seconds of these that it waits for deliveries once all is compared: what is delivered by then nobody has to look for."""
 RETRY_SECONDS = (1, 5, 15, 60)
+STUCK_SECONDS = 30.0
+"""Nothing of a renaming was done for so long: who asks for a name at either of its places is refused from then on, until something is."""
+LOOK_SECONDS = 1.0
+"""How often who waits for the end of a renaming looks whether it is stuck."""
 PARALLEL = 8
 
 
@@ -59,6 +65,9 @@ class EarlierRun:
         self.moving: list[Move] = []
         """The renamings that are to be ended: what lies at both of their places is on its way from one to the other."""
         self._moved = trio.Event()
+        self._went_on = 0.0  # when something of them was done last (trio's clock)
+        self._hindrance = "the server has not answered yet"  # why the last try to end one failed
+        self._stuck_told = False
         self._uncompared: set[str] = set()  # record ids: the store was not asked yet what it has of them
         self._compared = trio.Event()
         self._comparing = trio.CapacityLimiter(PARALLEL)
@@ -74,6 +83,7 @@ class EarlierRun:
             if record.state != CONFLICT:
                 self._revived[record.id] = self._content.revive(record)
         self.moving = await promises.open_moves()
+        self._goes_on()
         if not (uploads or deletions or self.moving or self._revived):
             return
         self._uncompared = set(self._revived)
@@ -90,9 +100,32 @@ class EarlierRun:
             )  # fmt: skip
 
     async def moved(self) -> None:
-        """Wait until none is `moving` any more."""
+        """Wait until none is `moving` any more; see `check_moving`."""
+        while self.moving:
+            self.check_moving()
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._moved.wait()
+
+    async def moved_at_last(self) -> None:
+        """As `moved`, however long that takes."""
         if self.moving:
             await self._moved.wait()
+
+    def check_moving(self) -> None:
+        """OSError(EBUSY) while renamings are to be ended and nothing of them was done for STUCK_SECONDS; the log tells why, once."""
+        if not self.moving or trio.current_time() < self._went_on + STUCK_SECONDS:
+            return
+        if not self._stuck_told:
+            self._stuck_told = True
+            log.warning(
+                "the renaming of %s to %s, cut short in an earlier run, does not go on: names at both places are refused (EBUSY): %s",
+                self.moving[0].old, self.moving[0].new, self._hindrance,
+            )  # fmt: skip
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    def _goes_on(self) -> None:
+        self._went_on = trio.current_time()
+        self._stuck_told = False
 
     async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
         slots = trio.CapacityLimiter(PARALLEL)
@@ -102,12 +135,13 @@ class EarlierRun:
             for deletion in deletions:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
-        for move in self.moving:
+        while self.moving:
             for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-                if await self._finish_move(move):
+                if await self._finish_move(self.moving[0]):
                     break
                 await trio.sleep(pause)
-        self.moving = []
+            del self.moving[0]
+            self._goes_on()
         self._moved.set()
         self._is_compared()  # where nothing is to be
         again: list[Record] = []
@@ -134,7 +168,7 @@ class EarlierRun:
     async def _finish_move(self, move: Move) -> bool:
         """Whether it is at its end. Until then nobody meets either place: what was made there would move along when it goes on."""
         try:
-            await self._content.moves.finish(move)
+            await self._content.moves.finish(move, self._goes_on)
             for writer in list(self._revived.values()):
                 record = writer.entry.record
                 if record is not None and record.key != writer.draft.key:
@@ -142,6 +176,7 @@ class EarlierRun:
             if self.on_moved is not None:
                 self.on_moved()
         except OSError as exc:
+            self._hindrance = str(exc)
             log.warning("the renaming of %s to %s, cut short in an earlier run, is tried again: %s", move.old, move.new, exc)
             return False
         return True

@@ -14,6 +14,7 @@ forgotten by then. Every change says what a row is, or that it is gone: made twi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -376,12 +377,23 @@ class Journal:
 
     def apply(self, statements: Iterable[Statement]) -> None:
         """Make all these changes, or none; they are on the disk when this returns. OSError(ENOSPC, EIO) when the disk refuses."""
-        self._opened()
         payload = b"".join(statements)
-        try:
-            if self._log.end + len(payload) > LOG_MOST and self._log.end:
-                self.settle()
+        with self._written(len(payload)):
             self._log.append(payload)
+
+    def reserve(self, length: int) -> None:
+        """Have room on the disk for changes of *length* bytes, unless others come in between. OSError(ENOSPC) where there is none."""
+        with self._written(length):
+            self._log.reserve(length)
+
+    @contextlib.contextmanager
+    def _written(self, length: int) -> Iterator[None]:
+        """Within, so many bytes of changes are written to the log, which is made short before where it is too long for them."""
+        self._opened()
+        try:
+            if self._log.end + length > LOG_MOST and self._log.end:
+                self.settle()
+            yield
         except (sqlite3.Error, OSError) as exc:
             full = getattr(exc, "errno", 0) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(exc)
             raise OSError(errno.ENOSPC if full else errno.EIO, f"the journal cannot be written: {exc}") from exc

@@ -133,6 +133,11 @@ class JournalEntry:
             self.record.sent = self._doubts.sent.to_list()
             await self._amend(self.record)
 
+    async def has_room_to_move(self) -> None:
+        """OSError(ENOSPC) where `moved` would not find the room for it."""
+        if self.record is not None and not self.conflict:
+            await self._promises.has_room_to_move(self.record)
+
     async def moved(self, key: str, made_ns: int = 0) -> None:
         """The object that this is a change of lies at *key*, too: see `Promises.moved`."""
         if self.record is not None and not self.conflict:

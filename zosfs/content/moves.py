@@ -71,23 +71,24 @@ class Moves:
             with trio.CancelScope(shield=True):
                 move = dataclasses.replace(move, back=True)
                 await self._promises.note_move(move)
-                await self._delete(new + key[len(old) :] for key in copied)
+                await self._delete_with_folders([new + key[len(old) :] for key in copied], new)
                 await self._promises.move_done(move, {})
             raise
         await whole(made)
-        await self._delete(copied)
+        await self._delete_with_folders([*copied], old, itself=True)
         await self._promises.move_done(move, made)
         return list(copied.values())
 
-    async def finish(self, move: Move) -> None:
-        """Go on with a move that an earlier run began. Raises StoreError when that cannot be done now.
+    async def finish(self, move: Move, went_on: Callable[[], object] = lambda: None) -> None:
+        """Go on with a move that an earlier run began; *went_on* is called whenever a part of it is done. Raises StoreError when it cannot
+        be ended now.
 
         When the server refuses it, it is given up. Objects that others have made or changed at either place since are left
         where they are, and the log names them.
         """
         made: dict[str, int] = {}
         try:
-            await self._finish(move, made)
+            await self._finish(move, made, went_on)
         except StoreError as exc:
             if not exc.refused:
                 raise
@@ -97,21 +98,23 @@ class Moves:
             log.info("the renaming of %s to %s, cut short, is %s", move.old, move.new, "taken back" if move.back else "done")
         await self._promises.move_done(move, made)
 
-    async def _finish(self, move: Move, made: dict[str, int]) -> None:
+    async def _finish(self, move: Move, made: dict[str, int], went_on: Callable[[], object]) -> None:
         there = {info.key: info async for info in objects_below(self._store, move.new)}
         made.update((key, info.modified_ns) for key, info in there.items())
         here = [info async for info in objects_below(self._store, move.old)]
         twins = {info.key for info in here if is_copy(move, info, there.get(self._moved(move, info.key)))}
         if move.back:
-            await self._delete(self._moved(move, key) for key in twins)
+            copies = [self._moved(move, info.key) for info in here if self._moved(move, info.key) in there]
+            await self._delete_with_folders([self._moved(move, key) for key in twins], move.new, copies, went_on=went_on)
         else:
             todo = [info for info in here if info.key not in twins and (self._moved(move, info.key) not in there or _is_marker(info))]
-            await self._copy_all(move, todo, {}, made)
+            await self._copy_all(move, todo, {}, made, went_on)
             for info in here:
                 if info.key not in twins and info not in todo:
                     wanted = self._moved(move, info.key)
                     log.warning("%s was to be renamed to %s, which is another object by now: both stay", info.key, wanted)
-            await self._delete([*twins, *(info.key for info in todo)])
+            gone = [move.old + key[len(move.new) :] for key in there]
+            await self._delete_with_folders([*twins, *(info.key for info in todo)], move.old, gone, itself=True, went_on=went_on)
 
     def _moved(self, move: Move, key: str) -> str:
         return move.new + key[len(move.old) :]
@@ -132,8 +135,9 @@ class Moves:
         raise StoreError("OperationAborted", operation="copy", key=move.old, message="others change what lies below again and again")
 
     async def _copy_all(
-        self, move: Move, objects: Iterable[ObjectInfo], copied: dict[str, ObjectInfo], made: dict[str, int]
-    ) -> None:
+        self, move: Move, objects: Iterable[ObjectInfo], copied: dict[str, ObjectInfo], made: dict[str, int],
+        went_on: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         failures: list[OSError] = []
         waiting = iter(objects)
 
@@ -144,6 +148,7 @@ class Moves:
                 try:
                     key = self._moved(move, info.key)
                     done, made_ns = await self._copy(info, key)
+                    went_on()
                     if done is not None:
                         copied[info.key] = done
                     if made_ns:
@@ -185,15 +190,42 @@ class Moves:
                 return None
             raise
 
-    async def _delete(self, keys: Iterable[str]) -> None:
+    async def _delete_with_folders(
+        self, keys: Sequence[str], prefix: str, before: Iterable[str] = (), *, itself: bool = False,
+        went_on: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Delete *keys*, and of the directories below *prefix* (and that *itself*) that they or those of *before* lie in what is there
+        without a marker: a server that keeps folders of its own (SeaweedFS) shows them else, empty as they are.
+
+        Elsewhere there is nothing to delete; where that would leave a version, or may, nothing is asked.
+        """
+        folders = folders_of([*keys, *before], prefix) if self._store.abilities.versioned is False else set()
+        await self._delete({*keys, *folders} - ({prefix} - set(keys) if not itself else set()), went_on)
+
+    async def _delete(self, keys: Iterable[str], went_on: Callable[[], object]) -> None:
         # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
         left = sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
         refused: dict[str, Any] = {}
         for start in range(0, len(left), BATCH):
-            refused |= await self._store.delete_many(left[start : start + BATCH])
+            batch = left[start : start + BATCH]
+            failures = await self._store.delete_many(batch)
+            refused |= failures
+            if len(failures) < len(batch):
+                went_on()
         if refused:
             key, failure = next(iter(refused.items()))
             raise StoreError(failure.code, message=failure.message, operation="delete", key=key)
+
+
+def folders_of(keys: Iterable[str], prefix: str) -> set[str]:
+    """The directories that *keys*, which begin with *prefix*, lie in: their keys from *prefix* on (pure)."""
+    found: set[str] = set()
+    for key in keys:
+        end = key.rfind("/", 0, len(key) - 1) + 1
+        while end >= len(prefix) and key[:end] not in found:
+            found.add(key[:end])
+            end = key.rfind("/", 0, end - 1) + 1
+    return found
 
 
 def _is_marker(info: ObjectInfo) -> bool:

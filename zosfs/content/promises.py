@@ -34,6 +34,9 @@ from zosfs.content.multipart import UploadRecord
 from zosfs.content.staging import StagedFile
 from zosfs.store.api import ObjectInfo
 
+KEY_BYTES = 16384
+"""More than another key, and what is beside a record in the log, can add to it."""
+
 
 class Promises:
     """The undelivered files of one bucket."""
@@ -151,6 +154,10 @@ class Promises:
         await self._commits.commit(*(remove_record(record.id) for record in replaced), *(put_record(record) for record in moved))
         for record in replaced:
             self._unlink(record)
+
+    async def has_room_to_move(self, record: Record) -> None:
+        """OSError(ENOSPC) where `moved`, and back again, would find no room on the disk."""
+        await self._commits.alone(self._journal.reserve, 3 * (len(put_record(record)) + KEY_BYTES))
 
     async def moved(self, record: Record, key: str, made_ns: int) -> None:
         """The object that *record* is a change of lies at *key*, too, made there at *made_ns* (ns since the epoch, 0: as before): what is

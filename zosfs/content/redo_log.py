@@ -132,6 +132,14 @@ class RedoLog:
         self.end = end
         self._number += 1
 
+    def reserve(self, length: int) -> None:
+        """Have room for a frame of *length* bytes of payload. OSError(ENOSPC) where the disk has none."""
+        end = self.end + _HEAD + length + BLOCK
+        if end > self._size:
+            self._grow(end)
+        if end > self._size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def begin(self, payload: bytes) -> int:
         """As `append`, without waiting: the descriptor that becomes readable when it is time to `finish`. -1, and nothing happened, where
         only `append` can do it."""

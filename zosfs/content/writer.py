@@ -214,11 +214,20 @@ class Writer:
             except StoreError as exc:
                 if version == draft.version and exc.errno in (errno.ESTALE, errno.ENOENT):
                     await self.settled()  # it may be ours that took the base's place, and tells in a moment
+                    if version == draft.version:
+                        await self._read_what_a_try_left()
                 if version == draft.version:
                     raise
             if version == draft.version:
                 return whole
             # a delivery gave the file another base meanwhile: it has the bytes now
+
+    async def _read_what_a_try_left(self) -> None:
+        """Where a try of ours that got no answer took the base's place, its bytes are read from what that left."""
+        draft = self.draft
+        found = await self.standing_on()
+        if found is not None and found is not draft.base and self._doubts.ours(found):
+            draft.read_from(found)
 
     async def fetch_all(self) -> None:
         """Make every byte present: the object may go."""

@@ -130,15 +130,19 @@ class Changes:
             before = writer.draft.base if writer is not None else None
             await rewrite()
             now = await inode.store.head(inode.key)
-            if writer is None or before is None or writer.draft.base is not before or now.size != before.size:
-                return  # what others have done meanwhile the delivery finds out
-            writer.draft.base = now
-            writer.draft.close_reader()
-            file.version += 1
             if file.described is not None:
                 file.described.storage_class = of_object(now, self._options).storage_class
+            if writer is None:
+                return
+            # where more is there than it was a change of, what others have done, or a try of ours without an answer, the delivery finds out
+            is_base = before is not None and writer.draft.base is before and now.size == before.size
+            if is_base:
+                writer.draft.base = now
+                writer.draft.close_reader()
+                file.version += 1
             await writer.headers_changed()
-            self._tree.delivered(inode, now)
+            if is_base:
+                self._tree.delivered(inode, now)
 
 
 async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:

@@ -9,21 +9,31 @@ Must not know: when a file is delivered, the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import trio
 
 from zosfs.admin.grants import adopted, parse_acl
 from zosfs.admin.objects import check_class, parse_hold, parse_retention
 from zosfs.admin.refusal import Refusal, nothing
 from zosfs.admin.tags import check_tags, parse_tags
 from zosfs.content.grants import grant_headers
+from zosfs.content.multipart import abort
 from zosfs.errors import StoreError
 from zosfs.fs.headers import Described
-from zosfs.store.api import Store
+from zosfs.store.api import ObjectHeaders, Store
 
+log = logging.getLogger(__name__)
+
+CLASS_PATIENCE = 5.0
+"""Seconds that setting a storage class waits at most to know whether the server has it; a server that is away holds up no program."""
 HOLD, MODE, UNTIL = "x-amz-object-lock-legal-hold", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"
 _NOT_LOCKED = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "InvalidRequest")
 _GRANTS = {
@@ -80,10 +90,34 @@ async def _set_acl(store: Store, key: str, described: Described, _: str, text: s
         if exc.errno != errno.ENOENT:
             raise
     if "AccessControlPolicy" in members:
-        there = await store.call("get_bucket_acl")
-        described.grants = grant_headers(adopted(members["AccessControlPolicy"], there["Owner"]))
+        described.grants = grant_headers(adopted(members["AccessControlPolicy"], await _owner_to_be(store, key)))
     else:
         described.grants = {_GRANTS[name]: value for name, value in members.items()}
+
+
+async def _owner_to_be(store: Store, key: str) -> Mapping[str, Any]:
+    """Whose an object will be that is made with our keys: an upload that nothing comes of tells. The bucket's owner where it does not."""
+    try:
+        async with _upload(store, key, ObjectHeaders()) as upload:
+            found = await store.call("list_multipart_uploads", Prefix=key)  # Ceph tells it there, and not with the upload's parts
+        for each in found.get("Uploads", ()):
+            told: Mapping[str, Any] = each.get("Owner") or {}
+            if each.get("UploadId") == upload and told.get("ID"):
+                return told
+    except StoreError as exc:
+        log.debug("whose %s will be is not told: %s", key, exc)
+    there: Mapping[str, Any] = (await store.call("get_bucket_acl"))["Owner"]
+    return there
+
+
+@contextlib.asynccontextmanager
+async def _upload(store: Store, key: str, headers: ObjectHeaders) -> AsyncIterator[str]:
+    """An upload that is begun with *headers* and aborted: servers check these at its beginning, and nobody ever sees anything of it."""
+    upload = await store.create_upload(key, headers)
+    try:
+        yield upload
+    finally:
+        await abort(store, key, upload)
 
 
 def _class(described: Described, _: str) -> str | None:
@@ -93,7 +127,22 @@ def _class(described: Described, _: str) -> str | None:
 async def _set_class(store: Store, key: str, described: Described, _: str, text: str) -> None:
     name = text.strip()
     check_class(name)
-    described.storage_class = "" if name == "STANDARD" else name
+    wanted = "" if name == "STANDARD" else name
+    if wanted:
+        await _see_class_known(store, key, wanted)
+    described.storage_class = wanted
+
+
+async def _see_class_known(store: Store, key: str, name: str) -> None:
+    """Refusal where the server has no such storage class, which it tells nobody but who asks to write with it."""
+    try:
+        with trio.move_on_after(CLASS_PATIENCE):
+            async with _upload(store, key, ObjectHeaders(storage_class=name)):
+                pass
+    except StoreError as exc:
+        if exc.errno == errno.EINVAL:
+            raise Refusal(f"storage-class: the server refuses {name}: {exc}") from None
+        log.debug("whether there is a storage class %s is not told: %s", name, exc)  # what is written with it will be told
 
 
 async def _lockable(store: Store, what: str) -> None:

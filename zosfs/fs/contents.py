@@ -45,7 +45,8 @@ class Contents:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket.
 
         Where it was not known before, and unless the caller sees to it that nobody meets them (not *moved*), renamings that an earlier run
-        began are waited for. *patience*: seconds that a start waits at most for what was promised, see `Content.start`.
+        began are waited for; EBUSY where one does not go on. *patience*: seconds that a start waits at most for what was promised, see
+        `Content.start`.
         """
         if volume is None:
             raise OSError(errno.EPERM, "only directories are made among buckets")

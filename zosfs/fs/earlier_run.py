@@ -54,7 +54,8 @@ class EarlierRun:
         """Show what an earlier run promised and has not delivered yet: names, sizes and bytes as they will be in the store.
 
         Waits *patience* seconds at most. Whoever asks for a name waits until all is shown, where finding its places takes longer; where the
-        earlier run began a renaming that is not ended yet, who asks there waits for that, and for what was promised there to be shown.
+        earlier run began a renaming that is not ended yet, who asks there waits for that, and for what was promised there to be shown, and
+        is refused (EBUSY) where that does not go on.
         """
         content = await self._contents.of(top.volume)
         places = tuple(place for move in content.earlier.moving for place in (move.old, move.new))
@@ -70,9 +71,9 @@ class EarlierRun:
             log.warning("who looks for a name waits until what an earlier run promised is shown, for which the server takes long")
 
     async def _adopt_moved(self, content: Content, top: Inode, places: tuple[str, ...], task_status: trio.TaskStatus[None]) -> None:
-        with self._moving.of_an_earlier_run(top.volume, places):
+        with self._moving.of_an_earlier_run(top.volume, places, content.earlier.check_moving):
             task_status.started()
-            await content.earlier.moved()
+            await content.earlier.moved_at_last()
             await self._adopt(content, top, lambda key: key.startswith(places))
 
     async def _adopt_others(

@@ -7,7 +7,8 @@ Owns: which directories those are, and which tasks change something where. Must 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass
 
 import trio
 
@@ -18,7 +19,18 @@ from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import name_to_part
 
 LOOK_SECONDS = 1.0
-"""How often who waits for what is being changed looks whether that is for want of room on the disk."""
+"""How often who waits for what is being changed, or renamed, looks whether that is for want of room on the disk, or stuck."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Left:
+    """A place that an earlier run's renaming has to do with."""
+
+    volume: Volume | None
+    prefix: str
+    check: Callable[[], object]
+    """Raises the OSError that who asks for a name there gets instead of waiting on."""
+    end: trio.Event
 
 
 class Moving:
@@ -29,7 +41,7 @@ class Moving:
         self._ends: dict[Inode, trio.Event] = {}
         self._changing: dict[trio.lowlevel.Task, tuple[Inode, ...]] = {}  # who changes something in the store, and where
         self._changed = trio.Event()  # one of them is done
-        self.left: list[tuple[Volume | None, str, trio.Event]] = []
+        self.left: list[Left] = []
         """By an earlier run: what lies at keys that begin so is on its way from or to another place until then."""
 
     @contextlib.asynccontextmanager
@@ -110,21 +122,26 @@ class Moving:
 
     async def settled(self, inode: Inode, name: bytes = b"", *, below: bool = False) -> None:
         """Wait until no renaming that an earlier run began has to do with *inode*, or with *name* in it; nor, where *below*, with anything
-        below that."""
+        below that. OSError(EBUSY) where that end is not to be expected soon."""
         while self.left:
             key = f"{inode.key}{name_to_part(name)}/" if name else inode.key
-            for volume, prefix, end in self.left:
-                if inode.volume is volume and (key.startswith(prefix) or (below and prefix.startswith(key))):
-                    await end.wait()
+            for left in self.left:
+                if inode.volume is left.volume and (key.startswith(left.prefix) or (below and left.prefix.startswith(key))):
+                    left.check()
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await left.end.wait()
                     break
             else:
                 return
 
     @contextlib.contextmanager
-    def of_an_earlier_run(self, volume: Volume | None, prefixes: Collection[str]) -> Iterator[None]:
-        """Within, what lies at keys of *volume* that begin with one of *prefixes* is on its way to or from there."""
+    def of_an_earlier_run(
+        self, volume: Volume | None, prefixes: Collection[str], check: Callable[[], object] = lambda: None
+    ) -> Iterator[None]:
+        """Within, what lies at keys of *volume* that begin with one of *prefixes* is on its way to or from there; *check* raises what who
+        asks there gets instead of waiting on."""
         end = trio.Event()
-        left = [(volume, prefix, end) for prefix in prefixes]
+        left = [Left(volume, prefix, check, end) for prefix in prefixes]
         self.left += left
         try:
             yield

@@ -162,6 +162,7 @@ class Renames:
                     await file.content.settle(old_key)
                     if half is not None and writer is not None:
                         half = await writer.standing_on()
+                        await writer.entry.has_room_to_move()  # or what is replaced would be gone, and the renaming fail
                     info = half or source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag, writer) as etags:
                         moved = await self._copy(source, info, new_key, etags)

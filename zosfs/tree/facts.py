@@ -209,10 +209,9 @@ class Facts:
         directory = self.directory(parent)
         inode = directory.children.get(name)
         if inode is not None and inode.is_dir != is_dir:
-            if inode.dirty:
+            inode = self.vanished(parent, name)
+            if inode is not None:
                 return inode
-            self.vanished(parent, name)
-            inode = None
         if inode is None:
             inode = self.new_inode(parent, name, part, is_dir)
             directory.children[name] = inode
@@ -305,15 +304,20 @@ class Facts:
         """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date."""
         return old.etag == listed.etag and old.size == listed.size and abs(old.modified_ns - listed.modified_ns) <= 2 * 10**9
 
-    def vanished(self, parent: Inode, name: bytes) -> None:
-        """The store has no such name any more; what holds something that is not in the store yet stays."""
+    def vanished(self, parent: Inode, name: bytes) -> Inode | None:
+        """The store has no such name any more; what holds something that is not in the store yet stays, and is returned."""
         directory = self.directory(parent)
         inode = directory.children.get(name)
-        if inode is None or inode.dirty or (inode.is_dir and self._holds_own(inode)):
-            return
+        if inode is None or inode.dirty:
+            return inode
+        if inode.is_dir and self._holds_own(inode):
+            inode.marker, inode.known = False, True
+            inode.fresh_until = self.fresh_until()
+            return inode
         del directory.children[name]
         directory.listed_at = trio.current_time()
         self._unlink(inode)
+        return None
 
     def _holds_own(self, top: Inode) -> bool:
         """Whether anything below directory *top* is not in the store yet."""

@@ -122,7 +122,8 @@ class Refresher:
                     return
             directory = self._tree.directory(parent)
             if not directory.newer_than(name, sequence):
-                self._tree.vanished(parent, name)
+                if self._tree.vanished(parent, name) is inode:
+                    return
                 directory.note_missing(name, self._tree.options.negative_ttl)
             raise fault(errno.ENOENT) from None
         if inode.dirty or inode.unlinked or inode.key != key or self._tree.directory(parent).newer_than(name, sequence):

@@ -188,9 +188,10 @@ class Tree(OwnChanges):
             if self.cache is not None:
                 self.cache.put(store.bucket, info)
             return self.settle(parent, name, part, False, info)
-        self.vanished(parent, name)
-        directory.note_missing(name, self.options.negative_ttl)
-        return None
+        own = self.vanished(parent, name)
+        if own is None:
+            directory.note_missing(name, self.options.negative_ttl)
+        return own
 
     async def _long_part(self, parent: Inode, name: bytes) -> str:
         """The part of over 255 bytes that is shown as *name*: found by listing what begins like it. *name* itself without one."""
