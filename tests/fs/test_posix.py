@@ -101,6 +101,28 @@ def test_truncate(place: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_more_than_an_object_can_have_is_refused_at_once(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    with path.open("r+b", buffering=0) as f:
+        for size in (10_000 * 5 * 2**30 + 1, 2**63 - 1):
+            refused(errno.EFBIG, os.truncate, path, size)
+            refused(errno.EFBIG, os.ftruncate, f.fileno(), size)
+            refused(errno.EFBIG, os.pwrite, f.fileno(), b"x", size - 1)
+        assert os.pwrite(f.fileno(), b"A", 0) == 1
+    assert path.read_bytes() == b"A123456789"
+
+
+def test_a_descriptor_for_reading_truncates_if_asked_to(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
+    assert os.read(fd, 10) == b""
+    assert os.fstat(fd).st_size == path.stat().st_size == 0
+    os.close(fd)
+    assert path.read_bytes() == b""
+
+
 def test_append_after_truncate(place: Path) -> None:
     path = place / "f"
     path.write_bytes(b"0123456789")
@@ -415,6 +437,21 @@ def test_statfs_and_access(place: Path) -> None:
 
 
 @pytest.mark.long_on("weed")
+def test_what_is_made_in_a_set_group_id_directory_has_its_group(place: Path) -> None:
+    shared = place / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, 1234)
+    shared.chmod(0o2775)
+    (shared / "file").write_bytes(b"x")
+    (shared / "directory").mkdir()
+    (shared / "directory" / "file").touch()
+    (shared / "link").symlink_to("file")
+    os.mkfifo(shared / "fifo")
+    assert {path.lstat().st_gid for path in shared.rglob("*")} == {1234}
+    assert (shared / "directory").stat().st_mode & stat.S_ISGID
+    assert not (shared / "file").stat().st_mode & stat.S_ISGID
+
+
 def test_permissions_are_enforced(mount: Any) -> None:
     living: Mount = mount(allow_other=True)
     path = living.path / "private"
