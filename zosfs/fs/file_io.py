@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from mmap import PAGESIZE
 
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
@@ -26,6 +27,16 @@ from zosfs.fs.writers import Writers
 from zosfs.store.api import Buffer, ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+
+def _is_mapped(inode: Inode, offset: int, length: int) -> bool:
+    """Whether what the kernel writes through an O_APPEND handle are pages of a mapping, which belong where they are, and no write(2).
+
+    FUSE_WRITE_CACHE would tell, but pyfuse3 drops it. Pages begin within the file as the kernel knows it, and end on a page's edge or the
+    file's; what write(2) appends begins at that end.
+    """
+    size = inode.attributes.size
+    return offset < size and not offset % PAGESIZE and (not length % PAGESIZE or offset + length == size)
 
 
 class FileIO:
@@ -101,16 +112,17 @@ class FileIO:
         return handle.reader
 
     async def write(self, number: int, offset: int, data: Buffer) -> int:
-        """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
+        """Take all of *data* at *offset* (what is written to O_APPEND handles: at the end); returns its length."""
         handle = self._open_files.handle(number)
         file = handle.file
+        append = handle.append and not (handle.mappable and _is_mapped(file.inode, offset, len(data)))
         if handle.lost is not None:
-            return await handle.lost.write(offset, data, append=handle.append)
+            return await handle.lost.write(offset, data, append=append)
         writer = file.writer
         if writer is None:
             async with file.lock:
                 writer = await self._writers.of(file, appending=handle.append)
-        written = await writer.write(offset, data, append=handle.append)
+        written = await writer.write(offset, data, append=append)
         self._written(file, writer, written)
         return written
 

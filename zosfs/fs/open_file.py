@@ -70,13 +70,15 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "lost", "number", "past", "pid", "reader", "reader_version", "served", "writable")
+    __slots__ = ("append", "file", "lost", "mappable", "number", "past", "pid", "reader", "reader_version", "served", "writable")
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
         self.file = file
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
         self.append = bool(flags & os.O_APPEND)
+        self.mappable = flags & os.O_ACCMODE == os.O_RDWR
+        """Whether a shared mapping may be made of it that can be written: the kernel writes its pages through this handle then."""
         self.pid = pid
         self.reader: Reader | None = None
         self.reader_version = -1
