@@ -247,6 +247,39 @@ def test_unlink_of_open_files(place: Path, shared_bucket: str, s3: Any) -> None:
     assert [item["Key"] for item in listed if item["Key"] != place.name + "/"] == []
 
 
+@pytest.mark.parametrize("way", ["delivered", "undelivered", "directory"])
+def test_what_is_renamed_to_the_name_of_an_unlinked_open_file_stays(mount: Any, bucket: str, s3: Any, way: str) -> None:
+    living: Mount = mount()
+    path, new = living.path / "d" / "f", living.path / "e" / "f"
+    for parent in (path.parent, new.parent):
+        parent.mkdir()
+    path.write_bytes(noise(300_000))
+    with path.open("rb") as old, new.open("w") as f:
+        path.unlink()
+        f.write("new")
+        if way != "undelivered":
+            f.close()
+        if way == "directory":
+            path.parent.rmdir()
+            new.parent.rename(path.parent)
+        else:
+            new.rename(path)
+        assert old.read() == noise(300_000)
+    living.stop()  # what comes of a close is done then
+    assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"new"
+
+
+def test_what_another_host_puts_in_the_place_of_an_unlinked_open_file_stays(mount: Any, bucket: str, s3: Any) -> None:
+    living: Mount = mount()
+    path = living.path / "f"
+    path.write_bytes(noise(300_000))
+    with path.open("rb"):
+        path.unlink()
+        s3.put_object(Bucket=bucket, Key="f", Body=b"another host's")
+    living.stop()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"another host's"
+
+
 @pytest.mark.long_on("weed")
 def test_a_file_with_hundreds_of_descriptors(place: Path) -> None:
     path = place / "f"
