@@ -23,7 +23,8 @@ import trio
 
 from zosfs.content.append import AppendState, Sent, append, holds, look
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
-from zosfs.content.finishing import delivered_info, has_metadata, put_tags
+from zosfs.content.delivered import delivered_info
+from zosfs.content.finishing import has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.old_bytes import laid_over, part_of_base

@@ -103,8 +103,8 @@ class Unlinks:
             await self._free(doomed)
 
     async def free_below(self, directory: Inode, prefix: str) -> None:
-        """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along, and below the new *prefix*,
-        where others come to lie."""
+        """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along, and below its new
+        *prefix*, where others will lie."""
         for doomed in self._doomed_below(directory, prefix):
             await self._free(doomed)
 
