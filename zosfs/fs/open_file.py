@@ -25,13 +25,15 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "lock", "passed", "renaming",
-        "unreported", "untouched", "users", "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "kernel_end", "lock", "passed",
+        "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
         self.inode = inode
         self.content = content
+        self.kernel_end = inode.attributes.size
+        """The file's size by what the kernel has done here: it has not asked yet what another host's appends made of it."""
         self.handles: set[Handle] = set()
         self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
         self.writer: Writer | None = None
