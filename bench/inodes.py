@@ -1,6 +1,7 @@
 """`python -m bench.inodes`: what the daemon's memory is for a million names that the kernel knows.
 
-A store that makes up its listing answers, the tree as a mount has it, and every name listed, remembered and shown as readdirplus does.
+A store that makes up its answers, the tree as a mount has it, and every name listed, remembered and shown as readdirplus does; with
+``--posix`` its stored attributes are asked for, too.
 Nothing is mounted: the kernel's own memory is not what is measured.
 """
 
@@ -19,7 +20,8 @@ from bench.results import Run, dump
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.entries import entry
-from zosfs.store.api import Abilities, ListPage, Store
+from zosfs.store.answers import info_of
+from zosfs.store.api import Abilities, ListPage, ObjectInfo, Store
 from zosfs.store.listing_xml import parse_page
 from zosfs.tree.attributes import Defaults
 from zosfs.tree.inodes import Inode, Volume
@@ -68,6 +70,19 @@ class MadeUp:
         return page
 
 
+    async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
+        """What an object that zosfs or s3fs wrote says of itself."""
+        await trio.lowlevel.checkpoint()
+        n = self._index(key)
+        when = f"{1_700_000_000 + n}.{n:09}"
+        stored = {"mode": "33188", "uid": "1000", "gid": "1000", "mtime": when, "atime": when, "ctime": when}
+        return info_of(key, {
+            "content-length": str(10_000 + len(key) * (n % PAGE)), "etag": f'"{hash(key) & (1 << 128) - 1:032x}"',
+            "last-modified": f"Sat, 21 Nov 2026 10:{n % 60:02}:00 GMT", "content-type": "application/octet-stream",
+            "x-rgw-object-type": "Normal", **{f"x-amz-meta-{name}": value for name, value in stored.items()},
+        })  # fmt: skip
+
+
 def resident() -> int:
     """Bytes of memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -79,6 +94,8 @@ async def walk(tree: Tree, top: Inode) -> int:
     listing = tree.listing(top)
     after = 0
     while batch := await listing.batch(after, PAGE):
+        if tree.options.posix:
+            await tree.head_all([inode for _, _, inode in batch if not inode.is_dir])
         for cookie, _, inode in batch:
             tree.remember(inode)
             entry(inode, 60.0)
@@ -112,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.inodes", description=__doc__)
     parser.add_argument("--directories", type=int, default=1000)
     parser.add_argument("--files", type=int, default=1000, help="in each directory")
-    parser.add_argument("--posix", action="store_true")
+    parser.add_argument("--posix", action="store_true", help="with stored attributes, known by a HEAD of each")
     parser.add_argument("--output", type=Path, help="directory to keep the numbers in, for the page")
     given = parser.parse_args()
     assert pyfuse3 is not None  # its memory counts as the daemon's, before

@@ -163,7 +163,10 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "stats": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "journal": ("fs/test_journal.py",),
     "install": ("mount/test_mount8.py",),
-    "doctor": ("mount/test_whole.py::test_doctor_knows_a_good_bucket_from_a_missing_one",),
+    "doctor": (
+        "mount/test_whole.py::test_doctor_knows_a_good_bucket_from_a_missing_one",
+        "mount/test_whole.py::test_doctor_tells_what_the_server_can_do_and_leaves_nothing",
+    ),
     "demo": ("test_demo.py",),
     "cp": ("admin/test_copies.py",),
     "bucket": ("admin/test_commands.py::test_bucket", "admin/test_commands.py::test_the_settings_of_a_bucket_are_listed"),

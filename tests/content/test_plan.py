@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from zosfs.content.plan import (
     GIB,
     MIB,
-    TIB,
     Append,
     Base,
     CopyRange,
@@ -27,7 +26,6 @@ from zosfs.content.plan import (
     Plan,
     Put,
     UploadRange,
-    part_at,
     part_bounds,
     part_size_for,
     plan,
@@ -258,13 +256,12 @@ def test_many_small_writes_fit_into_the_parts() -> None:
 def test_the_schedule_reaches_five_tebibytes(part_size: int) -> None:
     limits = Limits(part_size=part_size)
     sizes = [part_size_for(number, limits) for number in range(1, limits.max_parts + 1)]
-    assert sum(sizes) >= 5 * TIB
+    assert sum(sizes) >= 5 << 40
     assert all(limits.min_part <= size <= limits.max_part for size in sizes)
     start = 0
     for number, size in enumerate(sizes, 1):
         if number % 97 == 1 or number % 800 < 2:
             assert part_bounds(number, limits) == (start, start + size)
-            assert part_at(start, limits) == part_at(start + size - 1, limits) == number
         start += size
 
 

@@ -61,7 +61,6 @@ def test_questions_agree_with_a_set(steps: list[tuple[str, tuple[int, int]]], as
 @given(edits, edits)
 def test_two_sets(first: list[tuple[str, tuple[int, int]]], second: list[tuple[str, tuple[int, int]]]) -> None:
     (left, left_model), (right, right_model) = build(first), build(second)
-    assert positions(list(left.intersect(right))) == left_model & right_model
     assert positions(list(left.union(right))) == left_model | right_model
     assert positions(list(left)) == left_model
     assert (left == right) == (left_model == right_model)

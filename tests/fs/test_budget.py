@@ -5,8 +5,10 @@ Every test has a mount of its own, so that nothing is warm but what the row says
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,26 @@ def test_ls_with_posix_attributes_asks_each_entry_once_and_remembers(mount: Moun
     assert spent.get("head", 0) <= 2, "attributes are remembered across mounts"
 
 
+def test_attributes_are_remembered_though_the_daemon_dies(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, {f"d/f{n:04}": b"x" for n in range(60)})
+    living = mount()
+    run("ls", "-l", living.path / "d")
+
+    def kept() -> int:
+        (file,) = living.cache_dir.rglob("attributes.sqlite")
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+            (rows,) = db.execute("SELECT COUNT(*) FROM attributes").fetchone()
+        return int(rows)
+
+    wait_for(lambda: kept() >= 60, 20, "the attributes to be written while the mount lives")
+    living.kill()
+    living.start()
+    os.stat(living.path / "d")
+    with living.requests() as spent:
+        run("ls", "-l", living.path / "d")
+    assert spent.get("head", 0) <= 2
+
+
 def test_find_tells_large_files_from_links_without_asking(mount: Mounting, bucket: str, s3: Any) -> None:
     put_many(s3, bucket, {f"d/f{n:02}": bytes(4096) for n in range(60)})
     put_many(s3, bucket, {f"d/g{n:02}": bytes(4095) for n in range(5)})
@@ -95,6 +117,18 @@ def test_find_over_a_deep_tree(mount: Mounting, bucket: str, s3: Any) -> None:
         assert run("find", living.path, "-type", "f").count("\n") == 5 * 15 * 3
     assert spent["list"] <= 2 + 6, "a walk is recognised within a few directories"
     assert set(spent) - {"head_bucket"} == {"list"}  # find asks for the kind of the filesystem first
+
+
+@pytest.mark.long_on  # depends on the server
+def test_find_over_siblings_of_several_pages(mount: Mounting, bucket: str, s3: Any) -> None:
+    tops = ("a", "a-b", "a.d", "a0", "b", "b-", "c", "d", "e", "f")
+    keys = [f"t/{top}/d{d}/f{n}" for top in tops for d in range(9) for n in range(5)]
+    put_many(s3, bucket, dict.fromkeys(keys, b"x"))
+    living = mount(posix=False, patched=pages_of(25))
+    with living.requests() as spent:
+        found = run("find", living.path, "-type", "f", "-printf", "%P\n").split()
+    assert sorted(found) == sorted(keys)
+    assert spent["list"] <= 2 * len(tops) + 8, "as many as pages, and a few until the walk is known"
 
 
 def test_a_missing_name_in_a_listed_directory(mount: Mounting, bucket: str, s3: Any) -> None:

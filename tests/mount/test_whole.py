@@ -218,6 +218,23 @@ def _flags(point: Path) -> set[str]:
     return set(found.strip().split(","))
 
 
+def test_doctor_tells_what_the_server_can_do_and_leaves_nothing(zosfs: Call, bucket: str, s3: Any) -> None:
+    def told(*words: str) -> dict[str, tuple[bool | None, str]]:
+        done = zosfs("doctor", *words, "--json")
+        return {row["what"]: (row["well"], row["says"]) for row in json.loads(done.stdout)}
+
+    rows = told(f"{bucket}:/some/where")
+    assert (rows["append uploads"][0], rows["conditional PUT"][0], rows["versions"][0]) == (True, True, None)
+    assert "Contents" not in s3.list_objects(Bucket=bucket)
+    assert told(bucket, "--ro")["append uploads"] == (None, "not asked, for nothing is written with `ro`")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    rows = told(bucket)
+    assert (rows["append uploads"][0], rows["conditional PUT"][0], rows["versions"][0]) == (None, None, True)
+    assert "copies the object on the server" in rows["append uploads"][1]
+    assert "no   append uploads" in zosfs("doctor", bucket).stdout
+    assert "append uploads" not in told("zos:")
+
+
 def test_doctor_knows_a_good_bucket_from_a_missing_one(zosfs: Call, bucket: str) -> None:
     done = zosfs("doctor", bucket)
     assert f"ok   {bucket}" in done.stdout

@@ -202,9 +202,8 @@ def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
     for server in (rgw, weed):
         with_store(server, test)
     ceph, seaweed = found[rgw.url], found[weed.url]
-    assert (ceph.append, ceph.put_if_none_match, ceph.put_if_match, ceph.copy_if_match) == (True, True, True, True)
-    assert (ceph.versioned, ceph.object_types_in_listings) == (False, True)
-    assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match, seaweed.copy_if_match) == (False, True, True, True)
+    assert (ceph.append, ceph.put_if_none_match, ceph.put_if_match, ceph.versioned) == (True, True, True, False)
+    assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match) == (False, True, True)
 
 
 @pytest.mark.parametrize("answers", [1, 100])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.tree.bucket import Names, read, tree_over
 from zosfs.store.api import ObjectInfo
@@ -117,6 +118,29 @@ def test_pages_damaged_under_a_sound_head_are_found_out_and_started_anew(tmp_pat
     path.write_bytes(data[:8192] + b"\xa5" * (len(data) - 8192))
     with_cache(tmp_path, survive)
     with_cache(tmp_path, is_known)
+
+
+def test_what_is_being_written_out_is_found_meanwhile(tmp_path: Path) -> None:
+    async def test(cache: AttributeCache) -> None:
+        for n in range(5000):
+            cache.put("bucket", dataclasses.replace(HEADED, key=f"d/{n}"))
+        cache.put("bucket", HEADED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.write)
+            await trio.testing.wait_all_tasks_blocked()
+            await is_known(cache)
+
+    with_cache(tmp_path, test)
+
+
+def test_a_directory_that_is_gone_costs_requests_and_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(cache: AttributeCache) -> None:
+        for _ in range(3):
+            await remember(cache)
+        await is_not_known(cache)
+
+    with_cache(tmp_path / "gone", test)
+    assert sum("cannot be written" in record.message for record in caplog.records) == 1
 
 
 def test_a_row_that_makes_no_sense_is_as_good_as_none(tmp_path: Path) -> None:

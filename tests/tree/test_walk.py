@@ -13,7 +13,7 @@ from tests.tree.bucket import Buckets, Names, by_bytes, by_names, delivered, fin
 from tests.tree.test_tree import run
 from zosfs.tree import walk as walk_module
 from zosfs.tree.inodes import Inode
-from zosfs.tree.siblings import MOST_AT_ONCE, ListingPace, portions
+from zosfs.tree.siblings import MOST_AT_ONCE, MOST_PAGES, ListingPace, first_unknown, onward, pages_of, portions
 from zosfs.tree.tree import Tree
 
 
@@ -51,6 +51,84 @@ def test_a_walk_over_many_directories_lists_pages_not_directories(backwards: boo
             assert sorted(await keys_found(tree, tree.root, backwards=backwards)) == sorted(store.objects)
             assert store.requests["list"] <= 20 + 8, "as many as pages, the top and the first directory, and a few"
             assert trio.current_time() - began <= 14, "several at once"
+
+    run(test)
+
+
+@pytest.mark.parametrize(("backwards", "lists", "waits"), [(False, 20 + 6, 12), (True, 20 + 14, 21)])
+def test_large_siblings_are_listed_several_at_once_each_by_itself(backwards: bool, lists: int, waits: int) -> None:
+    """What lies below one of them takes two pages, and whoever walks through it takes a while."""
+
+    async def test() -> None:
+        store = Names(*[key for d in range(10) for key in forest(100, 20, f"t/a{d}/")])
+        store.after = lambda: 0.1
+        async with tree_over(store, posix=False) as tree:
+            began, found = trio.current_time(), list[str]()
+            async for directory in visits(tree, tree.root, backwards=backwards):
+                found += [child.key for child in tree.known_children(directory) if not child.is_dir]
+                await trio.sleep(0.001)
+            assert sorted(found) == sorted(store.objects)
+            assert store.requests["list"] <= lists, "as many as pages, and the first ones of each kind"
+            assert trio.current_time() - began <= 1.0 + waits * 0.1, "most of them while others are walked through"
+
+    run(test)
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_what_is_changed_while_a_sibling_is_listed_ahead_is_as_it_was_changed(pages: int) -> None:
+    """Own changes between the pages of a listing that nobody waits for."""
+
+    async def test() -> None:
+        store = Names(*[f"a{d}/f{n:04}" for d in range(10) for n in range(2000)])
+        asked, changed = trio.Event(), trio.Event()
+
+        def before() -> float:
+            if store.asked.count(("list", "a6/")) == pages:
+                asked.set()
+            return 0.05
+
+        store.before, store.after = before, lambda: 0.05
+        async with tree_over(store, posix=False) as tree, trio.open_nursery() as nursery:
+
+            async def change() -> None:
+                await asked.wait()
+                await trio.sleep(0.075)  # the page is made, and not here yet
+                a6 = await find(tree, "a6")
+                assert not tree.directory(a6).complete()
+                for name in (b"e", b"f0005x", b"f1999x"):
+                    delivered(tree, store, tree.add(a6, name, new_file()))
+                for name in ("f0007", "f1500"):
+                    gone = await find(tree, f"a6/{name}")
+                    await store.delete(gone.key)
+                    tree.remove(gone)
+                changed.set()
+
+            nursery.start_soon(change)
+            async for directory in visits(tree, tree.root):
+                await trio.sleep(0.3)
+                if directory.key == "a6/":
+                    assert changed.is_set()
+                    below = {key for key in store.objects if key.startswith("a6/")}
+                    assert {child.key for child in tree.known_children(directory)} == below
+                    break
+
+    run(test)
+
+
+def test_what_a_walk_will_want_is_asked_for_before_it_is_there() -> None:
+    async def test() -> None:
+        store = Names(*forest(1000, 20))
+        store.after = lambda: 0.1
+        async with tree_over(store, posix=False) as tree:
+            waited = list[float]()
+            await read(tree, tree.root)
+            for child in sorted(tree.known_children(tree.root), key=lambda child: child.name):
+                began = trio.current_time()
+                assert len(await read(tree, child)) == 20
+                waited.append(trio.current_time() - began)
+                await trio.sleep(0.001)
+            assert sum(waited[200:]) < 0.1, "its pace is known by now"
+            assert store.requests["list"] <= 20 + 8
 
     run(test)
 
@@ -240,6 +318,40 @@ def test_portions_hold_the_wanted_one_and_nothing_twice(complete: list[bool], da
     assert len(listed) == len(set(listed))
     assert all(0 <= n < len(complete) and not complete[n] for n in listed)
     assert all(len(some) <= (900 / max(1.0, each) if 0 < each <= 900 else 1) for some in found)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=50), st.data(), st.floats(0, 5000), st.integers(1, 8))
+def test_what_is_listed_next_lies_beyond_what_is_listed_now(complete: list[bool], data: st.DataObject, each: float, width: int) -> None:
+    at = data.draw(st.integers(0, len(complete) - 1))
+    complete[at] = False
+    found = portions(complete, at, each, 1000, width)
+    then = onward(found, at, len(complete))
+    listed = {n for some in found for n in some}
+    if then is None:
+        assert len(listed) == 1 or {min(listed), max(listed)} & {0, len(complete) - 1}
+        return
+    half, edge = then
+    assert half in listed
+    assert half != at
+    assert edge not in listed
+    step = 1 if edge > at else -1
+    assert edge - step in listed
+    for n in listed:
+        complete[n] = True
+    first = first_unknown(complete, edge, step)
+    if first is None:
+        assert all(complete[edge:] if step > 0 else complete[: edge + 1])
+    else:
+        assert not complete[first]
+        assert all(complete[n] for n in range(edge, first, step))
+
+
+@given(st.floats(0, 10_000))
+def test_pages_of_a_portion_are_mostly_full(names: float) -> None:
+    pages = pages_of(names, 1000)
+    assert 0 <= pages <= MOST_PAGES
+    if pages:
+        assert 0.7 * pages * 1000 <= names <= pages * 1000
 
 
 @given(st.integers(1, 500), st.integers(1, 100), st.integers(1, 8), st.booleans())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zosfs.admin.grants import CANNED, parse_acl
+from zosfs.admin.grants import parse_acl
 from zosfs.admin.refusal import Refusal
 from zosfs.admin.shape import Anything, Flag, ListOf, Number, Record, Shape, Text, check, parse
 from zosfs.admin.tags import check_tags
@@ -230,6 +230,3 @@ async def unset(store: Store, name: str) -> None:
     elif setting.unset is not None:
         await store.call(setting.put, **setting.unset)
 
-
-CANNED_WORDS = CANNED
-"""Canned ACLs, for help texts."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from zosfs import places
 from zosfs.cli.options import add_option_arguments, options_of
@@ -17,10 +18,24 @@ from zosfs.config_values import OptionError
 from zosfs.mount.daemon import say
 from zosfs.source import Source, SourceError, parse_source
 
-HELP = "check this machine and a bucket for what mounting needs"
+if TYPE_CHECKING:
+    from zosfs.store.api import Abilities
 
-Finding = tuple[str, bool, str]
-"""What was looked at, whether it is well, and what to say."""
+HELP = "check this machine and a bucket for what mounting needs, and tell what the server can do"
+
+Finding = tuple[str, bool | None, str]
+"""What was looked at, whether it is well (None: missing, and done without), and what to say."""
+
+ABILITIES = (
+    ("append", "append uploads", "what is appended travels alone",
+     "an append copies the object on the server and sends its end, of objects below 5 MiB all of it"),
+    ("put_if_match", "conditional PUT", "the server refuses to overwrite what another host wrote meanwhile",
+     "what another host wrote is looked for right before a file is sent; what comes in between is overwritten"),
+    ("put_if_none_match", "PUT of new names", "the server refuses a second one of two hosts that make the same name",
+     "what another host made is looked for right before a file is sent; what comes in between is overwritten"),
+    ("versioned", "versions", "what is overwritten or removed is kept: `zosfs versions`", "what is overwritten or removed is gone"),
+)  # fmt: skip
+"""What the server can do (fields of `Abilities`), what it is called, and what that means, with and without."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,21 +76,30 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
     from zosfs.errors import StoreError
     from zosfs.store.connect import check, connect
 
-    async def look() -> Finding:
+    async def look() -> list[Finding]:
         account = await connect(options, Counters(), source.bucket)
         try:
             with trio.fail_after(15):
                 await check(account, source.bucket)
+                able = None if source.account else await account.bucket(source.bucket).probe(source.prefix)
         finally:
             await account.aclose()
-        return source.text, True, f"answers at {options.url}"
+        return [(source.text, True, f"answers at {options.url}"), *(() if able is None else abilities(able, options.ro))]
 
     try:
-        yield trio.run(look)
+        yield from trio.run(look)
     except StoreError as error:
         yield source.text, False, str(error)
     except trio.TooSlowError:
         yield source.text, False, f"{options.url} does not answer"
+
+
+def abilities(able: Abilities, ro: bool) -> Iterator[Finding]:
+    """What the server can do, and what zosfs does where it cannot."""
+    for field, name, with_it, without in ABILITIES:
+        has: bool | None = getattr(able, field)
+        unknown = "not asked, for nothing is written with `ro`" if ro else "not found out: the server refused, or was in trouble"
+        yield name, has or None, unknown if has is None else with_it if has else without
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
             findings.append((source.text, False, "no endpoint is given: -o url=https://HOST"))
     if args.json:
         print(json.dumps([{"what": name, "well": well, "says": text} for name, well, text in findings], ensure_ascii=False))
-        return 0 if all(well for _, well, _ in findings) else 1
+        return int(any(well is False for _, well, _ in findings))
     width = max(len(name) for name, _, _ in findings)
     for name, well, text in findings:
-        print(f"{'ok ' if well else 'BAD'}  {name:<{width}}  {text}")
-    return 0 if all(well for _, well, _ in findings) else 1
+        print(f"{'ok ' if well else 'BAD' if well is False else 'no '}  {name:<{width}}  {text}")
+    return int(any(well is False for _, well, _ in findings))

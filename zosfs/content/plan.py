@@ -26,7 +26,6 @@ from zosfs.store.api import Abilities, ObjectInfo
 
 MIB = 1 << 20
 GIB = 1 << 30
-TIB = 1 << 40
 
 EQUAL = 800
 """So many parts of a file whose length nobody knows yet are of the same size."""
@@ -222,17 +221,6 @@ def part_bounds(number: int, limits: Limits) -> Range:
     length = part_size_for(number, limits)
     start += (number - first) * length
     return start, start + length
-
-
-def part_at(offset: int, limits: Limits) -> int:
-    """The number of the part that holds byte *offset* under the schedule of `part_size_for`."""
-    first = 1
-    while True:
-        length = part_size_for(first, limits)
-        if offset < EQUAL * length:
-            return first + offset // length
-        offset -= EQUAL * length
-        first += EQUAL
 
 
 def _length(ranges: tuple[Range, ...]) -> int:

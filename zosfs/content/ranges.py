@@ -115,15 +115,6 @@ class Ranges:
             gaps.append((at, end))
         return gaps
 
-    def intersect(self, other: Ranges) -> Ranges:
-        """The positions that are in both."""
-        few, many = (self, other) if len(self) <= len(other) else (other, self)
-        both = Ranges()
-        for start, end in few:
-            for a, b in many.within(start, end):
-                both.add(a, b)
-        return both
-
     def union(self, other: Ranges) -> Ranges:
         """The positions that are in either."""
         few, many = (self, other) if len(self) <= len(other) else (other, self)

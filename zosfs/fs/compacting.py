@@ -115,7 +115,7 @@ class Compacting:
             content = await self._contents.of(inode.volume)
             await self._contents.learn(inode.volume)
             able = content.abilities
-            if not able.append or able.versioned or able.object_lock:
+            if not able.append or able.versioned:
                 return None
             await self._tree.refresh(inode, force=True)
             info = inode.info

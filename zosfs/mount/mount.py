@@ -88,13 +88,15 @@ async def run(
             cache_dir = stack.enter_context(scratch(cache_dir))
         account = await _reach(options, source, counters, stack)
         await _past(options, source, account)
+        cache = AttributeCache(cache_dir) if options.posix else None
+        if cache is not None:
+            stack.push_async_callback(cache.aclose)  # when no listing is under way any more
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
         stack.push_async_callback(contents.aclose)
-        cache = AttributeCache(cache_dir) if options.posix else None
         if cache is not None:
-            stack.push_async_callback(cache.aclose)
+            nursery.start_soon(cache.keep_writing)
         tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
             # another mount on the same journal is told before anything is mounted

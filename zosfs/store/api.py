@@ -131,17 +131,13 @@ class PartInfo:
 class Abilities:
     """What the server can do, found out once per mount (None: not found out yet).
 
-    The probes are requests on a scratch key or facts learnt in passing; `zosfs doctor` prints them.
+    The probes are requests on a scratch key; `zosfs doctor` prints what they found.
     """
 
     append: bool | None = None
     put_if_none_match: bool | None = None
     put_if_match: bool | None = None
-    copy_if_match: bool | None = None
     versioned: bool | None = None  # Enabled or Suspended: no append, no conditional PUT on RGW 16
-    object_lock: bool | None = None
-    object_types_in_listings: bool | None = None
-    bucket_usage_headers: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

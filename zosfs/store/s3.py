@@ -316,7 +316,6 @@ class S3Store(MultipartUploads):
     async def usage(self) -> BucketUsage:
         """See Store.usage."""
         answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
-        self.abilities.bucket_usage_headers = "x-rgw-object-count" in answer.headers
         return answers.usage_of(answer.headers)
 
     async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:

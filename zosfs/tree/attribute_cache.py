@@ -8,6 +8,7 @@ fsynced. SQLite runs in a thread of its own.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 MOST_ROWS = 2_000_000
 AT_ONCE = 500
+PAUSE = 2.0
+"""Seconds after which what was put is written out: a daemon that dies forgets no more than what it learnt in these."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS attributes (
@@ -54,6 +57,10 @@ class AttributeCache:
         self._db: sqlite3.Connection | None = None
         self._thread = ThreadPool("attributes", 1)
         self._fresh: dict[bytes, tuple[str, int, int, str]] = {}
+        self._leaving: dict[bytes, tuple[str, int, int, str]] = {}  # what is being written out
+        self._filled = trio.Event()  # there is something to write out
+        self._writing = trio.Lock()
+        self._failing = False  # the last try to write went wrong, and was told
         self._most: int | None = None  # rows there are at most; None: not counted yet
 
     def _open(self) -> sqlite3.Connection:
@@ -90,12 +97,12 @@ class AttributeCache:
     async def get_many(self, bucket: str, listed: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
         """Those of *listed* that are remembered, with metadata, by key."""
         wanted = {_identity(bucket, info.key): info for info in listed}
-        rows = {identity: self._fresh[identity] for identity in wanted if identity in self._fresh}
+        rows = {identity: some[identity] for some in (self._leaving, self._fresh) for identity in wanted if identity in some}
         asked = [identity for identity in wanted if identity not in rows]
         if asked:
             try:
                 rows.update(await self._thread.run(self._select, asked))
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, OSError) as exc:
                 log.warning("%s cannot be read: %s", self._path, exc)
         found = {}
         for identity, (etag, modified, size, facts) in rows.items():
@@ -133,22 +140,30 @@ class AttributeCache:
             }
         )  # fmt: skip
         self._fresh[_identity(bucket, info.key)] = (info.etag, info.modified_ns // 10**9, info.size, facts)
+        self._filled.set()
 
-    async def keep_writing(self, pause: float = 2.0) -> None:
-        """Write out what was put, every *pause* seconds; never returns."""
+    async def keep_writing(self) -> None:
+        """Write out what was put, PAUSE seconds after the first of it; never returns."""
         while True:
-            await trio.sleep(pause)
+            await self._filled.wait()
+            await trio.sleep(PAUSE)
             await self.write()
 
     async def write(self) -> None:
-        """Write out what was put so far."""
-        if not self._fresh:
-            return
-        fresh, self._fresh = self._fresh, {}
-        try:
-            await self._thread.run(self._insert, fresh)
-        except sqlite3.Error as exc:
-            log.warning("%s cannot be written: %s", self._path, exc)
+        """Write out what was put so far; where that fails, the log says so once, and it has to be asked for again some day."""
+        async with self._writing:
+            self._leaving, self._fresh, self._filled = self._fresh, {}, trio.Event()
+            rows = iter(self._leaving.items())
+            try:
+                while some := dict(itertools.islice(rows, AT_ONCE)):
+                    await self._thread.run(self._insert, some)
+                    self._failing = False
+            except (sqlite3.Error, OSError) as exc:
+                if not self._failing:
+                    log.warning("%s cannot be written: %s", self._path, exc)
+                self._failing = True
+            finally:
+                self._leaving = {}
 
     def _insert(self, fresh: dict[bytes, tuple[str, int, int, str]]) -> None:
         try:
@@ -180,7 +195,7 @@ class AttributeCache:
             raise
 
     async def aclose(self) -> None:
-        """Write out and close."""
+        """Write out and close: nobody may use it any more, `keep_writing` has ended."""
         await self.write()
         if self._db is not None:
             await self._thread.run(self._db.close)

@@ -15,7 +15,7 @@ import mimetypes
 import os
 import stat
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from zosfs.store.api import ObjectInfo
@@ -23,7 +23,6 @@ from zosfs.store.api import ObjectInfo
 SECOND = 10**9
 DIRECTORY_TYPE = "application/x-directory"
 UNKNOWN_TYPE = "application/octet-stream"
-XATTR = "xattr"
 _KINDS = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 _ID_END = 1 << 32
 _TIME_END = 1 << 63
@@ -127,15 +126,21 @@ def _first(metadata: Mapping[str, str], *names: str, default: int) -> int:
     return default
 
 
+SAID: Mapping[str, Callable[[Attributes], str]] = {
+    "mode": lambda attributes: str(attributes.mode),
+    "uid": lambda attributes: str(attributes.uid),
+    "gid": lambda attributes: str(attributes.gid),
+    "mtime": lambda attributes: format_time(attributes.mtime_ns),
+    "atime": lambda attributes: format_time(attributes.atime_ns),
+    "ctime": lambda attributes: format_time(attributes.ctime_ns),
+}
+"""How attributes are written into metadata, by its names."""
+
+
 def to_metadata(attributes: Attributes, previous: Mapping[str, str]) -> dict[str, str]:
     """The metadata of an object with these attributes; everything of *previous* that is not an attribute is kept."""
     metadata = dict(previous)
-    metadata["mode"] = str(attributes.mode)
-    metadata["uid"] = str(attributes.uid)
-    metadata["gid"] = str(attributes.gid)
-    metadata["mtime"] = format_time(attributes.mtime_ns)
-    metadata["atime"] = format_time(attributes.atime_ns)
-    metadata["ctime"] = format_time(attributes.ctime_ns)
+    metadata.update((name, said(attributes)) for name, said in SAID.items())
     if attributes.rdev:
         metadata["rdev"] = str(attributes.rdev)
     return metadata

@@ -265,22 +265,21 @@ class Facts:
         if old is not None and same_version(old, info):
             if info.metadata is None or old.metadata is not None:
                 if info.modified_ns % 10**9 and not old.modified_ns % 10**9:
-                    inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
+                    inode.told_again_as(dataclasses.replace(old, modified_ns=info.modified_ns))
                 if info.metadata is None:
                     return
                 if info.metadata == old.metadata:
                     # attributes that were changed here may be on their way to the store: they stay as they are
-                    inode.info = info
+                    inode.told_again_as(info)
                     inode.known = True
                     return
         elif old is not None and info.metadata is None and self._own(old, info):
-            inode.info = dataclasses.replace(old, modified_ns=info.modified_ns)
+            inode.told_again_as(dataclasses.replace(old, modified_ns=info.modified_ns))
             return
         changed = old is not None and old.etag != info.etag
         previous = inode.shown() if changed else None
         if not inode.listed_as(info):
-            inode.info = info
-            inode.attributes = from_object(info, inode.is_dir, self.defaults)
+            inode.told_as(info, from_object(info, inode.is_dir, self.defaults))
         shown = inode.shown()
         if previous is not None and previous.mtime_ns == shown.mtime_ns and previous.size == shown.size:
             # same size and second, other bytes: the kernel compares only these, and must drop its pages

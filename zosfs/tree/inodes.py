@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zosfs.store.api import ObjectInfo, Store
 from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.listed import pack, size_and_time, unpack
+from zosfs.tree.told import attributes_in, is_told, pack_told, unpack_told
 
 if TYPE_CHECKING:
     from zosfs.tree.directory import Directory
@@ -51,8 +52,8 @@ class Inode:
     or are guessed from a listing. *fresh_until* and *checked_at* are trio times. *pending*: not in the store yet. *marker*: whether
     a directory has its `dir/` object (None: not known). *pins*: reasons besides the kernel to keep it. *file* belongs to fs/.
 
-    There may be a million of them, so that of a file which was only listed nothing is kept but the packed row of the listing; its
-    attributes, its info and the part of its key are made when somebody wants them.
+    There may be a million of them, so that of a file nothing is kept but the packed row of the listing or of the HEAD, until it is changed
+    here; its attributes, its info and the part of its key are made when somebody wants them.
     """
 
     __slots__ = (
@@ -101,10 +102,14 @@ class Inode:
     def info(self) -> ObjectInfo | None:
         """What the store said of its object, None where it said nothing (yet)."""
         info = self._info
-        return unpack(info, self.key) if isinstance(info, bytes) else info
+        if not isinstance(info, bytes):
+            return info
+        return unpack_told(info, self.key) if is_told(info) else unpack(info, self.key)
 
     @info.setter
     def info(self, info: ObjectInfo | None) -> None:
+        if self._attributes is None and isinstance(self._info, bytes) and is_told(self._info):
+            self._attributes = attributes_in(self._info)
         self._info = info
 
     @property
@@ -125,7 +130,12 @@ class Inode:
             return self._attributes
         assert self.volume is not None
         defaults, row = self.volume.defaults, self._info
-        size, when = size_and_time(row) if isinstance(row, bytes) else (0, time.time_ns())
+        if isinstance(row, bytes):
+            if is_told(row):
+                return attributes_in(row)
+            size, when = size_and_time(row)
+        else:
+            size, when = 0, time.time_ns()
         mode = stat.S_IFDIR | defaults.dir_mode if self.is_dir else stat.S_IFREG | defaults.file_mode
         return Attributes(mode, defaults.uid, defaults.gid, size, when, when, when)
 
@@ -137,17 +147,32 @@ class Inode:
         self._info, self._attributes = row, None
         return True
 
+    def told_as(self, info: ObjectInfo, attributes: Attributes) -> None:
+        """A HEAD, or another answer that says all of it, says that its object is this, and stat shows *attributes*."""
+        row = None if self.is_dir else pack_told(info, attributes)
+        self._info, self._attributes = (info, attributes) if row is None else (row, None)
+
+    def told_again_as(self, info: ObjectInfo) -> None:
+        """As `told_as`, of the version that is known already: stat shows what it did."""
+        row = self._info
+        if self._attributes is None and isinstance(row, bytes) and is_told(row):
+            self.told_as(info, attributes_in(row))
+        else:
+            self._info = info
+
     @property
     def size(self) -> int:
         """The size that stat shows."""
-        row = self.listed
-        return self.shown().size if row is None else size_and_time(row)[0]
+        row = self._info
+        return size_and_time(row)[0] if self._attributes is None and isinstance(row, bytes) else self.shown().size
 
     @property
     def listed(self) -> bytes | None:
         """The packed row of a file in the store that was only listed: it shows what this and its volume's defaults say."""
         row = self._info
-        return row if self._attributes is None and isinstance(row, bytes) and not self.pending and not self.unlinked else None
+        if self._attributes is not None or not isinstance(row, bytes) or self.pending or self.unlinked:
+            return None
+        return None if is_told(row) else row
 
     def listed_before_as(self, row: bytes) -> bool:
         """Whether a listing said just this (see listed.pack) of the file, and nothing else is known of its object."""

@@ -10,7 +10,9 @@ import struct
 
 from zosfs.store.api import ObjectInfo
 
-_ROW = struct.Struct("<qqHB")
+ROW = struct.Struct("<qqHB")
+"""Size, modification time, kind, and which form what follows has: how every row begins."""
+FORM_AT = ROW.size - 1
 _PARTED = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,4})")
 _TEXT, _DIGEST, _PARTS = 0, 1, 2
 _DIGEST_LENGTH = 16
@@ -24,6 +26,11 @@ def pack(info: ObjectInfo) -> bytes | None:
     """*info* without its key; None when it says more than a plain listing does, or what has no room."""
     if info.metadata is not None or info.version_id or info.content_type or info.headers:
         return None
+    return pack_plain(info)
+
+
+def pack_plain(info: ObjectInfo) -> bytes | None:
+    """What a plain listing says of *info*, without its key; None for what has no room."""
     kind = (info.storage_class, info.object_type)
     number = _NUMBERS.get(kind)
     if number is None:
@@ -38,7 +45,7 @@ def pack(info: ObjectInfo) -> bytes | None:
     if len(etag) != _DIGEST_LENGTH or etag.hex() != info.etag:
         form, etag = _other(info.etag)
     try:
-        return _ROW.pack(info.size, info.modified_ns, number, form) + etag
+        return ROW.pack(info.size, info.modified_ns, number, form) + etag
     except struct.error:
         return None
 
@@ -52,19 +59,25 @@ def _other(etag: str) -> tuple[int, bytes]:
 
 def unpack(row: bytes, key: str) -> ObjectInfo:
     """What was packed, of the object *key*."""
-    size, modified_ns, number, form = _ROW.unpack_from(row)
-    rest = row[_ROW.size :]
+    size, modified_ns, kind, form = ROW.unpack_from(row)
+    return ObjectInfo(key, size, etag_of(form, row[ROW.size :]), modified_ns, *kind_of(kind))
+
+
+def kind_of(number: int) -> tuple[str, str]:
+    """Storage class and object type of a row with this *number*."""
+    return _KINDS[number]
+
+
+def etag_of(form: int, packed: bytes) -> str:
+    """The ETag that a row of this *form* ends in."""
     if form == _DIGEST:
-        etag = rest.hex()
-    elif form == _PARTS:
-        etag = f"{rest[:16].hex()}-{int.from_bytes(rest[16:], 'little')}"
-    else:
-        etag = rest.decode("utf-8", "surrogatepass")
-    storage_class, object_type = _KINDS[number]
-    return ObjectInfo(key, size, etag, modified_ns, storage_class, object_type)
+        return packed.hex()
+    if form == _PARTS:
+        return f"{packed[:16].hex()}-{int.from_bytes(packed[16:], 'little')}"
+    return packed.decode("utf-8", "surrogatepass")
 
 
 def size_and_time(row: bytes) -> tuple[int, int]:
     """Bytes, and the modification time in nanoseconds."""
-    size, modified_ns, _, _ = _ROW.unpack_from(row)
+    size, modified_ns, _, _ = ROW.unpack_from(row)
     return size, modified_ns

@@ -72,6 +72,7 @@ class Loader:
         directory = self._tree.directory(inode)
         if directory.complete():
             self.keep(inode)
+            self._walks.passes(inode)
             return None, list(directory.children.items())
         return self._start(inode), ()
 

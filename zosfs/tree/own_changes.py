@@ -141,8 +141,11 @@ class OwnChanges(Facts):
 
     def delivered(self, inode: Inode, info: ObjectInfo) -> None:
         """The store has *inode*'s bytes and attributes now, as *info* says."""
-        inode.info = info
         inode.pending = False
+        if info.metadata is None or inode.dirty or info.key != inode.key:
+            inode.info = info
+        else:
+            inode.told_as(info, inode.attributes)
         inode.known = True
         inode.checked_at = self.about_now()
         inode.fresh_until = self.fresh_until()

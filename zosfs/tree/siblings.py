@@ -5,16 +5,20 @@ Owns: the plan of one step of a walk, and how many listings at once a server ans
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 FULL = 0.9
 """How much of a page a portion is meant to fill: what is left over keeps one page enough for most of them."""
 
-FEW = 4
-"""Siblings in a page: with fewer, the listing that just goes on wastes less than portions that overlap."""
-
 MOST_AT_ONCE = 8
+
+LEAST = 0.72
+"""How much of its pages a portion has to fill: where portions would fill less, the listing that just goes on costs fewer requests."""
+
+MOST_PAGES = 4
+"""A directory whose whole subtree is larger than these pages is listed by itself after all."""
 
 
 def portions(complete: Sequence[bool], at: int, each: float, page: int, width: int) -> list[range]:
@@ -23,10 +27,10 @@ def portions(complete: Sequence[bool], at: int, each: float, page: int, width: i
     *complete* tells in key order which siblings are known already, *each* how many names one is guessed to have below it (0: nobody
     knows), *page* how many names one request brings. The walk comes from the side where the neighbours are known, and no more is
     listed ahead of it than lies known behind it: who stops after two directories has cost little. Portions are not
-    empty, do not overlap, and hold nothing that is known.
+    empty, do not overlap, and hold nothing that is known. A sibling that fills a page or several is a portion of its own.
     """
     size = max(1, int(page * FULL / max(1.0, each))) if each else 1
-    width = max(1, width) if size >= FEW else 1
+    width = max(1, width) if pages_of(size * each, page) else 1
     most = size * width
     before, behind = _known(complete, at, -1, most), _known(complete, at, 1, most)
     if behind > before:
@@ -34,6 +38,33 @@ def portions(complete: Sequence[bool], at: int, each: float, page: int, width: i
         first = min(size, reach)
         return _backward(complete, at, first, size, max(1, min(width, reach // size)))
     return _forward(complete, at, size, max(1, min(width, before // size)))
+
+
+def pages_of(names: float, page: int) -> int:
+    """How many pages a portion of so many *names* takes; 0 when it would not fill them, or takes too many."""
+    pages = max(1, math.ceil(names / page))
+    return pages if pages <= MOST_PAGES and names >= LEAST * pages * page else 0
+
+
+def onward(found: Sequence[range], at: int, count: int) -> tuple[int, int] | None:
+    """Of *count* siblings the portions *found* are being listed, because *at* is wanted: with which of them the walk is half through, and
+    the first one beyond them. None when there is none, or only *at* is listed.
+    """
+    listed = sorted(n for some in found for n in some)
+    if len(listed) < 2:
+        return None
+    step = 1 if listed[0] == at else -1
+    edge = listed[::step][-1] + step
+    return (listed[::step][len(listed) // 2], edge) if 0 <= edge < count else None
+
+
+def first_unknown(complete: Sequence[bool], edge: int, step: int) -> int | None:
+    """The first sibling from *edge* on, by *step*, that is not known: full pages bring some of those beyond what they were asked for.
+    None when all are known.
+    """
+    while 0 <= edge < len(complete) and complete[edge]:
+        edge += step
+    return edge if 0 <= edge < len(complete) else None
 
 
 def _known(complete: Sequence[bool], at: int, step: int, most: int) -> int:

@@ -20,7 +20,7 @@ import trio
 
 from zosfs.store.api import ListPage
 from zosfs.tree.inodes import Inode
-from zosfs.tree.siblings import ListingPace, portions
+from zosfs.tree.siblings import MOST_PAGES, ListingPace, first_unknown, onward, pages_of, portions
 
 if TYPE_CHECKING:
     from zosfs.tree.listing import Loader
@@ -34,9 +34,6 @@ LATE = 5.0
 
 PAGE = 1000
 
-MOST_PAGES = 4
-"""A directory whose whole subtree is larger than these pages is listed by itself after all."""
-
 MOST_STOPPED = 16
 """Listings that may be gone on with, over all walks."""
 
@@ -49,12 +46,15 @@ class _Run:
     """An undelimited listing of some of the directories in *scope*, and what it has seen of those that it is not through with."""
 
     scope: Inode
-    begin: str  # it lists what comes behind this key
+    prefix: str  # it lists nothing but what begins so,
+    begin: str  # and comes behind this key
     marker: str
     sequence: int  # the tree's when the listing began
     moves: int  # so many directories had been renamed by then: the keys above are of that time
     at: float = field(default_factory=trio.current_time)
     wanted: tuple[Inode, ...] = ()  # it is meant to fill these
+    pages: int = 1  # so many may be listed before anybody wants one
+    names: int = 0  # of the sibling that it stopped in
     partial: dict[Inode, set[bytes]] = field(default_factory=dict)
     stopped: int = 0  # the tree's sequence when it stopped
     slowest: float = 0.0  # seconds that the server took for a page
@@ -75,6 +75,7 @@ class Walks:
         self._stopped: list[_Run] = []  # the latest last
         self._running: dict[Inode, _Run] = {}  # by what they will fill
         self._each: dict[Inode, float] = {}  # names below one directory, by its parent
+        self._onward: dict[Inode, tuple[Inode, int]] = {}  # who reads it will soon want that sibling, and those behind it
         self._pace = ListingPace()
 
     def recognises(self, inode: Inode) -> bool:
@@ -116,23 +117,35 @@ class Walks:
         load.entries.extend(directory.children.items())
         return True
 
+    def passes(self, inode: Inode) -> None:
+        """Somebody reads *inode*, whose names are known: what the walk will want soon is listed before it is there."""
+        edge, step = self._onward.pop(inode, (None, 0))
+        if edge is None or edge.parent is None or edge.parent is not inode.parent or not (inode.hangs and edge.hangs):
+            return
+        if self._tree.directory(edge.parent).complete():
+            self._begin(self._plan(edge, step))
+
     async def _fill(self, inode: Inode) -> bool:
-        scope = inode.parent
-        assert scope is not None
-        run, ahead = self._going_on(inode), list[_Run]()
-        if run is not None:
+        run = self._going_on(inode)
+        if run is None:
+            run, *ahead = self._plan(inode)
+        else:
             self._stopped.remove(run)
             run.ended = trio.Event()
-            ahead = self._plan(scope, inode)[1:] if run.scope is scope else ahead
-        else:
-            run, *ahead = self._plan(scope, inode)
+            ahead = self._plan(inode)[1:] if run.scope is inode.parent else []
+            if any(one.prefix != run.prefix for one in ahead) and run.marker.startswith(inode.key):
+                run.prefix = inode.key  # each of the next ones is listed by itself
         run.wanted = tuple(other for other in {*run.wanted, inode} if not self._tree.directory(other).complete())
-        for one in (run, *ahead):
-            self._running.update((other, one) for other in one.wanted if other not in self._running)
         together = (run, *ahead)
-        for one in ahead:
-            self._tree.nursery.start_soon(self._unasked, one, together)
+        self._running.update((other, run) for other in run.wanted if other not in self._running)
+        self._begin(ahead, together)
         return await self._made(run, inode, together)
+
+    def _begin(self, ahead: Sequence[_Run], together: Sequence[_Run] = ()) -> None:
+        """Begin to list what nobody wants yet."""
+        for one in ahead:
+            self._running.update((other, one) for other in one.wanted if other not in self._running)
+            self._tree.nursery.start_soon(self._unasked, one, together or ahead)
 
     async def _unasked(self, run: _Run, together: Sequence[_Run]) -> None:
         """A page of what the walk will come to."""
@@ -146,7 +159,7 @@ class Walks:
         """Make *run*, one of those that are made *together*; whether *wanted* is complete then."""
         try:
             with self._tree.flying.request(run.sequence):
-                return await self._pages(run, wanted, MOST_PAGES if wanted is not None else 1)
+                return await self._pages(run, wanted, MOST_PAGES if wanted is not None else run.pages)
         finally:
             for one in run.wanted:
                 if self._running.get(one) is run:
@@ -155,13 +168,16 @@ class Walks:
             if all(one.ended.is_set() for one in together):
                 self._pace.answered(len(together), max(one.slowest for one in together))
 
-    def _plan(self, scope: Inode, wanted: Inode) -> list[_Run]:
-        """Listings to be made at once; the first one fills *wanted*."""
-        tree = self._tree
+    def _plan(self, wanted: Inode, step: int = 0) -> list[_Run]:
+        """Listings to be made at once; the first one fills *wanted*, or, with a *step*, the first one from there on that needs it."""
+        tree, scope = self._tree, wanted.parent
+        assert scope is not None
+        above = scope
 
-        def of(some: Sequence[Inode]) -> _Run:
+        def of(some: Sequence[Inode], alone: int = 0) -> _Run:
             begin = some[0].key  # its own marker is left out; SeaweedFS knows no order but that of its directories
-            return _Run(scope, begin, begin, tree.sequence, tree.moves, wanted=tuple(some), partial={some[0]: set()})
+            prefix, pages = (begin, min(alone + 1, MOST_PAGES)) if alone else (above.key, 1)
+            return _Run(above, prefix, begin, begin, tree.sequence, tree.moves, wanted=tuple(some), pages=pages, partial={some[0]: set()})
 
         known = tree.directory(scope)
         if not known.complete() or len(known.children) > MOST_SIBLINGS:
@@ -170,10 +186,23 @@ class Walks:
         siblings = sorted(inside, key=lambda child: f"{child.part}/".encode("utf-8", "surrogateescape"))
         there = [child in self._running or tree.directory(child).complete() for child in siblings]
         at = siblings.index(wanted)
+        if step:
+            first = first_unknown(there, at, step)
+            if first is None:
+                return []
+            at = first
         near = [len(tree.directory(siblings[n]).children) for n in (at - 1, at + 1) if 0 <= n < len(siblings) and there[n]]
         each = self._each.get(scope) or max(near, default=0)
         width = min(self._pace.width, 2) if tree.options.posix else self._pace.width  # HEADs follow, many a page
-        return [of([siblings[n] for n in some]) for some in portions(there, at, each, PAGE, width)]
+        found = portions(there, at, each, PAGE, width)
+        then = onward(found, at, len(siblings))
+        if then is not None and not tree.options.posix:
+            while len(self._onward) >= MOST_STOPPED:
+                del self._onward[next(iter(self._onward))]
+            half, edge = then
+            self._onward[siblings[half]] = siblings[edge], 1 if edge > at else -1
+        alone = pages_of(each, PAGE) if len(found) > 1 and all(len(some) == 1 for some in found) else 0
+        return [of([siblings[n] for n in some], alone) for some in found]
 
     async def _pages(self, run: _Run, wanted: Inode | None, most: int) -> bool:
         """List up to *most* pages; whether *wanted* is complete then."""
@@ -182,17 +211,20 @@ class Walks:
             if tree.moves != run.moves:
                 return False
             sequence, asked = tree.sequence, trio.current_time()
-            page = await scope.store.list_page(scope.key, marker=run.marker)
+            page = await scope.store.list_page(run.prefix, marker=run.marker)
             run.slowest = max(run.slowest, trio.current_time() - asked)
             complete = await self._take(run, page, sequence)
             if complete is None or (wanted is not None and wanted not in complete and wanted not in run.partial):
                 return False
             run.marker = page.next_marker
-            if wanted is None or wanted in complete:
-                if run.marker and run.partial:
-                    self._stop(run)
-                return True
-        return False
+            if not run.marker or wanted in complete:
+                break
+        else:
+            if wanted is not None:
+                return False
+        if run.marker and run.partial:
+            self._stop(run)
+        return True
 
     async def _take(self, run: _Run, page: ListPage, sequence: int) -> set[Inode] | None:
         """Place a page's objects; returns the directories that are complete with it.
@@ -262,13 +294,20 @@ class Walks:
                 complete.add(directory)
                 if directory.marker is None and directory.key != run.begin:
                     directory.marker = False  # its own object would have come first
-        self._count(scope, whole or placed, sum(one.parent is scope for one in complete))
+        self._count(run, placed, whole if stopped_at else placed, sum(one.parent is scope for one in complete))
         return complete
 
-    def _count(self, scope: Inode, names: int, directories: int) -> None:
-        """Learn how many names one directory in *scope* has below it."""
+    def _count(self, run: _Run, placed: int, whole: int, directories: int) -> None:
+        """Learn how many names one directory in the scope has below it: of *placed* names *whole* lie below *directories* that are
+        complete, beside those that were seen of the first one before.
+        """
         while len(self._each) >= MOST_STOPPED:
             del self._each[next(iter(self._each))]
-        guess = names / max(1, directories)
-        before = self._each.pop(scope, 0.0)
-        self._each[scope] = (before + guess) / 2 if before else guess
+        before = self._each.pop(run.scope, 0.0)
+        if directories:
+            guess = (run.names + whole) / directories
+            self._each[run.scope] = (before + guess) / 2 if before else guess
+            run.names = placed - whole
+        else:
+            run.names += placed
+            self._each[run.scope] = max(before, run.names)
