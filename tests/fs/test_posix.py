@@ -280,6 +280,20 @@ def test_what_another_host_puts_in_the_place_of_an_unlinked_open_file_stays(moun
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"another host's"
 
 
+def test_a_name_is_used_again_while_the_last_close_of_its_unlinked_file_is_at_work(place: Path) -> None:
+    path, other = place / "f", place / "other"
+    for number in range(20):
+        path.write_bytes(noise(300_000))
+        with path.open("rb"):
+            path.unlink()
+        if number % 2:
+            other.write_bytes(b"%d" % number)
+            other.rename(path)
+        else:
+            path.write_bytes(b"%d" % number)
+        assert path.read_bytes() == b"%d" % number
+
+
 @pytest.mark.long_on("weed")
 def test_a_file_with_hundreds_of_descriptors(place: Path) -> None:
     path = place / "f"

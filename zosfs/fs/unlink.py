@@ -149,13 +149,17 @@ class Unlinks:
             raise
 
     async def _delete_doomed(self, file: OpenFile) -> None:
-        key = file.inode.key
-        file.doomed = False
-        if self._doomed.get((file.inode.store.bucket, key)) is file:
-            del self._doomed[file.inode.store.bucket, key]
-            if await self._is_there(file.inode):
-                await file.inode.store.delete(key)
-            await file.content.deletion_done(key)
+        at = file.inode.store.bucket, file.inode.key
+        try:
+            if self._doomed.get(at) is file:
+                if await self._is_there(file.inode):
+                    await file.inode.store.delete(file.inode.key)
+                await file.content.deletion_done(file.inode.key)
+        finally:
+            # not before: who makes a new one in its place meanwhile waits for the lock
+            file.doomed = False
+            if self._doomed.get(at) is file:
+                del self._doomed[at]
 
     @staticmethod
     async def _is_there(unlinked: Inode) -> bool:
