@@ -48,6 +48,8 @@ def _messages() -> Iterator[str]:
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             owner = getattr(getattr(node.func, "value", None), "id", "")
+            if name == "OSError" and len(node.args) == 2 and text_of(node.args[1]).startswith("the journal …"):
+                yield text_of(node.args[1])
             if name in REFUSALS or (name in WARNINGS and owner in ("log", "_log")):
                 text = text_of(node.args[0])
                 if re.search(r"[a-z]{4}", text):

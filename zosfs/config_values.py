@@ -26,6 +26,9 @@ SECRET_NAMES = frozenset({
 })  # fmt: skip
 """Options of other tools that would put a secret where ps, mountinfo and unit files show it."""
 
+UNVERIFIED = ("no_check_certificate", "no_check_cert", "no_verify_ssl")
+"""What s3fs, rclone and the AWS tools call ``notls_verify``."""
+
 _IMPLIED = {"writeback": "5s", "sse": "AES256"}  # what a bare name stands for where the type alone does not say
 _OFF = {"writeback": "-1", "sse": "", "append": "off", "tags": "", "acl": ""}  # what a `no` in front stands for
 _MEGABYTES = frozenset({"multipart_size", "multipart_threshold", "ensure_diskfree"})  # s3fs gives these in MB
@@ -38,6 +41,7 @@ _SYNONYMS: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?B?)", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+_REGION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -194,8 +198,10 @@ def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.envi
             f"option {spelled}: a secret does not belong on a command line or in a mount option, where everybody can read it; "
             "put ACCESS_KEY:SECRET_KEY into a file of mode 0600 and give -o passwd_file=FILE"
         )
-    if spelled in ("no_check_certificate", "no_check_cert", "no_verify_ssl"):
+    if spelled in UNVERIFIED:
         spelled, text = "tls_verify", "1" if text is not None and text.strip() in _FALSE else "0"
+    if spelled == "endpoint" and text is not None and _REGION.fullmatch(text.strip()):
+        spelled = "region"  # what s3fs calls so
     row = NAMES.get(spelled)
     if row is None and spelled.startswith("no"):
         positive = NAMES.get(spelled[2:].removeprefix("_"))

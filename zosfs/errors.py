@@ -220,6 +220,17 @@ class StoreError(OSError):
         """Whether the server may have applied the request although no good answer came."""
         return not self.row.unsent and (self.status == 0 or self.status == 408 or self.status >= 500)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the server said no for good: it did not act, and would say the same again. What never reached it (credentials that
+        cannot be read, a certificate that is not trusted) is no answer of its, and may be put right here."""
+        return not self.retry and not self.ambiguous and not self.row.unsent
+
+    def of(self, operation: str, key: str) -> StoreError:
+        """This failure, told of *operation* on *key* (or on the bucket of that name)."""
+        self.operation, self.key = operation, key
+        return self
+
     def __str__(self) -> str:
         where = f"{self.operation} {self.key}".strip()
         said = f": {self.message}" if self.message else ""

@@ -39,6 +39,7 @@ def test_bucket(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
     zosfs("bucket", "unset", name, "encryption", "--yes", status=1)  # Ceph 16 would delete the bucket
     client(rgw).head_bucket(Bucket=name)
     assert "$.Rules[0]" in zosfs("bucket", "set", name, "lifecycle", '{"Rules": [{"Status": "Enabled"}]}', "--yes", status=1).stderr
+    assert "/no/such.json: there is no such file" in zosfs("bucket", "set", name, "policy", "/no/such.json", "--yes", status=1).stderr
     zosfs("bucket", "delete", name)
     assert len(zosfs("bucket", "get", name, "acl", status=1).stderr.splitlines()) == 1
 
@@ -63,6 +64,28 @@ def test_versions_and_bringing_back(zosfs: Command, rgw: Server, rgw_bucket: str
     assert s3.get_object(Bucket=rgw_bucket, Key="d/f")["Body"].read() == b"one"
     assert len(json.loads(zosfs("versions", f"zos://{rgw_bucket}/d/", "--json").stdout)) == 7
     zosfs("versions", "restore", f"zos://{rgw_bucket}/none", status=1)
+
+
+def test_a_deleted_file_of_before_versioning_comes_back_as_one_that_can_be_copied_on(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    """A plain copy of such a version takes along what Ceph notes of the deletion: copies of the copy were listed, and not found."""
+    s3 = client(rgw)
+    where = f"zos://{rgw_bucket}/f"
+    s3.put_object(
+        Bucket=rgw_bucket, Key="f", Body=b"old", Metadata={"mode": "33188"}, Tagging="a=b", ContentType="text/x", CacheControl="no-cache",
+        ACL="public-read",
+    )  # fmt: skip
+    zosfs("bucket", "set", rgw_bucket, "versioning", "Enabled", "--yes")
+    s3.delete_object(Bucket=rgw_bucket, Key="f")
+    assert "in version null" in zosfs("versions", "restore", where).stdout
+    found = s3.get_object(Bucket=rgw_bucket, Key="f")
+    assert (found["Body"].read(), found["Metadata"], found["ContentType"], found["CacheControl"]) == (
+        b"old", {"mode": "33188"}, "text/x", "no-cache",
+    )  # fmt: skip
+    assert s3.get_object_tagging(Bucket=rgw_bucket, Key="f")["TagSet"] == [{"Key": "a", "Value": "b"}]
+    assert len(s3.get_object_acl(Bucket=rgw_bucket, Key="f")["Grants"]) == 2
+    zosfs("bucket", "set", rgw_bucket, "versioning", "Suspended", "--yes")
+    zosfs("cp", where, f"zos://{rgw_bucket}/copy")
+    assert s3.get_object(Bucket=rgw_bucket, Key="copy")["Body"].read() == b"old"
 
 
 def test_tables_for_people_are_not_cut(rgw: Server, rgw_bucket: str) -> None:
@@ -108,6 +131,7 @@ def test_usage_and_restore(zosfs: Command, rgw: Server, rgw_bucket: str) -> None
     assert "TotalBytes" in zosfs("usage").stdout
     assert "not archived" in zosfs("restore", f"zos://{rgw_bucket}/k").stdout
     zosfs("restore", f"zos://{rgw_bucket}/k", "--days", "32", status=1)
+    assert zosfs("restore", f"zos://{rgw_bucket}/none/").stderr == f"zosfs: nothing below zos://{rgw_bucket}/none/ is archived\n"
 
 
 def test_what_is_wrong_is_one_line(zosfs: Command, rgw_bucket: str) -> None:
@@ -141,6 +165,18 @@ def test_the_settings_of_a_bucket_are_listed(zosfs: Command, rgw_bucket: str) ->
     assert (rows["versioning"]["state"], rows["versioning"]["document"]["Status"]) == ("set", "Enabled")
     assert (rows["policy"]["state"], rows["encryption"]["state"]) == ("unset", "not offered")
     assert "versioning\tset\t" in zosfs("bucket", "list", f"zos://{rgw_bucket}").stdout
+
+
+def test_of_a_bucket_that_is_not_there_no_settings_are_listed(zosfs: Command, rgw_bucket: str) -> None:
+    done = zosfs("bucket", "list", f"no-{rgw_bucket}", status=1)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"no-{rgw_bucket}: the bucket does not exist" in done.stderr
+    for words in (("bucket", "delete"), ("bucket", "get"), ("usage",)):
+        name = f"zos://no-{rgw_bucket}"
+        said = zosfs(*words, name, *(["policy"] if "get" in words else []), status=1).stderr
+        assert f"no-{rgw_bucket}: the bucket does not exist" in said, said
+    assert "create_bucket AB: the bucket name is not legal" in zosfs("bucket", "create", "AB", status=1).stderr
 
 
 def test_an_answer_is_asked_for_on_a_terminal(rgw: Server, rgw_bucket: str) -> None:

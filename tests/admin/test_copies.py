@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,6 +161,32 @@ def test_paths_on_a_mount(commands: Command, server: Server, bucket: str, other:
         assert (mount.path / "given").read_bytes() == b"newer"
         mount.again()
         assert (mount.path / "new").read_bytes() == b"newer"
+    finally:
+        mount.finish()
+
+
+def test_links_pipes_and_names_that_are_no_text_on_a_mount(rgw: Server, rgw_bucket: str, tmp_path: Path) -> None:
+    commands = inside(rgw)
+    mount = Mount(tmp_path, rgw_bucket, rgw, {})
+    odd = mount.path / os.fsdecode(b"caf\xe9")
+    try:
+        (mount.path / "d").mkdir()
+        os.symlink("nowhere", mount.path / "d" / "link")
+        os.mkfifo(mount.path / "d" / "pipe")
+        odd.write_bytes(b"odd")
+        commands("cp", mount.path / "d" / "link", mount.path / "link", plain=True)
+        assert os.readlink(mount.path / "link") == "nowhere"
+        commands("cp", mount.path / "d" / "pipe", mount.path / "pipe", plain=True)
+        assert stat.S_ISFIFO(os.lstat(mount.path / "pipe").st_mode)
+        assert f"/{rgw_bucket}/d/link?" in commands("presign", mount.path / "d" / "link", plain=True).stdout
+        commands("cp", odd, mount.path / "d", plain=True)
+        assert (mount.path / "d" / odd.name).read_bytes() == b"odd"
+        commands("cp", odd, mount.path / os.fsdecode(b"th\xe9"), plain=True)  # a name that is not there yet
+        assert (mount.path / os.fsdecode(b"th\xe9")).read_bytes() == b"odd"
+        commands("cp", "-r", mount.path / "d", mount.path / os.fsdecode(b"d\xe9"), plain=True)
+        assert (mount.path / os.fsdecode(b"d\xe9") / odd.name).read_bytes() == b"odd"
+        said = commands("cp", mount.path / os.fsdecode(b"no\xe9"), mount.path / "x", plain=True, status=1).stderr
+        assert "there is no such file or directory" in said
     finally:
         mount.finish()
 

@@ -158,6 +158,14 @@ def test_wrong_words_are_one_line_and_status_1() -> None:
         assert len(said.splitlines()) == 1
 
 
+def test_a_full_disk_or_a_closed_output_is_no_traceback() -> None:
+    for words in (["options"], ["--help"], ["completion", "bash"]):
+        for redirection, said, status in ((">/dev/full", "zosfs: No space left on device\n", 1), (">&-", "", 0)):
+            line = f'"$0" -m zosfs "$@" {redirection}'
+            done = subprocess.run(["sh", "-c", line, sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (status, said), words
+
+
 def test_version_ids_that_look_like_flags() -> None:
     strange = "-JtsqUg6XPMbXWK5K4sF72Btlb5JugY"
     for words in (["restore", "zos://b/k", strange, "--json"], ["--json", "restore", "zos://b/k", strange]):

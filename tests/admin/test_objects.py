@@ -117,8 +117,14 @@ def test_acl_words_grants_and_json(on_rgw: Callable[..., Any], rgw: Server, rgw_
         await _set(store, "k", "acl", "read=id=test")
         permissions = [grant["Permission"] for grant in json.loads(await _get(store, "k", "acl"))["Grants"]]
         assert permissions.count("READ") == 1
+        await _set(store, "k", "acl", "read=id=test write=id=test full_control=id=test")
+        permissions = [grant["Permission"] for grant in json.loads(await _get(store, "k", "acl"))["Grants"]]
+        assert "WRITE" in permissions or "FULL_CONTROL" in permissions, permissions
         with pytest.raises(Refusal):
             await _set(store, "k", "acl", "publicread")
+        with pytest.raises(Refusal, match="knows nobody") as caught:
+            await _set(store, "k", "acl", "read=id=nobody-of-this-name")
+        assert caught.value.errno == errno.EINVAL, "not that there is no such file"
 
     on_rgw(work)
 

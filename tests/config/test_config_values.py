@@ -81,6 +81,7 @@ def test_names_and_aliases_are_unique() -> None:
         ("gid", "root", ("gid", 0)),
         ("dbglevel", "warn", ("log_level", "warning")),
         ("endpoint", "http://h", ("url", "http://h")),
+        ("endpoint", "cn-north-1", ("region", "cn-north-1")),  # what s3fs calls so
         ("noposix", "1", ("posix", False)),
         ("no-posix", "false", ("posix", True)),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -117,6 +119,27 @@ def test_a_newer_format_and_what_is_no_database_are_refused(tmp_path: Path) -> N
     again = Journal(tmp_path / "damaged")
     with pytest.raises(OSError, match="cannot be read"):  # and not: in use by another mount
         again.open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a tmpfs")
+def test_a_full_disk_is_no_damage_and_nobody_is_told_to_move_the_journal_away(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    try:
+        first = Journal(disk / "journal")
+        first.open()
+        first.close()
+        with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        again = Journal(disk / "journal")
+        with pytest.raises(OSError, match="has room") as caught:
+            again.open()
+        assert caught.value.errno == errno.ENOSPC
+        assert "move it away" not in str(caught.value)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_journal_without_a_log_is_read(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_refused_at_open_and_read_once_thawed(
         refused(errno.EREMOTEIO, os.open, path, flags)
     refused(errno.EREMOTEIO, os.truncate, path, 3)
     assert archive.sent("GET", f"/{bucket}/d/film ä.mov") == 0, "the error comes before anything is read"
+    cannot = f"zosfs: {path}: it is archived: `zosfs restore '{path}'` thaws it\n"
+    assert zosfs("warmup", path, plain=True, status=1).stderr == cannot
     logged(living, f"is archived: zosfs restore thaws it (InvalidObjectState, HTTP 403): zosfs restore 'zos://{bucket}/d/film ä.mov'")
 
     rows = json.loads(zosfs("restore", f"zos://{bucket}/d/", "--days", "3", "--tier", "Bulk", "--no-wait", "--json").stdout)

@@ -106,6 +106,7 @@ def test_it_is_left_alone_unless_asked_for(mount: Mounting, bucket: str, s3: Any
         assert "made whole" not in living.log()
     append(few.path / "log", *lines("log", 100))
     becomes_whole(s3, bucket)  # the one that is worth it came last, and is done
+    wait_for(lambda: few.counters()["compactions"], 20, "the answer to be counted")
     for living in (plain, few):
         assert living.counters()["compactions"] == (living is few)
         head = s3.head_object(Bucket=bucket, Key=living.home.name)

@@ -280,6 +280,15 @@ def test_what_the_server_refuses_is_parked_and_the_next_open_and_close_say_so(se
         living.stop()
 
 
+def test_uploading_the_journal_of_a_bucket_that_is_mounted_is_refused_in_a_line(server: Any, mount: Any, bucket: str, s3: Any) -> None:
+    living: Mount = mount()
+    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": server.url}
+    done = zosfs("journal", "upload", bucket, f"--cache-dir={living.cache_dir}", env=keys)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert "is in use by another mount" in done.stderr
+    assert "Errno" not in done.stderr
+
+
 def test_promised_files_go_along_when_their_directory_is_renamed(server: Any, mount: Any, bucket: str, s3: Any) -> None:
     """Also what is promised while the rename has begun to deliver, and the daemon is killed afterwards."""
     for name in ("first", "second"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount, zosfs
+from tests.fs.mounting import ROOT, Mount, zosfs
 from tests.fs.running import noise
 
 MIB = 1 << 20
@@ -105,6 +107,28 @@ def test_what_cannot_be_warmed_up_says_why(mount: Mounting, bucket: str, s3: Any
     with pytest.raises(OSError, match="Invalid") as caught:
         os.setxattr(living.path / "d" / "large", "user.zos.warm", b"everything")
     assert caught.value.errno == errno.EINVAL
+
+
+def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="large", Body=noise(MIB) * 40)
+    living = mount()
+    # the first piece interrupts, as Ctrl-C would; it is let through when the command has noticed
+    patched = (
+        "import os, signal, sys, time\n"
+        "from zosfs.cli import main, warmup\n"
+        "warmup.PIECE = 1 << 20\n"
+        "real = os.setxattr\n"
+        "def once(path, name, value):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    warmup.interrupted.wait(60)\n"
+        "    real(path, name, value)\n"
+        "    print(value.decode())\n"
+        "os.setxattr = once\n"
+        "sys.exit(main.main(['warmup', sys.argv[1]]))\n"
+    )
+    words = [sys.executable, "-c", patched, living.path / "large"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "0-1048576\n", "zosfs: interrupted\n")
 
 
 def test_the_cache_commands_without_a_mount(tmp_path: Any) -> None:

@@ -72,7 +72,7 @@ def body(live: daemon.Live) -> int:
         time.sleep(1000)
 
     async def main() -> int:
-        entry = registry.entry_for("stub", directory, cache_dir="/cache")
+        entry = registry.entry_for("stub", directory, cache_dir=os.path.dirname(directory))
         return await Life(session, Operations(), drain, entry=entry, notifier=Notifier.from_environ(), live=live).run()
 
     return trio.run(main)

@@ -50,6 +50,8 @@ def test_the_page_of_options_is_that_of_the_table() -> None:
         (["b", "/missing/m", "--url", "http://h"], "zosfs: mount point /missing/m does not exist"),
         (["b", "{empty}", "--url", "http://h", "--passwd-file", "/missing"], "passwd_file=/missing: there is no such file"),
         (["b", "/etc/hostname", "-f"], "is not a directory"),
+        (["b", "", "--url", "http://h"], "zosfs: the mount point is an empty word\n"),
+        (["umount", ""], "zosfs: the mount point is an empty word\n"),
     ],
 )
 def test_a_wrong_line_is_one_line_and_exit_1(words: list[str], line: str, tmp_path: Path) -> None:
@@ -57,6 +59,29 @@ def test_a_wrong_line_is_one_line_and_exit_1(words: list[str], line: str, tmp_pa
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert line in err
     assert "hunter2" not in err
+
+
+def test_a_cache_directory_that_cannot_be_says_which_option_chooses_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "m").mkdir()
+    for directory in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/x")):
+        code, out, err = zosfs("b", str(tmp_path / "m"), "--url", "http://127.0.0.1:9", "--cache-dir", str(directory))
+        assert (code, out, err.count("\n")) == (32, "", 1)
+        assert err.startswith(f"zosfs: cache directory {directory} cannot be used (")
+        assert "-o cache_dir=DIR" in err
+        found = zosfs("doctor", "--cache-dir", str(directory))
+        assert found[0] == 1
+        assert f"BAD  cache {directory}" in found[1]
+
+
+def test_the_cache_directory_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    old = os.umask(0o022)
+    try:
+        zosfs("b", str(tmp_path / "m"), "--url", "http://127.0.0.1:9", "--retries", "0", "--cache-dir", str(tmp_path / "new" / "cache"))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new" / "cache").stat().st_mode & 0o777 == 0o700
 
 
 def test_flags_of_every_spelling() -> None:
@@ -75,6 +100,7 @@ def test_flags_of_every_spelling() -> None:
     assert given("--tls-verify=0", "--ro") == {"tls_verify": False, "ro": True}
     assert given("--writeback") == {"writeback": 5.0}
     assert given("--writeback=1m", "--use_cache=/x") == {"writeback": 60.0, "cache_dir": "/x"}
+    assert given("--vfs-write-back", "5s", "--no-check-certificate") == {"writeback": 5.0, "tls_verify": False}  # of an rclone line
     assert given("-oro,retries=1", "-o", 'fsname="a,b"') == {"ro": True, "retries": 1, "fsname": "a,b"}
 
 

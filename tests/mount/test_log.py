@@ -87,6 +87,13 @@ def test_without_syslog_a_file_is_the_way(tmp_path: Path, monkeypatch: pytest.Mo
     assert log.where.endswith("mount.log")
 
 
+def test_a_log_on_a_full_disk_is_no_traceback_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    log = Log(file="/dev/full")
+    logging.getLogger("zosfs.test").warning("nowhere to write this")
+    log.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_flood_is_dropped_and_counted(tmp_path: Path) -> None:
     log = Log(file=str(tmp_path / "log"))
     log._handlers.acquire()  # the writing thread stands still

@@ -52,6 +52,15 @@ def test_what_was_left_is_kept_until_the_next_mount_of_the_source(runtime: Path)
     assert not registry.ended()
 
 
+def test_nothing_is_left_where_the_cache_directory_is_gone(runtime: Path, tmp_path: Path) -> None:
+    entry = registry.entry_for("b", "/mnt/x", cache_dir=str(tmp_path / "cache"))
+    entry.born, entry.undelivered = 1, "why"
+    registry.write(entry)
+    assert registry.ended() == []
+    (tmp_path / "cache").mkdir()
+    assert [left.undelivered for left in registry.ended()] == ["why"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"pid": "x"}', "\xff", '{"pid": 1, "born": 2}'])
 def test_what_is_no_entry_is_passed_over(runtime: Path, text: str) -> None:
     runtime.mkdir()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.fs.conftest import client, delete_bucket
 from tests.fs.mounting import ROOT, clean_environment, is_mounted, passwd_file, wait_for
-from tests.proxy import Proxy
+from tests.proxy import Proxy, answer
 from zosfs.mount import registry
 from zosfs.mount.daemon import PATIENCE
 from zosfs.mount.mount import CHECK_PATIENCE
@@ -233,6 +233,15 @@ def test_doctor_tells_what_the_server_can_do_and_leaves_nothing(zosfs: Call, buc
     assert "copies the object on the server" in rows["append uploads"][1]
     assert "no   append uploads" in zosfs("doctor", bucket).stdout
     assert "append uploads" not in told("zos:")
+
+
+def test_doctor_looks_where_a_mount_of_the_same_source_would(zosfs: Call, bucket: str, rgw: Any) -> None:
+    with Proxy(rgw.url) as proxy:
+        # keys that are good for one directory
+        proxy.intercept = lambda method, target: None if "mine" in target or "versioning" in target else answer(403, "AccessDenied")
+        done = zosfs("doctor", f"{bucket}:/mine", "--url", proxy.url)
+    assert f"ok   {bucket}:/mine" in done.stdout
+    assert "ok   append uploads" in done.stdout
 
 
 def test_doctor_knows_a_good_bucket_from_a_missing_one(zosfs: Call, bucket: str) -> None:

@@ -89,6 +89,16 @@ def test_what_can_have_been_applied() -> None:
     assert not StoreError("AccessDenied", status=403).ambiguous
 
 
+@pytest.mark.parametrize(("code", "status", "refused"), [
+    ("AccessDenied", 403, True), ("NoSuchBucket", 404, True), ("PreconditionFailed", 412, True), ("EntityTooLarge", 413, True),
+    ("SlowDown", 503, False), ("InternalError", 500, False), ("TooManyRequests", 429, False), ("OperationAborted", 409, False),
+    ("ReadTimeout", 0, False), ("ConnectionReset", 0, False), ("EndpointUnreachable", 0, False),
+    ("TlsFailed", 0, False), ("NoCredentials", 0, False), ("BadCredentials", 0, False),  # the server was not even asked
+])  # fmt: skip
+def test_who_said_no_for_good(code: str, status: int, refused: bool) -> None:
+    assert StoreError(code, status=status).refused is refused
+
+
 BOTO = [
     (botocore.exceptions.NoCredentialsError(), "NoCredentials"),
     (botocore.exceptions.PartialCredentialsError(provider="env", cred_var="x"), "BadCredentials"),

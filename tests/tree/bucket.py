@@ -173,8 +173,8 @@ async def tree_over(
         nursery.cancel_scope.cancel()
 
 
-async def read(tree: Tree, directory: Inode, limit: int = 1000, *, twice: bool = False) -> list[bytes]:
-    """The names that one opendir shows. *twice*: a file may be shown plainly before its directory is known of."""
+async def read(tree: Tree, directory: Inode, limit: int = 1000) -> list[bytes]:
+    """The names that one opendir shows, none of them twice."""
     listing = tree.listing(directory)
     names: list[bytes] = []
     after = 0
@@ -182,7 +182,7 @@ async def read(tree: Tree, directory: Inode, limit: int = 1000, *, twice: bool =
         assert batch[0][0] > after
         names += [name for _, name, _ in batch]
         after = batch[-1][0]
-    assert twice or len(names) == len(set(names)), names
+    assert len(names) == len(set(names)), names
     return names
 
 

@@ -86,9 +86,16 @@ class Mount:
         for key in keys:
             self.store.objects[new + key[len(path) :]] = self.store.objects[key]
         await self.pause()
+        old_parent, old_name, first = inode.parent, inode.name, slash and self.rng.random() < 0.5
+        assert old_parent is not None
+        if first:  # as fs/ does: both places are whole then
+            self.tree.move(inode, parent, name.encode())
         for key in keys:
             await self.store.delete(key)
-        self.tree.move(inode, parent, name.encode())
+        if first:
+            self.tree.left(old_parent, old_name)
+        else:
+            self.tree.move(inode, parent, name.encode())
         for known in (self.files, self.directories):
             moved = {other for other in known if other == path or (slash and other.startswith(path))}
             known -= moved

@@ -71,7 +71,7 @@ async def find(tree: Tree, path: str) -> Inode | None:
 
 
 async def walk(tree: Tree, top: Inode, told: list[Any]) -> None:
-    told.append(await read(tree, top, 3, twice=True))
+    told.append(await read(tree, top, 3))
     for child in [child for child in tree.known_children(top) if child.is_dir]:
         await walk(tree, child, told)
 
@@ -92,7 +92,7 @@ async def step(tree: Tree, store: Names, what: str, given: Sequence[Any], told: 
             return
         child = tree.known_children(directory) and tree.directory(directory).children.get(given[1] if len(given) > 1 else b"")
         if what == "read":
-            told.append(await read(tree, directory, 3, twice=True))
+            told.append(await read(tree, directory, 3))
         elif what == "look":
             told.append(repr(await tree.lookup(directory, given[1])))
         elif what == "forget":

@@ -236,6 +236,28 @@ def test_a_listing_that_goes_on_remembers_what_was_made_during_its_first_half(mo
     run(test)
 
 
+def test_a_directory_that_the_kernel_forgets_between_two_pages_keeps_the_names_of_the_first() -> None:
+    async def test() -> None:
+        store = Names("a/k", "d/k", "e/s/deep/k0", "e/s/deep/k1", page=2)
+        async with tree_over(store, posix=False) as tree:
+            known = [await find(tree, path) for path in ("e/s/deep/k0", "e/s/deep", "e/s")]
+            for inode in known:
+                tree.remember(inode)
+            await trio.sleep(1000)
+            await read(tree, tree.root)
+            for name in ("a", "d"):
+                await read(tree, await find(tree, name))  # the page ends behind e/s/deep/k0
+            store.after = lambda: 10.0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, tree, await find(tree, "e"))
+                await trio.sleep(5)
+                for inode in known:
+                    tree.forget(inode.number, 1)
+            assert sorted(await read(tree, await find(tree, "e/s/deep"))) == [b"k0", b"k1"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("order", [by_bytes, by_names])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("page", [2, 5, 7, 1000])

@@ -82,10 +82,10 @@ async def copy_object(
     if parts:
         await _copy_parts(source, target, info, key, how, step)
     elif marker:  # not every server has an object that could be copied for a directory
-        await target.put(key, (), _headers(info))
+        await target.put(key, (), headers_of(info))
     else:
         await target.copy(
-            info.key, key, source_bucket=source.bucket, headers=None if plain else _headers(info), if_match=info.etag, size=info.size
+            info.key, key, source_bucket=source.bucket, headers=None if plain else headers_of(info), if_match=info.etag, size=info.size
         )
         step(info.size)
     if tags:
@@ -94,7 +94,8 @@ async def copy_object(
         await target.put_acl(key, acl_for(acl, await target.get_acl(key)))
 
 
-def _headers(info: ObjectInfo) -> ObjectHeaders:
+def headers_of(info: ObjectInfo) -> ObjectHeaders:
+    """What a copy of the object that *info* (of a HEAD) describes has to be given, where it does not take all along by itself (pure)."""
     extra = {name: info.headers[name] for name in KEPT if info.headers.get(name)}
     storage_class = "" if info.storage_class == "STANDARD" else info.storage_class
     return ObjectHeaders(dict(info.metadata or {}), info.content_type, "", storage_class, None, extra)
@@ -113,7 +114,7 @@ def acl_for(acl: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _copy_parts(source: Store, target: Store, info: ObjectInfo, key: str, how: How, step: Step) -> None:
-    upload = await target.create_upload(key, _headers(info))
+    upload = await target.create_upload(key, headers_of(info))
     try:
         ranges = iter(enumerate(part_ranges(info.size, how.part), 1))
         done: list[PartInfo] = []

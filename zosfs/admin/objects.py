@@ -117,7 +117,12 @@ async def _set_acl(store: Store, key: str, info: ObjectInfo, _: str, text: str) 
         members = {"AccessControlPolicy": adopted(members["AccessControlPolicy"], there["Owner"])}
         if same_grants(members["AccessControlPolicy"]["Grants"], there["Grants"]):
             return
-    await store.put_acl(key, members.get("ACL") or members.get("AccessControlPolicy") or members)
+    try:
+        await store.put_acl(key, members.get("ACL") or members.get("AccessControlPolicy") or members)
+    except StoreError as exc:
+        if exc.status == 404 and any(name.startswith("Grant") for name in members):  # Ceph has no other word for it
+            raise Refusal(f"acl: the server knows nobody of whom {text.strip()[:80]!r} speaks ({exc.code})") from None
+        raise
 
 
 async def _remove_acl(store: Store, key: str, info: ObjectInfo, _: str) -> None:

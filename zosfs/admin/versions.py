@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from zosfs.admin.copies import headers_of
 from zosfs.admin.refusal import Refusal
 from zosfs.store.api import ListPage, ObjectInfo, Store
 
@@ -138,7 +139,16 @@ async def bring_back(store: Store, key: str, version_id: str = "") -> str:
         raise Refusal(f"{key} has no version to bring back")
     taken = found[0]
     acl = await store.get_acl(key, version_id=taken.id)
-    await store.copy(key, key, source_version_id=taken.id, size=taken.size)
+    if taken.id == "null":
+        # of before versioning. Ceph has kept with it that the key was deleted since; a copy that takes all along would have that,
+        # too, and be missing wherever it is copied to
+        info = await store.head(key, version_id=taken.id)
+        tags = await store.get_tags(key, version_id=taken.id)
+        await store.copy(key, key, source_version_id=taken.id, headers=headers_of(info), size=taken.size)
+        if tags:
+            await store.put_tags(key, tags)
+    else:
+        await store.copy(key, key, source_version_id=taken.id, size=taken.size)
     if len(acl.get("Grants", ())) > 1:
         await store.put_acl(key, acl)
     return taken.id

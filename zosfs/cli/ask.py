@@ -18,17 +18,31 @@ PATIENCE = 5.0
 
 def root_of(path: str) -> str:
     """The mount point of the zosfs mount that *path* lies in."""
+    return whereabouts(path)[0]
+
+
+def whereabouts(path: str) -> tuple[str, str]:
+    """The mount point of the zosfs mount that *path* lies in, and *path* below it: links that lead into the mount are followed, what
+    *path* itself is there is not."""
     path = os.path.abspath(path)
-    candidates = [path, os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))]
+    in_its_directory = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     ours = {mount.mountpoint for mount in mounts() if mount.type == "fuse.zosfs"}
-    for candidate in candidates:
-        while True:
-            if candidate in ours:
-                return candidate
-            if candidate == "/":
-                break
-            candidate = os.path.dirname(candidate)
+    for found in (path, in_its_directory):
+        if root := _above(found, ours):
+            return root, found
+    found = os.path.realpath(path)  # not before: it may lead into a mount that does not answer
+    if root := _above(found, ours):
+        return root, found
     raise LookupError(f"{path} does not lie in a mount of zosfs")
+
+
+def _above(path: str, roots: set[str]) -> str:
+    """The nearest of *roots* at or above *path*, "" where there is none (pure)."""
+    while path not in roots:
+        if path == "/":
+            return ""
+        path = os.path.dirname(path)
+    return path
 
 
 def ask(root: str, name: str) -> dict[str, Any]:

@@ -122,16 +122,21 @@ async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:
 async def _state(store: Any, name: str) -> dict[str, Any]:
     """Whether a setting is set, unset, or not offered by the server (then why)."""
     from zosfs.admin import settings
+    from zosfs.errors import StoreError
 
     row = {"setting": name, "state": "unset", "help": settings.row(name).help}
     try:
         found = await settings.document(store, name)
-    except OSError as error:
+    except StoreError as error:
+        if error.code == "NoSuchBucket" or not (error.refused or error.errno == errno.EOPNOTSUPP):
+            raise  # it holds for all of them
         return {**row, "state": "not offered" if error.errno == errno.EOPNOTSUPP else "refused", "why": str(error)}
     return {**row, "state": "set", "document": found} if found is not None else row
 
 
 def _text(document: str, words: Any) -> str:
+    from zosfs.admin.refusal import Refusal
+
     if document == "-":
         return sys.stdin.read()
     if document in words:
@@ -140,6 +145,8 @@ def _text(document: str, words: Any) -> str:
         with open(document, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
+        if "/" in document and document[0] not in "{[" and "=" not in document:
+            raise Refusal(f"{document}: there is no such file", errno.ENOENT) from None
         return document  # a word or JSON itself: settings.read says so where it is neither
 
 

@@ -58,6 +58,11 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             say(f"{path}: {error.strerror}")
             status = 1
-    if args.command == "stat":
-        print(json.dumps(rows) if args.json else "\n".join(map(_line, rows)))
+    if args.command == "stat" and args.json:
+        print(json.dumps(rows))
+    elif args.command == "stat":
+        for row in rows:
+            print(_line(row))
+        if not paths:
+            print("nothing is mounted")
     return status

@@ -64,8 +64,12 @@ def machine(options: Options) -> Iterator[Finding]:
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    enough = free > options.free_space
-    yield f"cache {directory}", enough, f"{free / GIB:.1f} GiB free" + ("" if enough else ": less than free_space=")
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield f"cache {directory}", False, "cannot be used: cache_dir= names a directory that can be written to"
+    elif free <= options.free_space:
+        yield f"cache {directory}", False, f"{free / GIB:.1f} GiB free: less than free_space="
+    else:
+        yield f"cache {directory}", True, f"{free / GIB:.1f} GiB free"
 
 
 def bucket(source: Source, options: Options) -> Iterator[Finding]:
@@ -80,7 +84,7 @@ def bucket(source: Source, options: Options) -> Iterator[Finding]:
         account = await connect(options, Counters(), source.bucket)
         try:
             with trio.fail_after(15):
-                await check(account, source.bucket)
+                await check(account, source.bucket, source.prefix)
                 able = None if source.account else await account.bucket(source.bucket).probe(source.prefix)
         finally:
             await account.aclose()

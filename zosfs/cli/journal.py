@@ -1,6 +1,6 @@
 """`zosfs journal`: what was written on this host and is not in the store, because of a crash, a conflict, or a server that refused.
 
-`list` and `show` also work while the bucket is mounted; `export`, `discard` and `upload` need the journal for themselves.
+`list`, `show` and `export` also work while the bucket is mounted; `discard` and `upload` need the journal for themselves.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         if args.what == "export":
             return _export(directory, record, Path(args.file))
         return _discard(bucket, directory, record, yes=args.yes)
-    except (OptionError, LookupError, OSError) as error:
+    except (OptionError, LookupError) as error:
         say(str(error))
         return 1
 

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from zosfs import __version__
 from zosfs.cli.examples import epilog
 from zosfs.cli.options import Parser, plain_flags
+from zosfs.mount.daemon import say
+from zosfs.mount.refusal import line_of, root_cause
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("mount", "zosfs.cli.mount", "mount a bucket (the word may be left out: zosfs SOURCE DIR)"),
@@ -87,7 +89,34 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the line *argv* (default: the process's) and return its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("zosfs: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        _forget_output()
+        return 141
+    except (OSError, BaseExceptionGroup) as error:
+        if not isinstance(root_cause(error), OSError):
+            raise
+        say(line_of(error)[0])
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _forget_output()
+        return 1
+
+
+def _forget_output() -> None:
+    """What is still to be flushed at the end has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if words else 1
@@ -103,13 +132,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter, usage=getattr(module, "SYNOPSIS", None),
     )  # fmt: skip
     module.add_arguments(parser)
-    try:
-        status = int(module.run(parse(parser, plain_flags(words))))
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print("zosfs: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed at the end has nowhere to go
-        return 141
+    return int(module.run(parse(parser, plain_flags(words))))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from zosfs.config_sources import Loaded, Pair, load, split_list
-from zosfs.config_values import NAMES, OptionError, kind, rows, show
+from zosfs.config_values import NAMES, UNVERIFIED, OptionError, kind, rows, show
 
 TABLE = "options: "
 """What the titles of the table's groups begin with."""
@@ -115,7 +115,10 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
             nargs: Any = 0 if bare else None
             sections[group].add_argument(flags[0], action=_Flag, nargs=nargs, metavar=None if bare else metavar, help=text)
             if flags[1:] or hidden:
-                parser.add_argument(*flags[1:], *hidden, action=_Flag, nargs=nargs, help=argparse.SUPPRESS)
+                # what rclone calls vfs-write-back never stands alone
+                parser.add_argument(*flags[1:], *hidden, action=_Flag, nargs=None if bare else nargs, help=argparse.SUPPRESS)
+    if not groups or "connection" in groups:
+        parser.add_argument(*(f"--{name.replace('_', '-')}" for name in UNVERIFIED), action=_Flag, nargs=0, help=argparse.SUPPRESS)
 
 
 def _default(row: Any, flag: str) -> str:

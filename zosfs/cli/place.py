@@ -7,21 +7,25 @@ running a command's work on an account. Failures are one line and exit status 1.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zosfs.cli.ask import root_of
+from zosfs.cli.ask import whereabouts
 from zosfs.cli.options import add_option_arguments, options_of
 from zosfs.config import Options
 from zosfs.config_sources import Pair
 from zosfs.config_values import NAMES, OptionError, show
 from zosfs.mount import registry
 from zosfs.mount.daemon import say
+from zosfs.mount.refusal import line_of
+from zosfs.tree.names import name_to_part
 
 CONNECTION = ("connection",)
 WIDEST = 10_000
@@ -53,9 +57,11 @@ def find(text: str) -> Place:
         if text.startswith(scheme):
             bucket, _, key = text.removeprefix(scheme).partition("/")
             return Place(bucket, key)
-    root = root_of(text)
-    path = os.path.abspath(text)
+    root, path = whereabouts(text)
     missing: list[str] = []
+    if _has_no_attributes(path):
+        missing.append(os.path.basename(path))
+        path = os.path.dirname(path)
     while True:
         try:
             uri = os.getxattr(path, "user.zos.uri", follow_symlinks=False).decode("utf-8", "surrogateescape")
@@ -66,12 +72,22 @@ def find(text: str) -> Place:
             missing.append(os.path.basename(path))
             path = os.path.dirname(path)
     place = find(uri)
-    key = place.key + ("/".join(reversed(missing)) if not place.key or place.key.endswith("/") else "/" + "/".join(reversed(missing)))
-    if not missing:
-        key = place.key
+    key = place.key
+    if missing:
+        below = "/".join(name_to_part(os.fsencode(name)) for name in reversed(missing))
+        key += below if not key or key.endswith("/") else f"/{below}"
     if text.endswith("/") and key and not key.endswith("/"):
         key += "/"
     return Place(place.bucket, key, _pairs_of(root))
+
+
+def _has_no_attributes(path: str) -> bool:
+    """Whether *path* is a link, a pipe or the like: of those the kernel knows no user attributes."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _pairs_of(root: str) -> tuple[Pair, ...]:
@@ -111,8 +127,8 @@ def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[
         raise  # whoever reads our words has read enough
     except OptionError as error:
         say(str(error))
-    except OSError as error:  # StoreError and Refusal say themselves what is wrong
-        say(str(error))
+    except OSError as error:
+        say(line_of(error)[0])
     return 1
 
 
@@ -127,16 +143,19 @@ def located(text: str) -> Place | None:
 
 def settle(*paths: str) -> None:
     """What was written to or deleted from *paths* on a mount is so in the store afterwards, for what the server is asked to do with it.
-    Addresses and paths that cannot be opened are passed over."""
+    Addresses and paths that cannot be opened are passed over. Raises OSError when the store does not take it."""
     for path in paths:
         if "://" in path:
             continue
         try:
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe waits for nobody to write
         except OSError:
             continue
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a pipe has nothing to deliver
+                raise OSError(error.errno, f"what was written is not delivered: {error.strerror}", path) from None
         finally:
             os.close(handle)
 

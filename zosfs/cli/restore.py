@@ -68,6 +68,8 @@ async def _job(args: argparse.Namespace, place: Place, request: dict[str, Any], 
     store = account.bucket(place.bucket)
     if not place.key or place.key.endswith("/"):
         thaws += [Thaw(key) async for key in archived_below(store, place.key)]
+        if not thaws:
+            say(f"nothing below {place} is archived")
     else:
         thaws.append(Thaw(place.key))
     await ask(store, thaws, request)

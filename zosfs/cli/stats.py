@@ -29,6 +29,9 @@ def _table(counters: dict[str, int], everything: bool) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Print them; 1 when the mount does not answer."""
+    if args.watch is not None and not args.watch > 0:  # nan is not, either
+        say(f"--watch {args.watch:g}: must be more than 0 seconds")
+        return 1
     try:
         root = root_of(args.path)
         before: dict[str, int] = {}

@@ -6,11 +6,13 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from zosfs.cli.ask import ask, root_of
 from zosfs.mount import registry
 from zosfs.mount.daemon import say
+from zosfs.mount.mountpoint import is_dead, mounted_on, mounts
 
 HELP = "what is mounted here, and what is not yet delivered"
 
@@ -23,11 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _facts(entry: registry.Entry) -> dict[str, Any]:
     facts = dataclasses.asdict(entry)
+    there = mounted_on(entry.mountpoint)
     try:
-        facts["status"] = ask(entry.mountpoint, "status") if entry.delivering is None else {}
+        if entry.delivering is not None:
+            facts["status"] = {}
+        elif there is None or entry.connection not in ("", there.device):
+            facts["status"] = {"error": "detached: programs that have files open there go on with them"}
+        else:
+            facts["status"] = ask(entry.mountpoint, "status")
     except LookupError as error:
         facts["status"] = {"error": str(error)}
     return facts
+
+
+def _dead(found: Sequence[registry.Entry]) -> list[dict[str, Any]]:
+    """The mounts of zosfs that the kernel still shows although their processes have ended; *found*: those alive."""
+    alive = {entry.connection for entry in found}
+    return [
+        {"source": mount.source, "mountpoint": mount.mountpoint, "status": {"error": "its process has ended"}}
+        for mount in mounts()
+        if mount.type == "fuse.zosfs" and mount.device not in alive and is_dead(mount.mountpoint)
+    ]
 
 
 def _age(seconds: float) -> str:
@@ -36,6 +54,9 @@ def _age(seconds: float) -> str:
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
+    if "pid" not in facts:
+        where = facts["mountpoint"]
+        return [f"{facts['source']} on {where}: dead, its process has ended; mount it again, or `zosfs umount {where}`"]
     lines = [f"{facts['source']} on {facts['mountpoint']}  (pid {facts['pid']}, for {_age(time.time() - facts['started'])})"]
     if facts["delivering"] is not None:
         files, size = facts["delivering"]
@@ -57,6 +78,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Print it; 1 when nothing (there) is mounted."""
     found = registry.entries()
+    dead = _dead(found)
     if args.path is not None:
         try:
             root = root_of(args.path)
@@ -64,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
             say(str(error))
             return 1
         found = [entry for entry in found if entry.mountpoint == root]
-    facts = [_facts(entry) for entry in found]
+        dead = [facts for facts in dead if facts["mountpoint"] == root]
+    facts = [_facts(entry) for entry in found] + dead
     if args.json:
         print(json.dumps(facts))
     else:
@@ -76,4 +99,4 @@ def run(args: argparse.Namespace) -> int:
         print(f"  the next mount of it delivers what {entry.cache_dir} keeps")
     if not facts and not left and not args.json:
         print("nothing is mounted")
-    return 0 if facts or args.path is None else 1
+    return 0 if found or args.path is None else 1

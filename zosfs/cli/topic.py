@@ -85,7 +85,8 @@ async def _job(args: argparse.Namespace, attributes: dict[str, str], account: An
     if args.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
-        show_rows([{"what": name, "value": value} for name, value in found.items()], ("what", "value"), False)
+        rows = [{"what": name, "value": value if isinstance(value, str) else json.dumps(value)} for name, value in found.items()]
+        show_rows(rows, ("what", "value"), False)
     return 0
 
 

@@ -13,7 +13,7 @@ HELP = "unmount and wait until everything is delivered"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """DIR… and how hard to try."""
     parser.add_argument("directories", metavar="DIR", nargs="+", help="mount points")
-    parser.add_argument("-l", "--lazy", action="store_true", help="detach it although it is in use; open files end with it")
+    parser.add_argument("-l", "--lazy", action="store_true", help="detach it although it is in use; who has files open there keeps them")
     parser.add_argument("-f", "--force", action="store_true", help="abort requests in flight, for a mount that does not answer")
     parser.add_argument("--no-wait", action="store_true", help="do not wait for delivery, which goes on in the background")
 

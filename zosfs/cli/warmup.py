@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from zosfs.cli.ask import root_of
 from zosfs.mount.daemon import say
 
+interrupted = threading.Event()
+"""Set at Ctrl-C: no further piece is asked for."""
 PIECE = 64 << 20
 """Bytes that the daemon is asked for at once: what the progress moves by, at least."""
 
@@ -68,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         def one(file: str, size: int) -> str:
             try:
                 for start in range(0, size, PIECE):
+                    if interrupted.is_set():
+                        return ""
                     end = min(start + PIECE, size)
                     os.setxattr(file, "user.zos.warm", f"{start}-{end}".encode())
                     progress.advance(task, end - start)
@@ -75,11 +81,15 @@ def run(args: argparse.Namespace) -> int:
                 if int(held) < int(whole):  # its end drove its beginning out
                     raise OSError(errno.ENOSPC, "")
             except OSError as error:
-                return f"{file}: {_why(error)}"
+                return f"{file}: {_why(file, error)}"
             return ""
 
         with ThreadPoolExecutor(max(1, args.jobs)) as pool:
-            complaints = [line for line in pool.map(lambda found: one(*found), files) if line]
+            try:
+                complaints = [line for line in pool.map(lambda found: one(*found), files) if line]
+            except KeyboardInterrupt:
+                interrupted.set()  # the pool waits for those under way
+                raise
     for line in complaints:
         say(line)
     good = len(files) - len(complaints)
@@ -88,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures or complaints else 0
 
 
-def _why(error: OSError) -> str:
+def _why(file: str, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "the cache has no room for it (mount options cache_size and free_space)"
+    if error.errno == errno.EREMOTEIO:
+        return f"it is archived: `zosfs restore {shlex.quote(file)}` thaws it"
     return error.strerror or str(error)

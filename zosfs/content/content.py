@@ -206,7 +206,7 @@ class Content:
         state = FAILED
         if failure.errno == errno.ESTALE:
             state = CONFLICT
-        elif isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous:
+        elif isinstance(failure, StoreError) and failure.refused:
             state = PARKED
         if writer.partly_gone:
             log.error("%s: %s; it is larger than the cache, and its unfinished upload is all there is of it", writer.draft.key, failure)

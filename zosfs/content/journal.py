@@ -294,6 +294,10 @@ def later(payloads: Iterable[bytes]) -> Later:
     return found
 
 
+DISK_REFUSES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+"""SQLite's codes that say nothing of what is in its files."""
+
+
 class Journal:
     """What is undelivered of one bucket on this host."""
 
@@ -306,7 +310,8 @@ class Journal:
         self._logging = False
 
     def open(self) -> None:
-        """Take the lock and open the database. OSError(EBUSY) when another mount holds it, EINVAL when it cannot be read."""
+        """Take the lock and open the database. OSError(EBUSY) when another mount holds it, EINVAL when it cannot be read, ENOSPC when the
+        disk does not let it be opened."""
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -320,6 +325,11 @@ class Journal:
         except (sqlite3.Error, ValueError) as exc:
             self._logging = False
             self.close()
+            if getattr(exc, "sqlite_errorcode", 0) & 0xFF in DISK_REFUSES:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"the journal {self.directory} cannot be opened ({exc}): see that its disk has room; what it has promised stays",
+                ) from exc
             raise OSError(errno.EINVAL, f"the journal {self.directory} cannot be read ({exc}); move it away to go on") from exc
         except BaseException:
             self.close()

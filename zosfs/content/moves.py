@@ -89,7 +89,7 @@ class Moves:
         try:
             await self._finish(move, made)
         except StoreError as exc:
-            if exc.retry or exc.ambiguous:
+            if not exc.refused:
                 raise
             log.error("the renaming of %s to %s, cut short, is refused, objects are at both places: %s", move.old, move.new, exc)
             move = dataclasses.replace(move, back=True)

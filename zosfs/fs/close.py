@@ -23,11 +23,6 @@ from zosfs.tree.tree import Tree
 log = logging.getLogger(__name__)
 
 
-def is_refused(failure: OSError) -> bool:
-    """Whether the server said no, and would say so again."""
-    return isinstance(failure, StoreError) and not failure.retry and not failure.ambiguous
-
-
 class Closes:
     """Closes the files of a mount."""
 
@@ -59,10 +54,10 @@ class Closes:
             await self._deliveries.deliver(file, close=True)
         except OSError as exc:
             file.unreported = None
-            if file.dirty and exc.errno != errno.ESTALE and not is_refused(exc):
+            if file.dirty and exc.errno != errno.ESTALE and not (isinstance(exc, StoreError) and exc.refused):
                 self._deliveries.later.again(file)  # others who have it open to write may keep it so for long, and write nothing
             raise
-        if file.dirty and file.error is not None and is_refused(file.error):
+        if file.dirty and isinstance(file.error, StoreError) and file.error.refused:
             file.unreported = None
             raise file.error  # with writeback: what was promised earlier is refused
 

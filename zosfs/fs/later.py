@@ -139,7 +139,7 @@ class Later:
             await self._deliver(file)
             return not file.dirty
         except StoreError as exc:
-            if not exc.retry and not exc.ambiguous:
+            if exc.refused:
                 file.unreported = exc
                 log.error("%s cannot be delivered: %s; its bytes stay in the journal", file.inode.key, exc)
                 return True

@@ -17,7 +17,7 @@ import trio
 from zosfs.mount import registry, signals
 from zosfs.mount.mountpoint import mounted_on
 from zosfs.mount.notify import Notifier
-from zosfs.mount.refusal import Refusal
+from zosfs.mount.refusal import Refusal, line_of
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Life:
                 signal.SIGTERM: self.stop,
                 signal.SIGINT: self.stop,
                 signal.SIGHUP: self._reload,
+                signal.SIGUSR1: lambda: None,  # s3fs looks through its cache then; by default it would end the process
                 signal.SIGUSR2: self._next_level,
             }
             await nursery.start(signals.watch, actions)
@@ -181,9 +182,9 @@ class Life:
             await self._drain(self._progress)
         except Exception as error:
             self._failed = True
-            self._entry.undelivered = " ".join(str(error).split())
+            self._entry.undelivered = why = line_of(error)[0]
             self._note()
-            _log.error("not everything was delivered; it is kept in %s: %s", self._entry.cache_dir or "the journal", error)
+            _log.error("not everything was delivered; it is kept in %s: %s", self._entry.cache_dir or "the journal", why)
 
     def _progress(self, files: int, size: int) -> None:
         self._notifier.status(f"delivering {files} files, {size / (1 << 20):.1f} MiB to go" if files or size else "delivered")

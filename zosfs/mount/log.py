@@ -6,6 +6,7 @@ trio thread; when it cannot keep up, messages are dropped and counted rather tha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -134,6 +135,7 @@ class Log:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """*fallback* is the file for a background mount on a machine without syslog. OSError when *file* cannot be opened."""
+        logging.raiseExceptions = False  # a log on a full disk would otherwise print each failure to the terminal of whoever mounts
         self.redaction = Redaction(secrets)
         self.where = ""
         self._file = file
@@ -205,4 +207,5 @@ class Log:
         """Write what is queued and take the handlers off."""
         logging.getLogger().removeHandler(self._front)
         self._listener.stop()
-        self._handlers.close()
+        with contextlib.suppress(OSError):  # a full disk: what could not be written before cannot be now
+            self._handlers.close()

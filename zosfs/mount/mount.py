@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, cast
 
 import trio
@@ -37,6 +36,7 @@ from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
 from zosfs.mount.scratch import scratch, sweep
 from zosfs.mount.session import Session
+from zosfs.mount.start import private
 from zosfs.source import Source
 from zosfs.store.api import Account, Store
 from zosfs.store.connect import check, connect
@@ -80,7 +80,7 @@ async def run(
 
     counters = Counters()
     cache_dir = places.cache_dir(options.cache_dir)
-    _private(cache_dir)
+    private(cache_dir)
     sweep(cache_dir)
     async with AsyncExitStack() as stack:
         if options.at:
@@ -228,17 +228,6 @@ def _watch(options: Options, tree: Tree, volume: Volume | None, account: Any, co
         return Watch(options.notify, tree, volume.store, account.call, counters, mountpoint)
     except ValueError as error:
         raise Refusal(str(error)) from None
-
-
-def _private(directory: Path) -> None:
-    """Make *directory* with mode 0700; Refusal when that cannot be."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError
-    except OSError as error:
-        why = error.strerror or "not writable"
-        raise Refusal(f"cache directory {directory} cannot be used ({why}); choose another with -o cache_dir=DIR") from None
 
 
 def changed(options: Options) -> dict[str, Any]:

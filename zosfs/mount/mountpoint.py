@@ -18,6 +18,8 @@ from pathlib import Path
 
 from zosfs.mount.refusal import USAGE, Refusal
 
+EMPTY = "the mount point is an empty word"
+
 _USER = re.compile(r"(?:^|,)user_id=(\d+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -91,12 +93,14 @@ def unmount(path: str, *, lazy: bool = False, force: bool = False) -> str:
 def prepare(path: str, *, nonempty: bool = False) -> str:
     """The real path of a directory that can be mounted on. A dead FUSE mount there is taken away first.
 
-    Raises Refusal: missing, no directory, not empty, mounted already, not allowed, no FUSE on this machine.
+    Raises Refusal: no word, missing, no directory, not empty, mounted already, not allowed, no FUSE on this machine.
     """
+    if not path:
+        raise Refusal(EMPTY, USAGE)  # a shell's variable that is not set, and not the directory one happens to be in
     path = real_path(path)
     on_top = mounted_on(path)
     if on_top is not None and on_top.type.startswith("fuse"):
-        if not _dead(path):
+        if not is_dead(path):
             raise Refusal(f"{path}: {on_top.source} is already mounted there; `zosfs umount {path}` first")
         said = unmount(path) and unmount(path, lazy=True)
         if said:
@@ -122,7 +126,7 @@ def prepare(path: str, *, nonempty: bool = False) -> str:
     return path
 
 
-def _dead(path: str) -> bool:
+def is_dead(path: str) -> bool:
     """Whether the FUSE mount on *path* has lost its daemon. One that does not answer within 3 s counts as alive."""
     answers: list[bool] = []
 

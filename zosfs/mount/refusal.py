@@ -38,7 +38,7 @@ def line_of(error: BaseException) -> tuple[str, int]:
     error = root_cause(error)
     if hasattr(error, "exit_code"):
         return " ".join(str(error).split()), error.exit_code
-    if isinstance(error, StoreError):
+    if isinstance(error, OSError) and type(error).__str__ is not OSError.__str__:  # a StoreError or the like, which says it itself
         return " ".join(str(error).split()), FAILED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

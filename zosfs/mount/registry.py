@@ -130,9 +130,13 @@ def forget_ended(source: str) -> None:
 
 
 def ended() -> list[Entry]:
-    """The mounts that ended with something undelivered, as far as this user may know of them."""
+    """The mounts that ended with something undelivered, as far as this user may know of them. Where the cache directory is gone, so is
+    what was left in it."""
     loaded = [_load(path) for path in _files()]
-    return [entry for entry in loaded if entry is not None and entry.undelivered and not entry.alive]
+    return [
+        entry for entry in loaded
+        if entry is not None and entry.undelivered and not entry.alive and (not entry.cache_dir or os.path.isdir(entry.cache_dir))
+    ]  # fmt: skip
 
 
 def entries() -> list[Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from zosfs import places
 from zosfs.config import Options
@@ -29,6 +30,7 @@ def start(
     try:
         mountpoint = prepare(directory, nonempty=options.nonempty)
         _check_files(options)
+        private(places.cache_dir(options.cache_dir))
     except Refusal as refusal:
         daemon.say(refusal.line, program)
         return refusal.exit_code
@@ -48,6 +50,17 @@ def _check_files(options: Options) -> None:
             raise Refusal(f"option {name}={path}: there is no such file", 1)
         if path and not os.access(path, os.R_OK):
             raise Refusal(f"option {name}={path}: this user may not read it", 1)
+
+
+def private(directory: Path) -> None:
+    """Make *directory* with mode 0700; Refusal when that cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError
+    except OSError as error:
+        why = error.strerror or "not writable"
+        raise Refusal(f"cache directory {directory} cannot be used ({why}); choose another with -o cache_dir=DIR") from None
 
 
 def _body(source: Source, mountpoint: str, options: Options, foreground: bool) -> Callable[[daemon.Live], int]:

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 
 from zosfs.mount import registry
-from zosfs.mount.mountpoint import mounted_on, real_path, unmount
-from zosfs.mount.refusal import FAILED
+from zosfs.mount.mountpoint import EMPTY, mounted_on, real_path, unmount
+from zosfs.mount.refusal import FAILED, USAGE
 
 Say = Callable[[str], None]
 
@@ -23,6 +23,9 @@ def umount(directory: str, *, lazy: bool = False, force: bool = False, wait: boo
     A mount that was unmounted before and still delivers is waited for, too. *force* aborts requests in flight, *lazy* detaches a
     mount in use. Lines for people go to *say*.
     """
+    if not directory:
+        say(EMPTY)
+        return USAGE
     path = real_path(directory)
     mount = mounted_on(path)
     # root waits for a user's process only when the kernel says that the mount is that user's
@@ -45,12 +48,13 @@ def umount(directory: str, *, lazy: bool = False, force: bool = False, wait: boo
         ending = [entry for entry in ending if entry.connection in ("", mount.device) or entry.delivering is not None]
     status = 0
     for entry in ending if wait else ():
-        status = max(status, _wait(entry, say))
+        status = max(status, _wait(entry, say, detached=lazy))
     return status
 
 
-def _wait(entry: registry.Entry, say: Say) -> int:
-    """Wait until *entry*'s process has ended; tell what is left every now and then on a terminal."""
+def _wait(entry: registry.Entry, say: Say, *, detached: bool) -> int:
+    """Wait until *entry*'s process has ended; tell what is left every now and then on a terminal. One that was *detached* in use serves
+    those who use it for as long as they like: that is said."""
     shown = False
     try:
         handle = os.pidfd_open(entry.pid)
@@ -59,6 +63,12 @@ def _wait(entry: registry.Entry, say: Say) -> int:
     try:
         while handle >= 0 and entry.alive and not select.select([handle], [], [], 0.5)[0]:
             now = registry.reload(entry)
+            if detached and now is not None and now.delivering is None:
+                detached = False
+                say(
+                    f"{entry.source}: detached; waiting until programs have closed what they have open there, and it is delivered "
+                    "(that goes on if this is interrupted)"
+                )
             if sys.stderr.isatty() and now is not None and now.delivering is not None:
                 files, size = now.delivering
                 text = f"\rdelivering: {files} files, {size / (1 << 20):.1f} MiB to go \033[K"

@@ -62,13 +62,19 @@ class S3Account:
             raise StoreError("BucketAlreadyOwnedByYou", status=409, operation="create_bucket", key=name)
         if members:
             await self.boto.call("create_bucket", Bucket=name, **members)
-        else:
+            return
+        try:
             await self.exchange.request("other", "PUT", name)
+        except StoreError as exc:
+            raise exc.of("create_bucket", name) from None
 
     async def delete_bucket(self, name: str) -> None:
         """See Account.delete_bucket."""
         self.bucket(name)
-        await self.exchange.request("other", "DELETE", name)
+        try:
+            await self.exchange.request("other", "DELETE", name)
+        except StoreError as exc:
+            raise exc.of("delete_bucket", name) from None
         self._stores.pop(name, None)
 
     async def service(self, service: str, operation: str, **members: Any) -> Mapping[str, Any]:

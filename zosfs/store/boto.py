@@ -149,7 +149,7 @@ class Boto:
                     if hasattr(value, "read"):
                         answer[name] = value.read()
             except Exception as exc:
-                raise store_error(exc, operation, str(members.get("Key", ""))) from None
+                raise store_error(exc, operation, str(members.get("Key") or members.get("Bucket", ""))) from None
             answer.pop("ResponseMetadata", None)
             return answer
 

@@ -81,7 +81,7 @@ async def _told(step: Callable[[], Awaitable[object]], tries: int = 1) -> bool:
                 return True
         except StoreError as exc:
             log.debug("not found out: %s", exc)
-            if not exc.ambiguous and not exc.retry:
+            if exc.refused:
                 return True
     return False
 

@@ -100,7 +100,10 @@ def _ask(options: Options, credentials: Credentials, members: dict[str, Any]) ->
     try:
         return dict(client.assume_role(**members))
     except Exception as exc:
-        raise store_error(exc, "assume_role", options.role_arn) from None
+        failure = store_error(exc, "assume_role", options.role_arn)
+        if failure.status == 404:  # Ceph speaks of a key
+            failure.message = "there is no such role"
+        raise failure from None
     finally:
         client.close()
 

@@ -306,7 +306,10 @@ class S3Store(MultipartUploads):
         elif "Grants" in acl or "AccessControlPolicy" in acl:
             body = (answers.acl_document(acl.get("AccessControlPolicy", acl)),)
         else:
-            words = {"GrantFullControl": "full-control", "GrantRead": "read", "GrantReadACP": "read-acp", "GrantWriteACP": "write-acp"}
+            words = {
+                "GrantFullControl": "full-control", "GrantRead": "read", "GrantReadACP": "read-acp", "GrantWrite": "write",
+                "GrantWriteACP": "write-acp",
+            }  # fmt: skip
             headers = {f"x-amz-grant-{words[name]}": value for name, value in acl.items() if name in words}
             if not headers:
                 raise StoreError("MalformedACLError", operation="acl", key=key, message="no grants")
@@ -315,7 +318,10 @@ class S3Store(MultipartUploads):
 
     async def usage(self) -> BucketUsage:
         """See Store.usage."""
-        answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
+        try:
+            answer = await self.exchange.request("head_bucket", "HEAD", self.bucket)
+        except StoreError as exc:
+            raise exc.of("head_bucket", self.bucket) from None
         return answers.usage_of(answer.headers)
 
     async def call(self, operation: str, **members: Any) -> Mapping[str, Any]:

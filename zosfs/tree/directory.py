@@ -49,7 +49,7 @@ class Directory:
 
     __slots__ = (
         "ahead", "asked", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at",
-        "loading", "negative", "sweeping",
+        "loading", "moved", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,6 +58,7 @@ class Directory:
         self.listed_at = float("-inf")  # when the store last said which names there are, or which are not
         self.doubted_at = float("-inf")  # what was asked before then may be older than a change that somebody told of
         self.counted_at = float("-inf")  # when all objects below were last counted, for a rename
+        self.moved = 0  # the tree's count of renamed directories when this was the last one
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
         self.hidden: dict[str, Inode] | None = None  # parts removed here whose objects live on for those who have them open
@@ -72,11 +73,9 @@ class Directory:
         """Whether `children` may be trusted to be all names."""
         return trio.current_time() < self.complete_until
 
-    def first_asked(self) -> bool:
-        """Whether a name is asked for here for the first time, and nothing is known yet."""
-        first = not self.asked and self.listed_at == float("-inf") and self.loading is None
-        self.asked = True
-        return first
+    def untouched(self) -> bool:
+        """Whether nobody has wanted to know a name here, and nothing was listed nor is being listed."""
+        return not self.asked and self.listed_at == float("-inf") and self.loading is None
 
     def doubt(self) -> None:
         """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""

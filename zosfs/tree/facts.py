@@ -133,6 +133,10 @@ class Facts:
             parent.directory.children.setdefault(inode.name, inode)
         return inode
 
+    def outlived(self, inode: Inode) -> bool:
+        """Whether *inode* was forgotten, and its name is gone since."""
+        return self._table.outlived(inode)
+
     def forget_names(self, parent: Inode) -> None:
         """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
         directory = parent.directory
@@ -183,6 +187,16 @@ class Facts:
             raise fault(errno.ENOENT)
         if parent.volume is not None and len(self.key_of(parent, name).encode("utf-8", "surrogateescape")) > KEY_MAX:
             raise fault(errno.ENAMETOOLONG)
+
+    def moved(self, inode: Inode, moves: int) -> bool:
+        """Whether *inode* or a directory above it was renamed since the tree's *moves*, be it away and back again: what was asked about
+        its key then may be told of another time."""
+        if self.moves == moves:
+            return False
+        above: Inode | None = inode
+        while above is not None and not (above.directory is not None and above.directory.moved > moves):
+            above = above.parent
+        return above is not None
 
     def key_of(self, parent: Inode, name: bytes) -> str:
         """The key of a file *name* in *parent*."""

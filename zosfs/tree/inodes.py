@@ -290,6 +290,13 @@ class InodeTable:
             number = (number + 0x9E3779B97F4A7C15) & 0x7FFFFFFFFFFFFFFF
         return number
 
+    def outlived(self, inode: Inode) -> bool:
+        """Whether *inode* was let go of, and what had its number after it is removed or called otherwise."""
+        living = self._inodes.get(inode.number)
+        if living is None:
+            return inode.number in self._gone
+        return living is not inode and (living.unlinked or living.parent is not inode.parent or living.name != inode.name)
+
     def keep(self, inode: Inode) -> Inode:
         """Somebody refers to *inode*: it stays until it is discarded. Returns which inode stands for its number."""
         return self._inodes.setdefault(inode.number, inode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -43,17 +43,17 @@ SYMLINK_MAX = 4096
 
 
 class _Kept(cachetools.LRUCache[int, Inode]):
-    """Listed directories by inode number, measured by their names; *dropped* is told which one has to go."""
+    """Listed directories by inode number, measured by their names."""
 
-    def __init__(self, dropped: Callable[[Inode], None]) -> None:
+    def __init__(self) -> None:
         # one directory may be larger than all that is kept: it is kept alone then
         most = KEPT_ENTRIES
         super().__init__(most, getsizeof=lambda inode: min(most, 1 + len(inode.directory.children) if inode.directory else 1))
-        self._dropped = dropped
+        self.dropped: list[Inode] = []  # had to go
 
     def popitem(self) -> tuple[int, Inode]:
         number, inode = super().popitem()
-        self._dropped(inode)
+        self.dropped.append(inode)
         return number, inode
 
 
@@ -62,7 +62,7 @@ class Loader:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._kept = _Kept(tree.forget_names)
+        self._kept = _Kept()
         self._walks = Walks(tree, self)
 
     # -- who asks ---------------------------------------------------------------------------------------------------
@@ -96,6 +96,8 @@ class Loader:
         """The names of directory *inode* are in use: those of others go first."""
         self._kept.pop(inode.number, None)
         self._kept[inode.number] = inode
+        while self._kept.dropped:  # not before *inode* is kept: it may be the directory of one of them, which stays in it then
+            self._tree.forget_names(self._kept.dropped.pop())
 
     def keeps(self, inode: Inode) -> bool:
         """Whether the names of directory *inode* are kept although nobody may refer to them."""
@@ -121,10 +123,13 @@ class Loader:
 
     def current(self, directory: Inode, name: bytes, inode: Inode) -> Inode | None:
         """What *name* is by now, listed as *inode* a while ago: None when it was removed or renamed."""
-        current = self._tree.directory(directory).children.get(name)
-        if current is None and not inode.unlinked and inode.parent is directory and inode.name == name:
-            return self._tree.hang(inode)  # forgotten to save memory, and needed after all
-        return current
+        known = self._tree.directory(directory)
+        current = known.children.get(name)
+        if current is not None or inode.unlinked or inode.parent is not directory or inode.name != name:
+            return current
+        if known.complete() or self._tree.outlived(inode):
+            return None
+        return self._tree.hang(inode)  # forgotten to save memory, and needed after all
 
     async def first_page(self, inode: Inode, name: bytes) -> None:
         """Make the directory listed if one page does it; a larger one is marked huge. Ends earlier when *name* has been seen."""
@@ -140,9 +145,10 @@ class Loader:
         """Learn the names of *inode* from *key* on, a page of them, asked for at *sequence*: whether all that may be called like the
         last part of *key* is known now. Raises StoreError."""
         directory, prefix, behind, asked = self._tree.directory(inode), inode.key, just_before(key), trio.current_time()
+        moves = self._tree.moves
         page = await inode.store.list_page(prefix, delimiter="/", marker=behind)
         known = await self.remembered(inode, page.objects)
-        if inode.unlinked or inode.key != prefix or directory.doubted_at >= asked:
+        if inode.unlinked or self._tree.moved(inode, moves) or directory.doubted_at >= asked:
             return False
         whole = reach(page, behind)
         # of a file near the end of the page it is not known whether there is a directory of its name, too
@@ -257,23 +263,26 @@ class Loader:
             load.local = {name for name, child in directory.children.items() if child.dirty}
             load.entries.extend((name, directory.children[name]) for name in load.local)
         if pages is not None:
-            pages.keep(directory)
+            marker = pages.keep(directory, marker)
         while True:
-            if pages is None or (tree.moves != moves and pages.prefix != inode.key):
+            if pages is None or tree.moved(inode, moves):
                 # the first page; or renamed meanwhile, and what was said of the old place may be half of the truth
                 pages, moves, marker = Pages(tree, inode.store, inode.key), tree.moves, ""
                 load.local.update(name for name, _ in load.entries)
                 load.seen.clear()
             page, sequence = await pages.after(marker)
+            if page.next_marker and load.readers:
+                pages.ask(page)
+            known = await self.remembered(inode, page.objects)
             if inode.unlinked:
                 return False
-            if tree.moves != moves and pages.prefix != inode.key:
+            if tree.moved(inode, moves):
                 continue
             marker = page.next_marker
-            if marker and load.readers:
-                pages.ask(page)
-            await self._apply(inode, pages.prefix, page, load, sequence)
+            await self._apply(inode, pages.prefix, page, known, load, sequence)
             load.advance()
+            if tree.moved(inode, moves):
+                continue
             if not marker:
                 return True
             directory.huge = True
@@ -288,9 +297,8 @@ class Loader:
                     load.marker, load.pages, load.moves = marker, pages, moves
                     return False
 
-    async def _apply(self, inode: Inode, prefix: str, page: ListPage, load: Load, sequence: int) -> None:
+    async def _apply(self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int) -> None:
         directory = self._tree.directory(inode)
-        known = await self.remembered(inode, page.objects)
         fresh = self._hang(inode, prefix, page, known, sequence, load.seen, outdated=load.outdated)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False

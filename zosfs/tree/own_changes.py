@@ -53,9 +53,7 @@ class OwnChanges(Facts):
         parent = inode.parent
         assert parent is not None
         directory = self._change(parent, inode.name)
-        if directory.children.get(inode.name) is inode:
-            del directory.children[inode.name]
-            directory.note_missing(inode.name, self.options.negative_ttl)
+        self._gone_from(directory, inode)
         if not inode.part and not inode.is_dir:
             parent.marker = False
         if inode.pins and not inode.pending and not inode.is_dir:
@@ -63,6 +61,16 @@ class OwnChanges(Facts):
             directory.hidden[inode.part] = inode
         self._unlink(inode)
         self._touch(parent, time.time_ns())
+
+    def _gone_from(self, directory: Directory, inode: Inode) -> None:
+        other = directory.children.get(inode.name)
+        if other is inode:
+            del directory.children[inode.name]
+            directory.note_missing(inode.name, self.options.negative_ttl)
+        elif other is not None and not other.dirty:
+            # an answer from before may have brought the name back when one from after had taken it away: the store knows
+            other.fresh_until = float("-inf")
+            directory.doubt()
 
     def move(self, inode: Inode, parent: Inode, name: bytes, made: Mapping[str, int] = _UNKNOWN) -> Inode | None:
         """*inode* is *name* in *parent* now; returns what it replaced.
@@ -73,9 +81,7 @@ class OwnChanges(Facts):
         old_parent = inode.parent
         assert old_parent is not None
         old = self._change(old_parent, inode.name)
-        if old.children.get(inode.name) is inode:
-            del old.children[inode.name]
-            old.note_missing(inode.name, self.options.negative_ttl)
+        self._gone_from(old, inode)
         new = self._change(parent, name)
         replaced = new.children.get(name)
         if not inode.is_dir:
@@ -87,6 +93,7 @@ class OwnChanges(Facts):
         self._table.keep(inode)
         if inode.directory is not None:
             self.moves += 1
+            inode.directory.moved = self.moves
             self._doubt_listings(inode, inode.directory.counted_at)
             self._rekey(inode, made)
         inode.fresh_until = self.fresh_until()

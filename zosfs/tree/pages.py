@@ -6,12 +6,16 @@ store, what is known (zosfs.tree.facts). Must not know: who reads the directory.
 
 from __future__ import annotations
 
+import errno
+
 import trio
 
-from zosfs.store.api import ListPage, Store
+from zosfs.errors import StoreError
+from zosfs.store.api import ListPage, ObjectInfo, Store
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts
 from zosfs.tree.spread import Guesses, bytewise, later, plain
+from zosfs.tree.undecided import Undecided
 
 AHEAD = 5.0
 """Seconds for which a page that was asked for ahead waits for a reader who pauses."""
@@ -38,15 +42,24 @@ class Pages:
         self.prefix = prefix
         self._flights: dict[str, _Flight] = {}  # by the key behind which they were asked for
         self._guesses = Guesses()
+        self._undecided = Undecided(prefix)
 
     async def after(self, reached: str) -> tuple[ListPage, int]:
-        """The page behind *reached* ("": the first one), and at which of the tree's sequences it was asked for. Raises StoreError."""
+        """The page behind *reached* ("": the first one), and at which of the tree's sequences it was asked for. Raises StoreError.
+
+        A file stands on the page by which it is known whether a directory has its name, too.
+        """
+        asked = trio.current_time()
         found = await self._ahead(reached)
         if found is None:
             sequence = self._tree.sequence
             found = await self._list(reached), sequence
         self._guesses.told(found[0], reached)
-        return found
+        page, sequence, lost = self._undecided.told(*found, asked)
+        again = [info for key in lost if (info := await self._again(key)) is not None]
+        if again:
+            page = ListPage(sorted([*again, *page.objects], key=lambda info: bytewise(info.key)), page.prefixes, page.next_marker)
+        return page, sequence
 
     def ask(self, page: ListPage) -> None:
         """Ask for what comes behind *page*, the last one told, before it is wanted."""
@@ -61,15 +74,23 @@ class Pages:
         for start in self._before(reached)[:1]:
             await self._flights[start].came.wait()
 
-    def keep(self, directory: Directory) -> None:
-        """Somebody reads on after a pause: forget what may not be true any more. Changes here since are remembered by nobody, once
-        nothing is under way. Who pauses is not waiting for the server, and nothing is guessed for him any more."""
+    def keep(self, directory: Directory, reached: str) -> str:
+        """Somebody reads on from *reached* after a pause: forget what may not be true any more. Changes here since are remembered by
+        nobody, once nothing is under way. Who pauses is not waiting for the server, and nothing is guessed for him any more.
+
+        Returns behind which key to go on: earlier, where what was told up to *reached* did not include the last file.
+        """
         self._guesses.trusted = False
         now, ttl = trio.current_time(), self._tree.options.metadata_ttl
+
+        def believed(sequence: int, asked: float) -> bool:
+            same = sequence == self._tree.sequence and directory.doubted_at < asked
+            return same and now - asked < min(AHEAD, ttl)
+
         for start, flight in list(self._flights.items()):
-            same = flight.sequence == self._tree.sequence and directory.doubted_at < flight.asked
-            if not same or now - flight.asked >= min(AHEAD, ttl):
+            if not believed(flight.sequence, flight.asked):
                 del self._flights[start]
+        return self._undecided.resume(reached, self._tree.sequence, believed)
 
     async def _ahead(self, reached: str) -> tuple[ListPage, int] | None:
         """What was asked for ahead and goes on from *reached*."""
@@ -105,6 +126,14 @@ class Pages:
             pass  # it is asked for again where the failure can be told
         finally:
             flight.came.set()
+
+    async def _again(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.head(key)
+        except StoreError as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+            return None
 
     async def _list(self, start: str) -> ListPage:
         return await self._store.list_page(self.prefix, delimiter="/", marker=start)

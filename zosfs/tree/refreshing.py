@@ -91,7 +91,7 @@ class Refresher:
     async def _head_now(
         self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool, ask: Ask | None = None
     ) -> None:
-        key = inode.key
+        key, moves = inode.key, self._tree.moves
         try:
             if ask is not None:
                 info = await self._ask_or_head(inode, key, ask)
@@ -108,7 +108,7 @@ class Refresher:
                 raise
             if inode.unlinked:
                 raise fault(errno.ENOENT) from None
-            if inode.key != key:
+            if inode.key != key or self._tree.moved(inode, moves):
                 # renamed meanwhile: it is looked for at its new place
                 assert inode.parent is not None
                 await self._head_now(inode, inode.parent, inode.name, self._tree.sequence, force)
@@ -118,7 +118,7 @@ class Refresher:
                     # a listing has just shown something below it
                     inode.marker, inode.known = False, True
                     return
-                if await self._lives(inode) or inode.key != key:
+                if await self._lives(inode) or self._tree.moved(inode, moves):
                     return
             directory = self._tree.directory(parent)
             if not directory.newer_than(name, sequence):

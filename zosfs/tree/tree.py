@@ -91,7 +91,8 @@ class Tree(OwnChanges):
                 await self._loader.load_buckets(parent)
                 return directory.children.get(name)
             if not directory.huge and self.options.metadata_ttl > 0:
-                if self.options.posix and directory.first_asked() and b"." in name[1:]:
+                first, directory.asked = directory.untouched(), True
+                if self.options.posix and first and b"." in name[1:]:
                     # who opens one file waits neither for a page of a thousand names, nor a round trip more for the attributes that no
                     # page tells; without a dot most names are directories
                     return await self._ask(parent, directory, name)
@@ -170,7 +171,7 @@ class Tree(OwnChanges):
             nursery.start_soon(list_below)
         if parent.unlinked:
             return None
-        if self.moves != moves and parent.key + part != key:
+        if self.moved(parent, moves):
             return await self._ask_now(parent, directory, name)  # renamed meanwhile: the answers are of another place
         if failure is not None:
             raise failure
@@ -240,7 +241,7 @@ class Tree(OwnChanges):
             return False
         if known.complete():
             return True
-        top, store, sequence = directory.key, directory.store, self.sequence
+        top, store, sequence, moves = directory.key, directory.store, self.sequence, self.moves
         marker, most = "", 2
         with self.flying.request(sequence):
             while True:
@@ -251,7 +252,7 @@ class Tree(OwnChanges):
                         directory.marker = True
                     elif not known.newer_than(part_to_name(part), sequence) and (below or not known.hides(part, info.etag)):
                         return False
-                if directory.key != top:
+                if self.moved(directory, moves):
                     return await self.is_empty(directory)  # renamed meanwhile: the answer may be of what was left there
                 marker, most = page.next_marker, 1000
                 if not marker:

@@ -60,9 +60,10 @@ class _Run:
     slowest: float = 0.0  # seconds that the server took for a page
     ended: trio.Event = field(default_factory=trio.Event)
 
-    def from_its_first_name(self, directory: Inode) -> bool:
-        """Whether all of *directory* that this listing shows is all there is, from the beginning."""
-        return self.begin == directory.key or not self.begin.startswith(directory.key)
+    def begins_before(self, directory: Inode) -> bool:
+        """Whether the page behind the marker, and those that follow, show all of *directory*: what was known by its name while the pages
+        before came may be another inode, that was forgotten since."""
+        return self.marker == directory.key or not self.marker.startswith(directory.key)
 
 
 class Walks:
@@ -264,7 +265,7 @@ class Walks:
                     break
                 directory = below
                 trail.append((part, directory))
-                if directory not in run.partial and run.from_its_first_name(directory):
+                if directory not in run.partial and run.begins_before(directory):
                     run.partial[directory] = set()
             if parts[0] == passed and len(parts) > 1:
                 continue
