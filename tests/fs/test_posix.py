@@ -101,6 +101,28 @@ def test_truncate(place: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_more_than_an_object_can_have_is_refused_at_once(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    with path.open("r+b", buffering=0) as f:
+        for size in (10_000 * 5 * 2**30 + 1, 2**63 - 1):
+            refused(errno.EFBIG, os.truncate, path, size)
+            refused(errno.EFBIG, os.ftruncate, f.fileno(), size)
+            refused(errno.EFBIG, os.pwrite, f.fileno(), b"x", size - 1)
+        assert os.pwrite(f.fileno(), b"A", 0) == 1
+    assert path.read_bytes() == b"A123456789"
+
+
+def test_a_descriptor_for_reading_truncates_if_asked_to(place: Path) -> None:
+    path = place / "f"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
+    assert os.read(fd, 10) == b""
+    assert os.fstat(fd).st_size == path.stat().st_size == 0
+    os.close(fd)
+    assert path.read_bytes() == b""
+
+
 def test_append_after_truncate(place: Path) -> None:
     path = place / "f"
     path.write_bytes(b"0123456789")
@@ -223,6 +245,53 @@ def test_unlink_of_open_files(place: Path, shared_bucket: str, s3: Any) -> None:
         (place / "never").unlink()
     listed = s3.list_objects_v2(Bucket=shared_bucket, Prefix=place.name + "/").get("Contents", [])
     assert [item["Key"] for item in listed if item["Key"] != place.name + "/"] == []
+
+
+@pytest.mark.parametrize("way", ["delivered", "undelivered", "directory"])
+def test_what_is_renamed_to_the_name_of_an_unlinked_open_file_stays(mount: Any, bucket: str, s3: Any, way: str) -> None:
+    living: Mount = mount()
+    path, new = living.path / "d" / "f", living.path / "e" / "f"
+    for parent in (path.parent, new.parent):
+        parent.mkdir()
+    path.write_bytes(noise(300_000))
+    with path.open("rb") as old, new.open("w") as f:
+        path.unlink()
+        f.write("new")
+        if way != "undelivered":
+            f.close()
+        if way == "directory":
+            path.parent.rmdir()
+            new.parent.rename(path.parent)
+        else:
+            new.rename(path)
+        assert old.read() == noise(300_000)
+    living.stop()  # what comes of a close is done then
+    assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"new"
+
+
+def test_what_another_host_puts_in_the_place_of_an_unlinked_open_file_stays(mount: Any, bucket: str, s3: Any) -> None:
+    living: Mount = mount()
+    path = living.path / "f"
+    path.write_bytes(noise(300_000))
+    with path.open("rb"):
+        path.unlink()
+        s3.put_object(Bucket=bucket, Key="f", Body=b"another host's")
+    living.stop()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"another host's"
+
+
+def test_a_name_is_used_again_while_the_last_close_of_its_unlinked_file_is_at_work(place: Path) -> None:
+    path, other = place / "f", place / "other"
+    for number in range(20):
+        path.write_bytes(noise(300_000))
+        with path.open("rb"):
+            path.unlink()
+        if number % 2:
+            other.write_bytes(b"%d" % number)
+            other.rename(path)
+        else:
+            path.write_bytes(b"%d" % number)
+        assert path.read_bytes() == b"%d" % number
 
 
 @pytest.mark.long_on("weed")
@@ -415,6 +484,21 @@ def test_statfs_and_access(place: Path) -> None:
 
 
 @pytest.mark.long_on("weed")
+def test_what_is_made_in_a_set_group_id_directory_has_its_group(place: Path) -> None:
+    shared = place / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, 1234)
+    shared.chmod(0o2775)
+    (shared / "file").write_bytes(b"x")
+    (shared / "directory").mkdir()
+    (shared / "directory" / "file").touch()
+    (shared / "link").symlink_to("file")
+    os.mkfifo(shared / "fifo")
+    assert {path.lstat().st_gid for path in shared.rglob("*")} == {1234}
+    assert (shared / "directory").stat().st_mode & stat.S_ISGID
+    assert not (shared / "file").stat().st_mode & stat.S_ISGID
+
+
 def test_permissions_are_enforced(mount: Any) -> None:
     living: Mount = mount(allow_other=True)
     path = living.path / "private"

@@ -263,6 +263,27 @@ assert open(sys.argv[1], "rb").read() == want
         assert m.find(b"end") == 70_000
 
 
+def test_what_is_mapped_through_an_appending_descriptor_stays_where_it_is(place: Path) -> None:
+    script = """
+import mmap, os, sys
+want = bytearray(b"0123456789" * 1000)
+open(sys.argv[1], "wb").write(want)
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+with mmap.mmap(fd, 0) as m:
+    for at in (3, 4999, 9990):
+        m[at:at + 5] = want[at:at + 5] = b"mmmmm"
+    m.flush()
+    os.write(fd, b"end")
+    m[5:8] = want[5:8] = b"xyz"
+os.pwrite(fd, b"END", 0)
+os.close(fd)
+found = open(sys.argv[1], "rb").read()
+assert found == want + b"endEND", (len(found), found[:20], found[9980:10020])
+"""
+    join(python(script, place / "m"))
+    assert (place / "m").stat().st_size == 10_006
+
+
 @pytest.mark.long_on("weed")
 def test_sixteen_processes_write_sixteen_files(place: Path) -> None:
     script = """

@@ -45,6 +45,22 @@ def test_lines_of_four_writers_on_two_mounts(mount: Callable[..., Mount], bucket
             assert Counter(log.read().splitlines()) == found
 
 
+def test_records_of_a_page_from_two_mounts(mount: Callable[..., Mount], bucket: str, s3: Any, server: Any) -> None:
+    """By their offsets alone, such records could be pages of a mapping that was made of the file before it grew."""
+    if server.kind != "rgw":
+        pytest.skip("no append uploads, no conditions: writers on two hosts cannot exclude each other")
+    mounts = [mount(), mount()]
+    (mounts[0].path / "log").open("ab").close()
+    logs = [os.open(living.path / "log", os.O_RDWR | os.O_APPEND) for living in mounts]
+    records = [bytes([letter]) * 4096 for letter in b"aAbBcCdDeE"]
+    for number, record in enumerate(records):
+        os.write(logs[number % 2], record)
+        os.fsync(logs[number % 2])
+    for log in logs:
+        os.close(log)
+    assert s3.get_object(Bucket=bucket, Key="log")["Body"].read() == b"".join(records)
+
+
 def test_who_opens_beside_an_idle_writer_reads_what_another_host_has_written(mount: Callable[..., Mount]) -> None:
     here, there = mount(), mount()
     log = here.path / "log"

@@ -140,7 +140,7 @@ def test_a_dump_shows_them_and_ls_asks_for_none(s3: Any, bucket: str, living: Mo
     assert not said.stderr
 
 
-@pytest.mark.parametrize("change", ["chmod", "append"])
+@pytest.mark.parametrize("change", ["chmod", "append", "both"])
 def test_tags_of_a_log_survive_what_is_done_to_it(
     s3: Any, rgw: Any, bucket: str, mount: Callable[..., Mount], change: str
 ) -> None:
@@ -153,14 +153,32 @@ def test_tags_of_a_log_survive_what_is_done_to_it(
     head = s3.head_object(Bucket=bucket, Key="f")
     assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
     os.setxattr(path, "user.zos.tag.team", b"blue")
-    if change == "chmod":
-        path.chmod(0o600)
-    else:
-        with path.open("a") as file:
-            file.write("third\n")
+    for word in ("third", "fourth"):
+        if change != "append":
+            path.chmod(0o600)
+        if change != "chmod":
+            with path.open("a") as file:
+                file.write(f"{word}\n")
     head = s3.head_object(Bucket=bucket, Key="f")
     assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
     assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "team", "Value": "blue"}]
+
+
+def test_an_empty_log_that_is_emptied_stays_one(s3: Any, rgw: Any, bucket: str, mount: Callable[..., Mount]) -> None:
+    if s3.meta.endpoint_url != rgw.url:
+        pytest.skip("append uploads are Ceph's")
+    path = mount().path / "f"
+    path.open("a").close()
+    os.setxattr(path, "user.zos.tag.team", b"blue")
+    path.write_bytes(b"")
+    path.chmod(0o600)
+    with path.open("a") as file:
+        file.write("first\n")
+    head = s3.head_object(Bucket=bucket, Key="f")
+    assert head["ResponseMetadata"]["HTTPHeaders"]["x-rgw-object-type"] == "Appendable"
+    assert int(head["Metadata"]["mode"]) & 0o7777 == 0o600
+    assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "team", "Value": "blue"}]
+    assert path.read_text() == "first\n"
 
 
 def test_who_overwrites_a_file_waits_once_for_what_it_has(proxy: Proxy, mount: Callable[..., Mount], bucket: str, s3: Any) -> None:

@@ -14,16 +14,17 @@ the last one stays. So an object is created empty, appended to, and looked at; w
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import errno
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from zosfs.content.delivered import delivered_info
 from zosfs.content.etags import body_bytes, chain_etag, slice_body
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ObjectHeaders, ObjectInfo, Store, Written, body_length
@@ -366,14 +367,4 @@ async def holds(store: Store, key: str, position: int, body: Body, found: Object
 
 
 def _info(key: str, state: AppendState, headers: ObjectHeaders, written: Written) -> ObjectInfo:
-    return ObjectInfo(
-        key=key,
-        size=state.position,
-        etag=state.etag,
-        modified_ns=written.modified_ns or time.time_ns(),
-        storage_class=headers.storage_class,
-        object_type="Appendable",
-        version_id=written.version_id,
-        content_type=headers.content_type,
-        metadata=dict(headers.metadata),
-    )
+    return delivered_info(key, state.position, dataclasses.replace(written, etag=state.etag), headers, "Appendable")

@@ -23,7 +23,8 @@ import trio
 
 from zosfs.content.append import AppendState, Sent, append, holds, look, set_headers_by_empty_append
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
-from zosfs.content.finishing import correct_headers, delivered_info, has_metadata, put_tags
+from zosfs.content.delivered import delivered_info
+from zosfs.content.finishing import correct_headers, has_metadata, put_tags
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.old_bytes import laid_over, part_of_base

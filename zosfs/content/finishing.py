@@ -6,32 +6,15 @@ Owns: nothing. May use: store/. Must not know: where its bytes come from.
 from __future__ import annotations
 
 import dataclasses
-import time
 
-from zosfs.store.api import ObjectHeaders, ObjectInfo, Store, Written
+from zosfs.content.append import AppendState, set_headers_by_empty_append
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 
 REWRITABLE = 5 << 30
 """Largest object whose headers a server is sure to change by a copy onto itself."""
 _PERMISSIONS = ("mode", "uid", "gid")
 _LOCKS = "x-amz-object-lock-"
 _TIMES = {"mtime", "atime", "ctime"}
-
-
-def delivered_info(key: str, size: int, written: Written, headers: ObjectHeaders, object_type: str = "Normal") -> ObjectInfo:
-    """What a HEAD would say after a write that left *written*, so that none is needed.
-
-    *modified_ns* is the answer's Date (whole seconds), else this host's clock: near the server's Last-Modified, not equal to it.
-    """
-    extra = dict(headers.extra)
-    if headers.tags:
-        extra["x-amz-tagging-count"] = str(len(headers.tags))
-    if written.next_position is not None:
-        extra["x-rgw-next-append-position"] = str(written.next_position)
-    return ObjectInfo(
-        key=key, size=size, etag=written.etag, modified_ns=written.modified_ns or time.time_ns() // 10**9 * 10**9,
-        storage_class=headers.storage_class, object_type=object_type, version_id=written.version_id,
-        content_type=headers.content_type, metadata=dict(headers.metadata), headers=extra,
-    )  # fmt: skip
 
 
 def has_metadata(found: ObjectInfo, headers: ObjectHeaders) -> bool:
@@ -58,11 +41,16 @@ def with_times_of(headers: ObjectHeaders, began: ObjectHeaders) -> ObjectHeaders
 
 
 async def correct_headers(store: Store, info: ObjectInfo, headers: ObjectHeaders) -> ObjectInfo:
-    """Give a finished multipart object the headers of now, where they are others than when its upload began.
+    """Give a finished object the headers of now, where they are others than when its upload began.
 
     Costs a copy onto itself: a matter of references on Ceph. Left out where it would cost more than it is worth: objects
-    above 5 GiB whose permissions are right, and versioned buckets where only times differ (the copy would be a version).
+    above 5 GiB whose permissions are right, and versioned buckets where only times differ (the copy would be a version). An object that
+    grows by appends would be copied to one that does not: it gets them by an append of nothing.
     """
+    if info.appendable and store.abilities.append:
+        changed = (await set_headers_by_empty_append(store, info.key, AppendState.of(info), headers)).info
+        await put_tags(store, info.key, headers)
+        return changed
     old, new = info.metadata or {}, headers.metadata
     differing = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     only_metadata = info.content_type == headers.content_type

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from zosfs.content.append import look
 from zosfs.content.conflicts import check_unchanged
+from zosfs.content.delivered import delivered_info
 from zosfs.content.delivery import Expect
 from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.editing import EditUpload, fullest, grid_of
-from zosfs.content.finishing import alike, correct_headers, delivered_info, put_tags, with_times_of
+from zosfs.content.finishing import alike, correct_headers, put_tags, with_times_of
 from zosfs.content.journal import Record
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.plan import Base

@@ -112,7 +112,7 @@ class Writer:
     async def write(self, offset: int, data: Buffer, *, append: bool = False) -> int:
         """Take *data* at *offset*, or with *append* at the end; returns its length.
 
-        Waits while too many bytes are staged; OSError(ENOSPC) when waiting does not help.
+        Waits while too many bytes are staged; OSError(ENOSPC) when waiting does not help, EFBIG behind what an object can have.
         """
         draft, entry = self.draft, self.entry
         if not append:
@@ -137,6 +137,8 @@ class Writer:
         goes_up = uploads.under_way
         if goes_up and (uploads.editing or uploads.gone):
             return False
+        if end > self._content.limits.max_object:
+            return False
         grows_up = not draft.kept and not draft.appending  # see GoingUpEarly.stream_on
         if grows_up and not goes_up and max(end, draft.size) >= self.early.stream_from:
             return False
@@ -152,6 +154,7 @@ class Writer:
 
     async def _write(self, offset: int, data: Buffer) -> None:
         draft, end = self.draft, offset + len(data)
+        self._may_have(end)
         draft.delivered = None
         await self._doubts.before_change(offset, draft.base_etag)
         with draft.lands(offset, end):
@@ -163,6 +166,11 @@ class Writer:
             self._uploads.rewritten(offset, end)
         if not draft.kept and not draft.appending:
             await self.early.stream_on()
+
+    def _may_have(self, size: int) -> None:
+        # no delivery would come to an end with that, and a program is to know at once
+        if size > self._content.limits.max_object:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
     async def _spare(self, start: int) -> None:
         """Bytes from *start* on are about to be written: those that the journal promised stay, or are delivered where the disk is short."""
@@ -236,8 +244,9 @@ class Writer:
         await self.draft.fetch(0, self.draft.kept)
 
     async def truncate(self, size: int) -> None:
-        """Set the file's size; what grows is zeros."""
+        """Set the file's size; what grows is zeros. OSError(EFBIG) for more than an object can have."""
         draft, entry = self.draft, self.entry
+        self._may_have(size)
         await self._doubts.before_change(size, draft.base_etag)
         if entry.record is not None and size < draft.size:
             await entry.spare(size, nothing_left=size == 0)

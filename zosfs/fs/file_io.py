@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from mmap import PAGESIZE
 
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
@@ -26,6 +27,18 @@ from zosfs.fs.writers import Writers
 from zosfs.store.api import Buffer, ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+
+def _is_mapped(file: OpenFile, offset: int, length: int) -> bool:
+    """Whether what the kernel writes through an O_APPEND handle are pages of a mapping, which belong where they are, and no write(2).
+
+    FUSE_WRITE_CACHE would tell, but pyfuse3 drops it. Pages begin within the file as the kernel knows it, and end on a page's edge or the
+    file's; what write(2) appends begins at that end.
+    """
+    size = file.inode.attributes.size
+    if offset >= size or offset == file.kernel_end:
+        return False
+    return not offset % PAGESIZE and (not length % PAGESIZE or offset + length == size)
 
 
 class FileIO:
@@ -101,17 +114,18 @@ class FileIO:
         return handle.reader
 
     async def write(self, number: int, offset: int, data: Buffer) -> int:
-        """Take all of *data* at *offset* (for O_APPEND handles: at the end); returns its length."""
+        """Take all of *data* at *offset* (what is written to O_APPEND handles: at the end); returns its length."""
         handle = self._open_files.handle(number)
         file = handle.file
+        append = handle.append and not (handle.mappable and _is_mapped(file, offset, len(data)))
         if handle.lost is not None:
-            return await handle.lost.write(offset, data, append=handle.append)
+            return await handle.lost.write(offset, data, append=append)
         writer = file.writer
         if writer is None:
             async with file.lock:
                 writer = await self._writers.of(file, appending=handle.append)
-        written = await writer.write(offset, data, append=handle.append)
-        self._written(file, writer, written)
+        written = await writer.write(offset, data, append=append)
+        self._written(file, writer, offset, written)
         return written
 
     def write_now(self, number: int, offset: int, data: Buffer) -> int | None:
@@ -122,11 +136,13 @@ class FileIO:
         writer = handle.file.writer
         if writer is None or not writer.write_now(offset, data):
             return None
-        self._written(handle.file, writer, len(data))
+        self._written(handle.file, writer, offset, len(data))
         return len(data)
 
-    def _written(self, file: OpenFile, writer: Writer, written: int) -> None:
+    def _written(self, file: OpenFile, writer: Writer, offset: int, written: int) -> None:
         file.bytes_changed()
+        if offset + written > file.kernel_end:
+            file.kernel_end = offset + written
         inode = file.inode
         attributes = inode.attributes
         attributes.size = writer.draft.size
@@ -158,6 +174,7 @@ class FileIO:
             self._writers.adopt(file, file.content.writer(inode.key, inode.info, truncate=True))
         else:
             await (await self._writers.of(file)).truncate(size)
+        file.kernel_end = size
         attributes = inode.attributes
         if attributes.size != size:
             attributes.size = size

@@ -53,8 +53,10 @@ class Opens:
     async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
         """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete."""
         writable = flags & os.O_ACCMODE != os.O_RDONLY
-        if writable and self._options.ro:
+        if (writable or flags & os.O_TRUNC) and self._options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if flags & os.O_TRUNC and not writable:
+            await self._file_io.truncate(inode, 0)  # such a descriptor cannot deliver it
         file = await self._open_files.hold(inode)
         early: Reader | None = None
         try:

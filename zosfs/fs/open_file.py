@@ -25,13 +25,15 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "lock", "passed", "renaming",
-        "unreported", "untouched", "users", "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "kernel_end", "lock", "passed",
+        "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
         self.inode = inode
         self.content = content
+        self.kernel_end = inode.attributes.size
+        """The file's size by what the kernel has done here: it has not asked yet what another host's appends made of it."""
         self.handles: set[Handle] = set()
         self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
         self.writer: Writer | None = None
@@ -70,13 +72,15 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "lost", "number", "past", "pid", "reader", "reader_version", "served", "writable")
+    __slots__ = ("append", "file", "lost", "mappable", "number", "past", "pid", "reader", "reader_version", "served", "writable")
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
         self.file = file
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
         self.append = bool(flags & os.O_APPEND)
+        self.mappable = flags & os.O_ACCMODE == os.O_RDWR
+        """Whether a shared mapping may be made of it that can be written: the kernel writes its pages through this handle then."""
         self.pid = pid
         self.reader: Reader | None = None
         self.reader_version = -1

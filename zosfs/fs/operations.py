@@ -236,7 +236,7 @@ class Operations(pyfuse3.Operations):
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         self._writable()
         parent = self._inode(parent_inode)
-        attributes = new_attributes(stat.S_IFDIR, mode, ctx)
+        attributes = new_attributes(stat.S_IFDIR, mode, ctx, parent.attributes)
         async with self.moving.still(parent):
             if parent is self.tree.root and parent.volume is None:
                 inode = await self.tree.create_bucket(name, attributes)
@@ -302,8 +302,8 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         self._writable()
-        attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, size=len(target))
         parent = self._inode(parent_inode)
+        attributes = new_attributes(stat.S_IFLNK, 0o777, ctx, parent.attributes, size=len(target))
         async with self.moving.still(parent):
             inode = await self.links.make(parent, name, attributes, target)
         self.tree.remember(inode)
@@ -327,7 +327,7 @@ class Operations(pyfuse3.Operations):
         parent = self._inode(parent_inode)
         kind = stat.S_IFMT(mode) or stat.S_IFREG
         async with self.moving.still(parent):
-            inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, rdev=rdev), b"")
+            inode = await self.links.make(parent, name, new_attributes(kind, mode, ctx, parent.attributes, rdev=rdev), b"")
         self.tree.remember(inode)
         return entry(inode, self.ttl)
 
@@ -347,7 +347,7 @@ class Operations(pyfuse3.Operations):
         if parent is None or len(name) > NAME_MAX or self.tree.peek(parent, name) is not None:
             return None
         self.tree.check_name(parent, name)
-        made = self.opens.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx), flags, ctx.pid)
+        made = self.opens.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx, parent.attributes), flags, ctx.pid)
         if made is None:
             return None
         self.counters["negative_hits"] += 1
@@ -372,7 +372,7 @@ class Operations(pyfuse3.Operations):
             self.tree.remember(existing)
             self.about_to_open.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
-        attributes = new_attributes(stat.S_IFREG, mode, ctx)
+        attributes = new_attributes(stat.S_IFREG, mode, ctx, parent.attributes)
         return self._created(parent, *await self.opens.create(parent, name, attributes, flags, ctx.pid))
 
     @handler(bounded=False)

@@ -137,6 +137,7 @@ class Renames:
         if source.is_dir:
             await self._directory(source, new_parent, new_name)
         else:
+            await self._unlinks.free_name(new_parent, new_name)
             await self._file(source, parent, new_parent, new_name, target)
         self._directories.unowe(new_parent)
         self._directories.emptied(parent)
@@ -216,13 +217,13 @@ class Renames:
             if ancestor is source:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
-        content = await self._contents.of(source.volume)
+        content, prefix = await self._contents.of(source.volume), self._tree.key_of(new_parent, new_name) + "/"
         await self._deliveries.deliver_below(source, but=_is_being_written)
         while True:
             # before others have to wait for us: this may have to wait for the room on the disk that their deliveries make
-            await self._unlinks.free_below(source)
+            await self._unlinks.free_below(source, prefix)
             async with self._moving.directory(source):
-                if self._unlinks.free(source):
+                if self._unlinks.free(source, prefix):
                     await self._move(content, source, new_parent, new_name)
                     return
 

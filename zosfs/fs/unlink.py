@@ -1,7 +1,7 @@
 """unlink(2), and what becomes of files that are open when they lose their name to it or to a rename.
 
 Owns: which unlinked files still have their object at its key. The object of a file that is open is deleted when the last handle closes,
-unless its bytes are all local already; so it is, too, before a new file takes its name.
+unless its bytes are all local already; so it is, too, before another file takes its name. What others have put in its place stays.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 
 import trio
 
+from zosfs.content.append import look
 from zosfs.content.writer import Writer
 from zosfs.fs.contents import Contents
 from zosfs.fs.open_file import OpenFile
@@ -101,19 +102,20 @@ class Unlinks:
         if doomed is not None:
             await self._free(doomed)
 
-    async def free_below(self, directory: Inode) -> None:
-        """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along."""
-        for doomed in self._doomed_below(directory):
+    async def free_below(self, directory: Inode, prefix: str) -> None:
+        """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along, and below its new
+        *prefix*, where others will lie."""
+        for doomed in self._doomed_below(directory, prefix):
             await self._free(doomed)
 
-    def free(self, directory: Inode) -> bool:
+    def free(self, directory: Inode, prefix: str) -> bool:
         """Whether `free_below` has nothing to do."""
-        return not self._doomed_below(directory)
+        return not self._doomed_below(directory, prefix)
 
-    def _doomed_below(self, directory: Inode) -> list[OpenFile]:
+    def _doomed_below(self, directory: Inode, prefix: str) -> list[OpenFile]:
         return [
             doomed for (_, key), doomed in self._doomed.items()
-            if doomed.inode.store is directory.store and key.startswith(directory.key)
+            if doomed.inode.store is directory.store and key.startswith((directory.key, prefix))
         ]  # fmt: skip
 
     async def _free(self, doomed: OpenFile) -> None:
@@ -147,9 +149,20 @@ class Unlinks:
             raise
 
     async def _delete_doomed(self, file: OpenFile) -> None:
-        key = file.inode.key
-        file.doomed = False
-        if self._doomed.get((file.inode.store.bucket, key)) is file:
-            del self._doomed[file.inode.store.bucket, key]
-            await file.inode.store.delete(key)
-            await file.content.deletion_done(key)
+        at = file.inode.store.bucket, file.inode.key
+        try:
+            if self._doomed.get(at) is file:
+                if await self._is_there(file.inode):
+                    await file.inode.store.delete(file.inode.key)
+                await file.content.deletion_done(file.inode.key)
+        finally:
+            # not before: who makes a new one in its place meanwhile waits for the lock
+            file.doomed = False
+            if self._doomed.get(at) is file:
+                del self._doomed[at]
+
+    @staticmethod
+    async def _is_there(unlinked: Inode) -> bool:
+        # what another host has put in its place while it was open here is not ours to delete
+        found = await look(unlinked.store, unlinked.key)
+        return found is not None and (unlinked.info is None or found.etag == unlinked.info.etag)
