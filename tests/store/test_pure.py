@@ -27,7 +27,6 @@ from zosfs.store.boto import store_error
 from zosfs.store.credentials import Files, Fixed, parse_passwd, provider
 from zosfs.store.digests import md5_hex, multipart_etag
 from zosfs.store.exchange import Endpoint, source_of
-from zosfs.store.faulty import FaultyStore
 from zosfs.store.http import Answer
 from zosfs.store.listing_xml import name_of, order, parse_page
 from zosfs.store.retries import FIRST, LONGEST, Schedule
@@ -488,30 +487,6 @@ def test_turns_are_taken_in_order_and_forgotten() -> None:
         assert not turns._locks
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-def test_a_faulty_store() -> None:
-    class Simple:
-        bucket, abilities, done = "b", None, 0
-
-        async def head(self, key: str) -> str:
-            self.done += 1
-            return key
-
-    async def main() -> None:
-        simple = Simple()
-        store = FaultyStore(simple)  # type: ignore[arg-type]
-        store.fail("head", "SlowDown", skip=1)
-        assert await store.head("a") == "a"
-        with pytest.raises(StoreError):
-            await store.head("b")
-        store.lose("head")
-        with pytest.raises(StoreError) as failure:
-            await store.head("c")
-        assert failure.value.ambiguous
-        assert (simple.done, store.calls, store.bucket) == (2, ["head"] * 3, "b")
-
-    trio.run(main)
 
 
 def test_an_error_of_the_tests_own() -> None:

@@ -32,7 +32,7 @@ class OpenFile:
     def __init__(self, inode: Inode, content: Content) -> None:
         self.inode = inode
         self.content = content
-        self.kernel_end = inode.attributes.size
+        self.kernel_end = inode.size
         """The file's size by what the kernel has done here: it has not asked yet what another host's appends made of it."""
         self.handles: set[Handle] = set()
         self.users = 0  # handles and running operations: the state lives while there are any, or something is undelivered
