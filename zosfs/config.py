@@ -115,6 +115,7 @@ class Options:
     nonempty: bool = option(False, "mount over a directory that has entries", group="mount", aliases=("allow_non_empty",))
     log_file: str = option("", "write the log there", group="mount", kind="path", aliases=("logfile",))
     log_level: str = option("info", "least important messages to log", group="mount", choices=("debug", "info", "warning", "error"), aliases=("dbglevel",))
+    metrics: str = option("", "serve the mount's numbers to Prometheus: HOST:PORT, or PORT for this machine only", group="mount", aliases=("metrics_addr", "prometheus_port"))
     bucket_size: int = option(0, "size that df shows where the server tells no quota", group="mount", kind="size")
     max_background: int = option(64, "requests the kernel may have in flight for read-ahead", group="mount")
     max_readahead: int = option(4 * MIB, "how far the kernel itself reads ahead (needs root)", group="mount", kind="size", aliases=("max_read_ahead",))

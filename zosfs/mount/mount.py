@@ -10,8 +10,8 @@ import dataclasses
 import gc
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any, cast
 
 import trio
@@ -93,7 +93,8 @@ async def run(
             stack.push_async_callback(cache.aclose)  # when no listing is under way any more
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
-        contents = Contents(options, counters, nursery, MemoryBudget(options.memory, counters), cache_dir)
+        memory = MemoryBudget(options.memory, counters)
+        contents = Contents(options, counters, nursery, memory, cache_dir)
         stack.push_async_callback(contents.aclose)
         if cache is not None:
             nursery.start_soon(cache.keep_writing)
@@ -104,6 +105,8 @@ async def run(
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
+        if options.metrics:
+            stack.enter_context(_metrics(options.metrics, counters, operations, memory, {"source": source.text, "mountpoint": mountpoint}))
         if options.notify:
             nursery.start_soon(_watch(options, tree, volume, account, counters, mountpoint).run)
         with trio.move_on_after(patience(USAGE_PATIENCE)):
@@ -218,6 +221,18 @@ async def _past(options: Options, source: Source, account: Account) -> None:
             f"{source.text} keeps no versions, so its past is not known; "
             f"`zosfs bucket set {source.bucket} versioning Enabled` keeps them from now on"
         )
+
+
+def _metrics(
+    option: str, counters: Counters, operations: Operations, memory: MemoryBudget, about: Mapping[str, str]
+) -> AbstractContextManager[None]:
+    """Who tells Prometheus. Refusal where that cannot be."""
+    from zosfs.mount import metrics  # seldom wanted, and an HTTP server to read
+
+    def look() -> Mapping[str, float]:
+        return metrics.gauges(operations.status(), len(operations.tree), memory.used)
+
+    return metrics.served(option, counters, look, {**about, "version": __version__})
 
 
 def _watch(options: Options, tree: Tree, volume: Volume | None, account: Any, counters: Counters, mountpoint: str) -> Watch:
