@@ -162,7 +162,7 @@ COMMAND_TESTS: Mapping[str, tuple[str, ...]] = {
     "status": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "stats": ("mount/test_whole.py::test_mount_status_stats_umount",),
     "journal": ("fs/test_journal.py",),
-    "install": ("mount/test_mount8.py",),
+    "install": ("mount/test_mount8.py", "test_man_page.py"),
     "doctor": (
         "mount/test_whole.py::test_doctor_knows_a_good_bucket_from_a_missing_one",
         "mount/test_whole.py::test_doctor_tells_what_the_server_can_do_and_leaves_nothing",

@@ -1,4 +1,4 @@
-"""The one table of options, projected to -o, --flags, ZOSFS_* variables, TOML and docs/options.md.
+"""The one table of options, projected to -o, --flags, ZOSFS_* variables, TOML, docs/options.md and the man page.
 
 Owns: names, types, defaults, help, aliases. A field of `Options` is a row. May use: nothing of zosfs.
 """

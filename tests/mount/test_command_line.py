@@ -31,6 +31,7 @@ def test_help_and_version() -> None:
     code, out, _ = zosfs("mount", "--help")
     assert code == 0
     assert "--metadata-ttl DURATION" in out
+    assert "[]" not in out  # an option without a default
 
 
 def test_the_page_of_options_is_that_of_the_table() -> None:

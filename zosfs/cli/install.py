@@ -1,14 +1,15 @@
-"""`zosfs install`: mount(8)'s helpers and the systemd unit."""
+"""`zosfs install`: mount(8)'s helpers, the systemd unit and the man page."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from zosfs.cli.man_page import page
 from zosfs.mount.daemon import say
 from zosfs.mount.install import install, uninstall
 
-HELP = "put the mount(8) helpers and the systemd unit into place"
+HELP = "put the mount(8) helpers, the systemd unit and the man page into place"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it, naming each file; 1 when one cannot be written."""
     root = Path(args.root)
-    steps = uninstall(root) if args.uninstall else install(root, interpreter=args.interpreter, service=not args.no_service)
+    steps = uninstall(root) if args.uninstall else install(
+        root, interpreter=args.interpreter, service=not args.no_service, man_page=page()
+    )  # fmt: skip
     try:
         for line in steps:
             print(("removed " if args.uninstall else "") + line)

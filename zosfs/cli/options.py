@@ -6,6 +6,7 @@ Owns: the projection of the table to argparse. May use: zosfs.config and its sou
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import os
 import sys
@@ -103,17 +104,15 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
         flags = [f"--{name.replace('_', '-')}" for name in names]
         hidden = [f"--{name}" for name in names if "_" in name]
         what = kind(row)
-        text = row.metadata["help"].replace("%", "%%") + _default(row, flags[0])
+        text = row.metadata["help"].replace("%", "%%") + _bracketed(row, flags[0])
         bare = what == "bool" or row.name == "writeback"
         if what == "bool":
             sections[group].add_argument(flags[0], action=_Flag, nargs=0, help=text)
             spellings = [*flags[1:], *hidden, f"--no{row.name}", f"--no-{row.name.replace('_', '-')}"]
             parser.add_argument(*spellings, action=_Flag, nargs=0, help=argparse.SUPPRESS)
         else:
-            choices = row.metadata["choices"]
-            metavar = "|".join(choices) if choices else (row.metadata["kind"] or what).upper().replace("STR", "TEXT")
             nargs: Any = 0 if bare else None
-            sections[group].add_argument(flags[0], action=_Flag, nargs=nargs, metavar=None if bare else metavar, help=text)
+            sections[group].add_argument(flags[0], action=_Flag, nargs=nargs, metavar=None if bare else metavar_of(row), help=text)
             if flags[1:] or hidden:
                 # what rclone calls vfs-write-back never stands alone
                 parser.add_argument(*flags[1:], *hidden, action=_Flag, nargs=None if bare else nargs, help=argparse.SUPPRESS)
@@ -121,11 +120,22 @@ def add_option_arguments(parser: argparse.ArgumentParser, groups: Collection[str
         parser.add_argument(*(f"--{name.replace('_', '-')}" for name in UNVERIFIED), action=_Flag, nargs=0, help=argparse.SUPPRESS)
 
 
-def _default(row: Any, flag: str) -> str:
+def metavar_of(row: dataclasses.Field[Any]) -> str:
+    """What stands for a value of *row* where its use is shown: its choices, or its kind in capitals."""
+    return "|".join(row.metadata["choices"]) or kind(row).upper().replace("STR", "TEXT")
+
+
+def default_of(row: dataclasses.Field[Any]) -> str:
+    """The default of *row* as a person writes it; "" where that is no value."""
+    return show(row, row.default) if row.default not in ("", -1) else ""
+
+
+def _bracketed(row: dataclasses.Field[Any], flag: str) -> str:
     """What a row's help says of its default."""
     if kind(row) == "bool":
         return f" [on; {flag.replace('--', '--no-', 1)} turns it off]" if row.default else ""
-    return f" [{show(row, row.default)}]" if row.default not in ("", -1) else ""
+    default = default_of(row)
+    return f" [{default}]" if default else ""
 
 
 def plain_flags(argv: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What lies outside of the package: mount(8)'s helpers and the systemd unit.
+"""What lies outside of the package: mount(8)'s helpers, the systemd unit and the man page.
 
 Owns: those files, and their removal. One small wrapper names the interpreter absolutely, because mount(8) calls helpers
 without PATH; everything else is a link to it, told apart by its name.
@@ -16,7 +16,10 @@ from pathlib import Path
 WRAPPER = "usr/lib/zosfs/zosfs"
 HELPERS = ("mount.fuse.zosfs", "mount.zosfs", "umount.fuse.zosfs", "umount.zosfs")
 UNIT = "etc/systemd/system/zosfs@.service"
-_MARK = "# written by `zosfs install`"
+MAN_PAGE = "usr/local/share/man/man8/zosfs.8"
+MAN_PAGE_OF_TYPE = "usr/local/share/man/man8/mount.fuse.zosfs.8"
+"""Where readers of mount(8) and fstab(5) look for a type of filesystem."""
+_MARK = "written by `zosfs install`"
 
 
 def wrapper_text(interpreter: str, package_parent: str = "") -> str:
@@ -25,7 +28,7 @@ def wrapper_text(interpreter: str, package_parent: str = "") -> str:
     path = f"PYTHONPATH={shlex.quote(package_parent)} " if package_parent else ""
     python = shlex.quote(interpreter)
     return (
-        f"#!/bin/sh\n{_MARK}\n"
+        f"#!/bin/sh\n# {_MARK}\n"
         'case "${0##*/}" in\n'
         f'mount.*|umount.*) {path}exec {python} -P -m zosfs.mount.mount8 "$0" "$@" ;;\n'
         f'*) {path}exec {python} -P -m zosfs "$@" ;;\n'
@@ -49,8 +52,8 @@ def _sbin(root: Path) -> Path:
     return root / "sbin" if (root / "sbin").exists() else root / "usr/sbin"
 
 
-def install(root: Path = Path("/"), *, interpreter: str = "", service: bool = True) -> Iterator[str]:
-    """Write wrapper, links and unit below *root*; yields each path as it is done. Raises OSError.
+def install(root: Path = Path("/"), *, interpreter: str = "", service: bool = True, man_page: str = "") -> Iterator[str]:
+    """Write wrapper, links, unit and *man_page* (roff; "": none) below *root*; yields each path as it is done. Raises OSError.
 
     A file of someone else in the way is refused with FileExistsError, ours are replaced.
     """
@@ -71,6 +74,10 @@ def install(root: Path = Path("/"), *, interpreter: str = "", service: bool = Tr
         unit = root / UNIT
         _place(unit, unit_text(), 0o644)
         yield str(unit)
+    if man_page:
+        for name, text in ((MAN_PAGE, man_page), (MAN_PAGE_OF_TYPE, ".so man8/zosfs.8\n")):
+            _place(root / name, f'.\\" {_MARK}\n{text}', 0o644)
+            yield str(root / name)
 
 
 def _place(path: Path, text: str, mode: int) -> None:
@@ -90,7 +97,7 @@ def uninstall(root: Path = Path("/")) -> Iterator[str]:
         if link.is_symlink() and os.readlink(link) == f"/{WRAPPER}":
             link.unlink()
             yield str(link)
-    for path in (root / WRAPPER, root / UNIT):
+    for path in (root / name for name in (WRAPPER, UNIT, MAN_PAGE, MAN_PAGE_OF_TYPE)):
         if path.exists() and _MARK in path.read_text("utf-8", "replace"):
             path.unlink()
             yield str(path)
