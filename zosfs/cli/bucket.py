@@ -12,7 +12,6 @@ from typing import Any
 from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.mount.daemon import say
 
-HELP = "make, list and delete buckets; get, set and unset their settings"
 SYNOPSIS = """zosfs bucket list [NAME] [--json]
        zosfs bucket create NAME [--acl WORD] [--az-policy single-az|multi-az] [--storage-class CLASS] [--object-lock]
        zosfs bucket delete NAME

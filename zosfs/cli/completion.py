@@ -9,7 +9,6 @@ import sys
 from zosfs.cli.options import Parser
 from zosfs.mount.daemon import say
 
-HELP = "print a script that completes zosfs's words in a shell"
 SHELLS = ("bash", "zsh", "fish")
 _FILES = ("PATH", "SRC", "DST", "DIR", "FILE")
 

@@ -13,8 +13,6 @@ from zosfs.cli.place import Place, add_connection, located, look_again, options_
 from zosfs.config_values import OptionError, parse_size
 from zosfs.mount.daemon import say
 
-HELP = "copy files and directories on the server, to other buckets too"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC… DST, and what to keep."""

@@ -21,8 +21,6 @@ from zosfs.source import Source, SourceError, parse_source
 if TYPE_CHECKING:
     from zosfs.store.api import Abilities
 
-HELP = "check this machine and a bucket for what mounting needs, and tell what the server can do"
-
 Finding = tuple[str, bool | None, str]
 """What was looked at, whether it is well (None: missing, and done without), and what to say."""
 

@@ -13,8 +13,6 @@ from typing import Any
 from zosfs.cli.place import Place, add_connection, find, located, look_again, settle, work
 from zosfs.mount.daemon import say
 
-HELP = "let the server scale, crop, rotate, mark or convert an image"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, DST, the chain of operations."""

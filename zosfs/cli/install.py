@@ -9,8 +9,6 @@ from zosfs.cli.man_page import page
 from zosfs.mount.daemon import say
 from zosfs.mount.install import install, uninstall
 
-HELP = "put the mount(8) helpers, the systemd unit and the man page into place"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and which interpreter."""

@@ -19,7 +19,6 @@ from zosfs.config_values import OptionError
 from zosfs.content.journal import DATABASE, Journal, Record, remove_record
 from zosfs.mount.daemon import say
 
-HELP = "what was written here and is not in the store: list, show, export, discard, upload"
 COLUMNS = ("id", "bucket", "key", "size", "state", "changed", "cause")
 PIECE = 1 << 20
 

@@ -28,7 +28,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("warmup", "zosfs.cli.warmup", "fetch files into the local cache before they are read"),
     ("cache", "zosfs.cli.cache", "what the local cache holds, and dropping it: stat, evict"),
     ("install", "zosfs.cli.install", "put the mount(8) helpers, the systemd unit and the man page into place"),
-    ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs"),
+    ("doctor", "zosfs.cli.doctor", "check this machine and a bucket for what mounting needs, and tell what the server can do"),
     ("demo", "zosfs.cli.demo", "try zosfs: an S3 server of your own, a sample bucket, mounted; Ctrl-C undoes all"),
     ("cp", "zosfs.cli.cp", "copy files and directories on the server, to other buckets too"),
     ("bucket", "zosfs.cli.bucket", "make, list and delete buckets; get, set and unset their settings"),

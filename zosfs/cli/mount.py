@@ -11,8 +11,6 @@ from zosfs.mount.refusal import USAGE
 from zosfs.mount.start import start
 from zosfs.source import SourceError, parse_source
 
-HELP = "mount a bucket (the word may be left out: zosfs SOURCE DIR)"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, DIR, -f, -d, and the option table."""

@@ -10,7 +10,6 @@ import argparse
 from zosfs.cli.options import default_of
 from zosfs.config_values import kind, rows
 
-HELP = "print the table of options (docs/options.md)"
 _HEAD = """# Options
 
 Made by `zosfs options`; change `zosfs/config.py`, not this page.

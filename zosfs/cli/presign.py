@@ -12,7 +12,6 @@ from zosfs.cli.place import Place, add_connection, located, settle, work
 from zosfs.config_values import parse_duration
 from zosfs.mount.daemon import say
 
-HELP = "make a URL that reads (or writes) one file without credentials, for a while"
 LONGEST_V4 = 7 * 86400
 
 

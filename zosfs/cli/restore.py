@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from zosfs.admin.thawing import Thaw
     from zosfs.store.api import Store
 
-HELP = "thaw archived files, so that they can be read for some days"
 POLL = 30.0
 """Seconds between two looks at what is thawing: hours, or minutes with tier Expedited."""
 

@@ -10,8 +10,6 @@ from zosfs.admin.search import MODES, ORDERS
 from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.mount.daemon import say
 
-HELP = "find files by their metadata, where the server has an index"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """QUERY, where, and the order of the hits."""

@@ -10,8 +10,6 @@ from zosfs.cli.ask import ask, root_of
 from zosfs.counters import METRICS
 from zosfs.mount.daemon import say
 
-HELP = "counters of a mount"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """PATH, and the form of the answer."""

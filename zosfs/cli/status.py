@@ -14,8 +14,6 @@ from zosfs.mount import registry
 from zosfs.mount.daemon import say
 from zosfs.mount.mountpoint import is_dead, mounted_on, mounts
 
-HELP = "what is mounted here, and what is not yet delivered"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """PATH, and the form of the answer."""

@@ -11,8 +11,6 @@ from zosfs.cli.place import Place, add_connection, work
 from zosfs.config_values import OptionError
 from zosfs.mount.daemon import say
 
-HELP = "get temporary credentials of a role"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The form of the answer; the role itself is named by options of the connection."""

@@ -10,7 +10,6 @@ from typing import Any
 from zosfs.cli.place import Place, add_connection, show_rows, work
 from zosfs.mount.daemon import say
 
-HELP = "make, list, show and delete the topics of notifications"
 SYNOPSIS = """zosfs topic list [--json]
        zosfs topic create NAME [--push-endpoint URI] [--attribute NAME=VALUE]…
        zosfs topic get NAME|ARN [--json]

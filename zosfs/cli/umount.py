@@ -7,8 +7,6 @@ import argparse
 from zosfs.mount.daemon import say
 from zosfs.mount.umount import umount
 
-HELP = "unmount and wait until everything is delivered"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """DIR… and how hard to try."""

@@ -10,7 +10,6 @@ from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.config_values import parse_duration
 from zosfs.mount.daemon import say
 
-HELP = "list unfinished multipart uploads, or abort them"
 SYNOPSIS = """zosfs uploads list [PATH] [--older-than AGE] [--json]
        zosfs uploads abort [PATH] --older-than AGE"""
 

@@ -9,8 +9,6 @@ from typing import Any
 from zosfs.cli.place import Place, add_connection, located, show_rows, work
 from zosfs.mount.daemon import say
 
-HELP = "what the account (or a bucket) holds, and its quota"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[PATH]."""

@@ -10,7 +10,6 @@ from typing import Any
 from zosfs.cli.place import Place, add_connection, located, look_again, settle, show_rows, work
 from zosfs.mount.daemon import say
 
-HELP = "list the versions of a file or directory; bring one back, deleted files too"
 SYNOPSIS = """zosfs versions PATH [--json]
        zosfs versions restore PATH [VERSION]"""
 
