@@ -28,3 +28,32 @@ def test_nothing_stays_of_a_removed_directory_without_markers(mount: Mounting, b
     run("rm", "-r", living.path / "old")
     living.again()
     assert os.listdir(living.path) == []
+
+
+def test_nothing_stays_of_a_directory_renamed_in_a_row_of_removals(mount: Mounting, bucket: str) -> None:
+    """What was removed below it is gathered: the server keeps a folder that is to go before that has gone."""
+    living = mount()
+    old = living.path / "old"
+    old.mkdir()
+    for name in "abcd":
+        (old / name).write_bytes(b"x")
+    for name in "abc":
+        (old / name).unlink()
+    assert living.counters()["gathered_deletes"] == 2
+    os.rename(old, living.path / "new")
+    old.write_bytes(b"a file in its place")
+    assert old.read_bytes() == b"a file in its place"
+    old.unlink()
+    living.again()
+    assert os.listdir(living.path) == ["new"]
+    assert os.listdir(living.path / "new") == ["d"]
+
+
+def test_nothing_stays_of_directories_removed_in_a_row(mount: Mounting, bucket: str) -> None:
+    living = mount()
+    for name in "abc":
+        (living.path / name).mkdir()
+    for name in "abc":
+        (living.path / name).rmdir()
+    living.again()
+    assert os.listdir(living.path) == []

@@ -112,7 +112,7 @@ class GatheringStore(S3Store):
     async def _delete_gathered(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         late = trio.current_time() - DOUBTED
         replaced = await self._replaced([info for at, info in map(self._meant.__getitem__, keys) if at < late])
-        failures = await self.delete_many([key for key in keys if key not in replaced])
+        failures = await super().delete_many([key for key in keys if key not in replaced])
         for key in keys:
             del self._meant[key]
         return failures
@@ -145,6 +145,11 @@ class GatheringStore(S3Store):
 
     async def _before(self, *keys: str) -> None:
         if self._gathered and any(key in self._gathered for key in keys):
+            await self._gathered.settle()
+
+    async def _before_folders(self, *keys: str) -> None:
+        # SeaweedFS keeps a directory that still has something in it when it is deleted, and tells nobody
+        if self._gathered and any(key.endswith("/") and self._gathered.below(key) for key in keys):
             await self._gathered.settle()
 
     # whatever could tell the difference
@@ -206,6 +211,16 @@ class GatheringStore(S3Store):
             source_key, key, source_bucket=source_bucket, source_version_id=source_version_id, headers=headers, acl=acl,
             if_match=if_match, size=size,
         )  # fmt: skip
+
+    async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
+        """See Store.delete."""
+        await self._before_folders(key)
+        await super().delete(key, version_id=version_id, bypass_governance=bypass_governance)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+        """See Store.delete_many."""
+        await self._before_folders(*keys)
+        return await super().delete_many(keys)
 
     async def put_tags(self, key: str, tags: Mapping[str, str], *, version_id: str = "") -> None:
         """See Store.put_tags."""
