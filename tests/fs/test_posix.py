@@ -580,6 +580,37 @@ def test_all_buckets_of_the_account(mount: Any, bucket: str, s3: Any) -> None:
     assert made not in {item["Name"] for item in s3.list_buckets()["Buckets"]}
 
 
+def test_a_bucket_with_what_is_not_delivered_yet_is_not_deleted(mount: Any, bucket: str, s3: Any) -> None:
+    """The server knows nothing of it, and would delete the bucket."""
+    living: Mount = mount("zos:", writeback="1h")
+    made = living.path / f"{bucket}-made"
+    made.mkdir()
+    with (made / "f").open("w") as f:
+        f.write("being written")
+        f.flush()
+        refused(errno.ENOTEMPTY, os.rmdir, made)
+    refused(errno.ENOTEMPTY, os.rmdir, made)
+    living.stop()
+    assert s3.get_object(Bucket=made.name, Key="f")["Body"].read() == b"being written"
+    living.start()
+    (made / "f").unlink()
+    made.rmdir()
+
+
+def test_only_directories_are_made_among_buckets(mount: Any, bucket: str) -> None:
+    living: Mount = mount("zos:")
+    top = living.path
+    (top / bucket / "d").mkdir()
+    (top / bucket / "d" / "f").write_text("x")
+    refused(errno.EPERM, os.symlink, "target", top / "link")
+    refused(errno.EPERM, os.mkfifo, top / "fifo")
+    refused(errno.EPERM, (top / "file").write_text, "x")
+    refused(errno.EXDEV, os.rename, top / bucket / "d" / "f", top / "f")
+    refused(errno.EXDEV, os.rename, top / bucket / "d", top / f"{bucket}-moved")
+    refused(errno.EXDEV, os.rename, top / bucket, top / f"{bucket}-renamed")
+    assert (top / bucket / "d" / "f").read_text() == "x"
+
+
 def test_buckets_of_an_account_are_asked_what_they_can_do_at_the_first_change(mount: Any, bucket: str, s3: Any, server: Any) -> None:
     s3.put_object(Bucket=bucket, Key="f", Body=b"x")
     living: Mount = mount("zos:")

@@ -32,12 +32,14 @@ class Links:
         self._targets: cachetools.LRUCache[tuple[str, str, str], bytes] = cachetools.LRUCache(4096)
 
     async def make(self, parent: Inode, name: bytes, attributes: Attributes, body: bytes) -> Inode:
-        """One PUT of an object with *body*; EEXIST, ENAMETOOLONG as symlink(2) and mknod(2) say."""
+        """One PUT of an object with *body*; EEXIST, ENAMETOOLONG as symlink(2) and mknod(2) say, EPERM among buckets."""
         if len(body) >= PATH_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         self._tree.check_name(parent, name)
         if await self._tree.lookup(parent, name) is not None:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if parent.volume is None:
+            raise OSError(errno.EPERM, "only directories are made among buckets")
         if not self._options.posix and not stat.S_ISREG(attributes.mode):
             raise OSError(errno.ENOTSUP, "noposix keeps no file types")
         await self._unlinks.free_name(parent, name)

@@ -119,7 +119,7 @@ class Renames:
         source = await self._tree.lookup(parent, name)
         if source is None:
             raise _fail(errno.ENOENT)
-        if source.store is not new_parent.store:
+        if new_parent.volume is None or source.store is not new_parent.store:
             raise _fail(errno.EXDEV)
         self._tree.check_name(new_parent, new_name)
         target = await self._tree.lookup(new_parent, new_name)

@@ -289,6 +289,8 @@ class Tree(OwnChanges):
     async def delete_bucket(self, inode: Inode) -> None:
         """rmdir in the root of all buckets: ENOTEMPTY unless empty."""
         store: Store = inode.store
+        if not await self.is_empty(inode):
+            raise fault(errno.ENOTEMPTY)  # what is promised or being written is in no listing of the server
         if (await store.list_page("", max_keys=1)).objects:
             raise fault(errno.ENOTEMPTY)  # SeaweedFS would delete the bucket with all that is in it
         await self.account.delete_bucket(store.bucket)
