@@ -21,6 +21,9 @@ from zosfs.store.api import ListPage, ObjectInfo
 
 _NAMESPACE = re.compile(rb'\sxmlns=(?:"[^"]*"|\'[^\']*\')')
 
+_ECHO = re.compile(rb"<(Prefix|Marker|NextMarker|StartAfter)>[^<]*&#[^<]*</\1>")
+"""What Ceph repeats of a request without encoding it, with a character in it that XML has no way to write."""
+
 _FIELDS = ("Key", "LastModified", "ETag", "Size", "StorageClass", "Type")
 _OWNER = r"(?:<Owner>(?:<ID>[^<]*+</ID>)?+(?:<DisplayName>[^<]*+</DisplayName>)?+</Owner>)?+"
 _PLAIN = re.compile(
@@ -71,9 +74,12 @@ def parse_page(document: bytes) -> tuple[ListPage, str]:
     Raises StoreError ``BadAnswer`` when *document* is no listing.
     """
     rest, rows = _cut_plain(document)
+    # without its namespace the tags need no cutting, which is half of the time
+    rest = _NAMESPACE.sub(b"", rest, count=1)
+    if b"&#" in rest and b"<EncodingType>url</EncodingType>" in rest:
+        rest = _ECHO.sub(b"", rest)  # nothing of it is needed: a page goes on after its last name
     try:
-        # without its namespace the tags need no cutting, which is half of the time
-        root = ET.fromstring(_NAMESPACE.sub(b"", rest, count=1))
+        root = ET.fromstring(rest)
     except ET.ParseError as exc:
         raise StoreError("BadAnswer", message=f"no XML document: {exc}", operation="list") from None
     if root.tag != "ListBucketResult":
