@@ -386,6 +386,11 @@ class Operations(pyfuse3.Operations):
         if existing is not None:
             if flags & os.O_EXCL:
                 raise _fail(errno.EEXIST)
+            if not existing.known and not existing.is_dir:
+                await self.tree.refresh(existing)
+            if not stat.S_ISREG(existing.shown().mode):
+                # others made it since the kernel was told that there is none; ESTALE has the kernel look the name up again
+                raise _fail(errno.ESTALE)
             handle = await self.opens.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
             self.about_to_open.shown(existing, ctx.pid)
