@@ -42,7 +42,10 @@ def handler(*, bounded: bool = True, known: Callable[..., Any] | None = None) ->
 
     def wrap(fn: Handler[P, R]) -> Handler[P, R]:
         def asked(self: Any, args: tuple[Any, ...]) -> str:
-            place = self.place(fn.__name__, args)
+            try:
+                place = self.place(fn.__name__, args)
+            except Exception:  # what went wrong is told in any case, and nothing escapes
+                place = ""
             return f"{fn.__name__} {place}" if place else fn.__name__
 
         @functools.wraps(fn)
