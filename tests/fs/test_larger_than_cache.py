@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -109,6 +110,25 @@ def test_unlinked_while_it_is_written(mount: Mounting, bucket: str, s3: Any) -> 
         for n in (0, 30, 59):
             assert os.pread(f.fileno(), MIB, n * MIB) == noise(MIB, n % 7)
     refused(errno.ENOENT, os.stat, living.path / "f")
+    # the kernel tells of the last close a moment after close(2) returned
+    wait_for(lambda: s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0, 10, "the end of the unlinked file's object")
+
+
+def test_changed_after_it_was_unlinked(mount: Mounting, bucket: str, s3: Any) -> None:
+    old = [noise(MIB, n % 7) for n in range(60)]
+    s3.put_object(Bucket=bucket, Key="f", Body=b"".join(old))
+    patched = "import zosfs.content.disk_budget; zosfs.content.disk_budget.PATIENCE = 0.5"
+    living = mount(cache_size="16M", part_size="5M", multipart_threshold="8M", memory="64M", patched=patched)
+    with (living.path / "f").open("r+b", buffering=0) as f:
+        (living.path / "f").unlink()
+        written = 0
+        with contextlib.suppress(OSError):  # nothing of it may go up, and the disk takes 16 MiB
+            for n in range(1, 60, 2):
+                os.pwrite(f.fileno(), noise(MIB, 9 + n), n * MIB)
+                written = n
+        assert written >= 9
+        for n in range(1, written + 1, 2):
+            assert os.pread(f.fileno(), MIB, n * MIB) == noise(MIB, 9 + n)
     # the kernel tells of the last close a moment after close(2) returned
     wait_for(lambda: s3.list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0, 10, "the end of the unlinked file's object")
 

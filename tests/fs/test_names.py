@@ -191,3 +191,22 @@ def test_keys_that_are_not_utf8(mount: Any, bucket: str, server: Any, posix: boo
         assert os.getxattr(directory / ".zos~byte~latin%E9", "user.zos.uri") == f"zos://{bucket}/d/latin".encode() + b"\xe9"
         proxy.intercept = None
         living.stop()
+
+
+def test_what_others_made_where_a_file_is_created_is_no_file(mount: Any, bucket: str, s3: Any) -> None:
+    """The kernel was told a moment ago that there is no such name, and asks for a new file: nothing else is opened as one."""
+    believed = "import zosfs.fs.operations as asked; told = asked.missing; asked.missing = lambda ttl: told(3600.0)"
+    living = mount(metadata_ttl=0, negative_ttl=0, patched=believed)
+    directory, link = living.path / "d", living.path / "l"
+    assert not directory.exists()
+    assert not os.path.lexists(link)
+    s3.put_object(Bucket=bucket, Key="d/")
+    s3.put_object(Bucket=bucket, Key="l", Body=b"target", Metadata={"mode": str(0o120777)})
+    refused(errno.EISDIR, directory.write_bytes, b"bytes")
+    link.write_bytes(b"bytes")
+    assert (living.path / "target").read_bytes() == b"bytes"
+    assert os.readlink(link) == "target"
+    assert os.listdir(directory) == []
+    living.finish()
+    assert s3.get_object(Bucket=bucket, Key="l")["Body"].read() == b"target"
+    assert s3.head_object(Bucket=bucket, Key="d/")["ContentLength"] == 0

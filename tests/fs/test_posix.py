@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import join, noise, python, refused, run
 
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2
@@ -111,6 +111,16 @@ def test_more_than_an_object_can_have_is_refused_at_once(place: Path) -> None:
             refused(errno.EFBIG, os.pwrite, f.fileno(), b"x", size - 1)
         assert os.pwrite(f.fileno(), b"A", 0) == 1
     assert path.read_bytes() == b"A123456789"
+
+
+def test_the_log_names_the_file_of_what_failed(place: Path, shared: Mount) -> None:
+    path, before = place / "f", shared.log_size()
+    path.touch()
+    refused(errno.EFBIG, os.truncate, path, 2**63 - 1)
+    with path.open("r+b", buffering=0) as f:
+        refused(errno.EFBIG, os.pwrite, f.fileno(), b"x", 2**63 - 2)
+    lines = [f"{request} {place.name}/f: [Errno {errno.EFBIG}]" for request in ("setattr", "write")]
+    wait_for(lambda: all(line in shared.log(before) for line in lines), 10, f"in the log: {lines}")
 
 
 def test_a_descriptor_for_reading_truncates_if_asked_to(place: Path) -> None:

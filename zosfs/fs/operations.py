@@ -54,6 +54,13 @@ RENAME_NOREPLACE = 1
 DOTS = (b".", b"..")
 """Looked up for file handles (NFS, open_by_handle_at); no directory lists them among its names."""
 
+OF_FILES = frozenset({"read", "write", "flush", "fsync", "release"})
+"""Requests that say by a file's handle what they are about."""
+OF_NAMES = frozenset({"lookup", "mkdir", "rmdir", "unlink", "rename", "symlink", "mknod", "create"})
+"""Those that say it by a directory's inode and a name in it."""
+WITHOUT_A_NUMBER = frozenset({"readdir", "releasedir", "fsyncdir", "statfs"})
+"""Those of which no path is told."""
+
 NOT_KEPT = tuple(map(os.fsencode, NEVER))
 
 
@@ -123,6 +130,17 @@ class Operations(pyfuse3.Operations):
             "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
+
+    def place(self, request: str, args: Sequence[Any]) -> str:
+        """The path from the mount point that *request* is about, which was asked for with *args*; "" where none is known."""
+        inode, name = None, b""
+        if request in OF_FILES:
+            handle = self.open_files.handles.get(args[0])
+            inode = handle.file.inode if handle is not None else None
+        elif request not in WITHOUT_A_NUMBER:
+            inode = self.tree.find(args[0])
+            name = b"/" + args[1] if request in OF_NAMES else b""
+        return (inode.path() + name).lstrip(b"/").decode("utf-8", "backslashreplace") if inode is not None else ""
 
     def _inode(self, number: int) -> Inode:
         try:
@@ -368,6 +386,11 @@ class Operations(pyfuse3.Operations):
         if existing is not None:
             if flags & os.O_EXCL:
                 raise _fail(errno.EEXIST)
+            if not existing.known and not existing.is_dir:
+                await self.tree.refresh(existing)
+            if not stat.S_ISREG(existing.shown().mode):
+                # others made it since the kernel was told that there is none; ESTALE has the kernel look the name up again
+                raise _fail(errno.ESTALE)
             handle = await self.opens.open(existing, flags, ctx.pid)
             self.tree.remember(existing)
             self.about_to_open.shown(existing, ctx.pid)

@@ -92,6 +92,7 @@ class Writers:
                 log.warning("%s: gathered appends are not delivered yet: %s", inode.key, exc)
 
         writer.draft.headers = headers_now
+        writer.draft.unlinked = file.doomed  # unlinked before it was written: its object only waits for the last close
         writer.on_delivered = delivered
         writer.due = due
         writer.deliver_promised = lambda: self._deliveries.deliver_promised(file)
