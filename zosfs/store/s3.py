@@ -218,9 +218,6 @@ class S3Store(MultipartUploads):
 
     async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
         """See Store.delete."""
-        await self._delete(key, version_id, bypass_governance=bypass_governance)
-
-    async def _delete(self, key: str, version_id: str = "", *, bypass_governance: bool = False) -> None:
         headers = {"x-amz-bypass-governance-retention": "true"} if bypass_governance else {}
         async with self._turns.of(key):
             try:
@@ -250,7 +247,7 @@ class S3Store(MultipartUploads):
         async def worker() -> None:
             for key in singly:
                 try:
-                    await self._delete(key)
+                    await self.delete(key)
                 except StoreError as exc:
                     failures[key] = StoreFailure(exc.code, exc.message)
 
