@@ -239,6 +239,7 @@ def test_views_that_change_nothing(zos: Zos, view: Any) -> None:
 def test_a_read_whose_request_was_given_up() -> None:
     async def body(place: Room) -> None:
         place.objects.put("k", noise(1000))
+        place.objects.gate = trio.Event()  # no answer comes before it is given up
         reader = place.open()
         failures: list[StoreError] = []
 
