@@ -20,11 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zosfs.content.journal import (
+from zosfs.content.journal import SCHEMA, Journal
+from zosfs.content.journal_rows import (
     CONFLICT,
-    SCHEMA,
     Deletion,
-    Journal,
     Record,
     Upload,
     put_deletion,

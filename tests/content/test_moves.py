@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zosfs.config import Options
-from zosfs.content.journal import Move
+from zosfs.content.journal_rows import Move
 from zosfs.content.moves import Moves
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError

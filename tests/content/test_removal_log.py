@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zosfs.content.journal import Deletion
+from zosfs.content.journal_rows import Deletion
 from zosfs.content.removal_log import RemovalLog
 
 KEYS = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)

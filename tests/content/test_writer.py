@@ -22,7 +22,7 @@ from tests.content.room import Bucket, new, room, run, standing_clock, until
 from zosfs.content import disk_budget, journal_entry, staging
 from zosfs.content.content import Content
 from zosfs.content.disk_budget import DiskBudget
-from zosfs.content.journal import Move, Record
+from zosfs.content.journal_rows import Move, Record
 from zosfs.content.promises import Promises
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError

@@ -229,4 +229,3 @@ async def unset(store: Store, name: str) -> None:
         await store.call(setting.unset)
     elif setting.unset is not None:
         await store.call(setting.put, **setting.unset)
-

@@ -16,7 +16,8 @@ from zosfs import places
 from zosfs.cli.options import add_option_arguments, options_of
 from zosfs.cli.place import show_rows
 from zosfs.config_values import OptionError
-from zosfs.content.journal import DATABASE, Journal, Record, remove_record
+from zosfs.content.journal import DATABASE, Journal
+from zosfs.content.journal_rows import Record, remove_record
 from zosfs.mount.daemon import say
 
 COLUMNS = ("id", "bucket", "key", "size", "state", "changed", "cause")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zosfs.content.journal import Record
+from zosfs.content.journal_rows import Record
 from zosfs.content.writer import Writer
 
 

@@ -22,7 +22,7 @@ from zosfs.content.aside import Aside
 from zosfs.content.chunks import ChunkCache
 from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.earlier_run import REPLAY_PATIENCE, EarlierRun
-from zosfs.content.journal import CONFLICT, FAILED, PARKED, Deletion, Record
+from zosfs.content.journal_rows import CONFLICT, FAILED, PARKED, Deletion, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
 from zosfs.content.patience import Patience

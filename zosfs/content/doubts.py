@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from zosfs.content.append import Sent, left_by
-from zosfs.content.journal import Record
+from zosfs.content.journal_rows import Record
 from zosfs.content.replay import expected_etag, leans_on_base
 from zosfs.store.api import ObjectInfo
 

@@ -17,7 +17,7 @@ import trio
 
 from zosfs.content.append import look
 from zosfs.content.aside import Aside
-from zosfs.content.journal import CONFLICT, FAILED, Deletion, Move, Record, Upload
+from zosfs.content.journal_rows import CONFLICT, FAILED, Deletion, Move, Record, Upload
 from zosfs.content.multipart import abort
 from zosfs.content.writer import Writer
 from zosfs.store.api import ObjectHeaders, ObjectInfo

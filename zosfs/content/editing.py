@@ -168,4 +168,3 @@ class EditUpload:
     async def complete(self, parts: list[PartInfo]) -> Written:
         """Make the object."""
         return await self.store.complete_upload(self.key, self.upload_id, parts)
-

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import Draft
-from zosfs.content.journal import CONFLICT, PROMISED, Record
+from zosfs.content.journal_rows import CONFLICT, PROMISED, Record
 from zosfs.content.promises import Promises
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile

@@ -17,7 +17,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.content.grants import acl_under_another_name
-from zosfs.content.journal import Move
+from zosfs.content.journal_rows import Move
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store

@@ -13,10 +13,10 @@ import trio
 
 from zosfs.content.commits import Commits
 from zosfs.content.disk_budget import DiskBudget
-from zosfs.content.journal import (
+from zosfs.content.journal import Journal
+from zosfs.content.journal_rows import (
     CONFLICT,
     Deletion,
-    Journal,
     Move,
     Record,
     Statement,
@@ -293,4 +293,3 @@ class Promises:
         with trio.CancelScope(shield=True):
             await self._commits.alone(self._journal.close)
         self._commits.close()
-

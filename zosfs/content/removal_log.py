@@ -13,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-from zosfs.content.journal import Deletion
+from zosfs.content.journal_rows import Deletion
 
 
 class RemovalLog:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from zosfs.content.journal import CONFLICT, Record
+from zosfs.content.journal_rows import CONFLICT, Record
 from zosfs.content.plan import Base, only_grown
 from zosfs.content.ranges import Ranges
 from zosfs.store.api import ObjectInfo

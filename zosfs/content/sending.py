@@ -19,8 +19,8 @@ from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.etags import chain_etag
 from zosfs.content.finishing import correct_headers, put_tags
-from zosfs.content.journal import Record
 from zosfs.content.journal_entry import JournalEntry
+from zosfs.content.journal_rows import Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.replay import leans_on_base

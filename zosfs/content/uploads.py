@@ -18,7 +18,7 @@ from zosfs.content.delivery import Expect
 from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.finishing import alike, correct_headers, put_tags, with_times_of
-from zosfs.content.journal import Record
+from zosfs.content.journal_rows import Record
 from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges

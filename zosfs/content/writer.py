@@ -21,8 +21,8 @@ from zosfs.content.append import look
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Draft
 from zosfs.content.early import GoingUpEarly
-from zosfs.content.journal import Record
 from zosfs.content.journal_entry import JournalEntry
+from zosfs.content.journal_rows import Record
 from zosfs.content.plan import only_grown
 from zosfs.content.ranges import Ranges
 from zosfs.content.sending import Sending
