@@ -21,7 +21,7 @@ from typing import Protocol
 
 import trio
 
-from zosfs.content.append import AppendState, Sent, append, holds, look, set_headers_by_empty_append
+from zosfs.content.append import AppendState, Sent, append, holds, look
 from zosfs.content.conflicts import check_unchanged, conflict, needing_base, refused_as_changed
 from zosfs.content.delivered import delivered_info
 from zosfs.content.finishing import correct_headers, has_metadata, put_tags
@@ -313,11 +313,7 @@ class _Delivery:
         where others have put more behind it, and their headers with that."""
         headers = outgoing.headers
         same = dict(info.metadata or {}) == dict(headers.metadata) and headers.content_type in ("", info.content_type)
-        if same or info.size != end:
-            return info
-        if info.appendable and self._store.abilities.append:
-            return (await set_headers_by_empty_append(self._store, outgoing.key, AppendState.of(info), headers)).info
-        return await correct_headers(self._store, info, headers)
+        return info if same or info.size != end else await correct_headers(self._store, info, headers)
 
     async def extend(self, outgoing: Outgoing, assumed: Assumed) -> ObjectInfo:
         """Add the staged tail to the end of whatever object is there, and again when another writer was faster."""

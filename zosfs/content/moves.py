@@ -200,7 +200,9 @@ class Moves:
         Elsewhere there is nothing to delete; where that would leave a version, or may, nothing is asked.
         """
         folders = folders_of([*keys, *before], prefix) if self._store.abilities.versioned is False else set()
-        await self._delete({*keys, *folders} - ({prefix} - set(keys) if not itself else set()), went_on)
+        if not itself:
+            folders.discard(prefix)
+        await self._delete({*keys, *folders}, went_on)
 
     async def _delete(self, keys: Iterable[str], went_on: Callable[[], object]) -> None:
         # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
