@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
 from zosfs.store.api import ObjectInfo
+
+T = TypeVar("T", bound=Hashable)
 
 ROW = struct.Struct("<qqHB")
 """Size, modification time, kind, and which form what follows has: how every row begins."""
@@ -16,10 +20,27 @@ FORM_AT = ROW.size - 1
 _PARTED = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,4})")
 _TEXT, _DIGEST, _PARTS = 0, 1, 2
 _DIGEST_LENGTH = 16
-_KINDS: list[tuple[str, str]] = []
-"""Storage class and object type, each pair that was seen once: there are a few."""
-_NUMBERS: dict[tuple[str, str], int] = {}
-_MOST_KINDS = 1 << 16
+
+
+class Numbered(Generic[T]):
+    """Things of which there are few over all objects: each is kept once, and called by its number, of 16 bits, in packed rows."""
+
+    def __init__(self) -> None:
+        self.things: list[T] = []
+        self.numbers: dict[T, int] = {}
+
+    def add(self, thing: T) -> int | None:
+        """The number of one that has none yet; None when there are too many."""
+        number = len(self.things)
+        if number >= 1 << 16:
+            return None
+        self.things.append(thing)
+        self.numbers[thing] = number
+        return number
+
+
+_KINDS = Numbered[tuple[str, str]]()
+"""Storage class and object type."""
 
 
 def pack(info: ObjectInfo) -> bytes | None:
@@ -32,12 +53,11 @@ def pack(info: ObjectInfo) -> bytes | None:
 def pack_plain(info: ObjectInfo) -> bytes | None:
     """What a plain listing says of *info*, without its key; None for what has no room."""
     kind = (info.storage_class, info.object_type)
-    number = _NUMBERS.get(kind)
+    number = _KINDS.numbers.get(kind)
     if number is None:
-        if len(_KINDS) >= _MOST_KINDS:
+        number = _KINDS.add(kind)
+        if number is None:
             return None
-        number = _NUMBERS[kind] = len(_KINDS)
-        _KINDS.append(kind)
     try:
         form, etag = _DIGEST, bytes.fromhex(info.etag)
     except ValueError:
@@ -65,7 +85,7 @@ def unpack(row: bytes, key: str) -> ObjectInfo:
 
 def kind_of(number: int) -> tuple[str, str]:
     """Storage class and object type of a row with this *number*."""
-    return _KINDS[number]
+    return _KINDS.things[number]
 
 
 def etag_of(form: int, packed: bytes) -> str:

@@ -13,19 +13,16 @@ from collections.abc import Mapping
 
 from zosfs.store.api import ObjectInfo
 from zosfs.tree.attributes import SAID, Attributes
-from zosfs.tree.listed import FORM_AT, ROW, etag_of, kind_of, pack_plain
+from zosfs.tree.listed import FORM_AT, ROW, Numbered, etag_of, kind_of, pack_plain
 
 _MORE = struct.Struct("<HIIqqqHB")
 _TOLD = 0x80
 _BETWEEN, _USUAL = "\0", "\1"
-_MOST_SHAPES = 1 << 16
 
 _NOTHING: Mapping[str, str] = {}
 
-Shape = tuple[str, tuple[str, ...], tuple[str, ...]]
-_SHAPES: list[Shape] = []
+_SHAPES = Numbered[tuple[str, tuple[str, ...], tuple[str, ...]]]()
 """Content type, names of metadata, names of headers."""
-_NUMBERS: dict[Shape, int] = {}
 
 
 def is_told(row: bytes) -> bool:
@@ -39,7 +36,10 @@ def pack_told(info: ObjectInfo, attributes: Attributes) -> bytes | None:
     if metadata is None or attributes.rdev or attributes.size != info.size:
         return None
     listed = pack_plain(info)
-    number = _shape_number((info.content_type, tuple(metadata), tuple(headers)))
+    shape = (info.content_type, tuple(metadata), tuple(headers))
+    number = _SHAPES.numbers.get(shape)
+    if number is None:
+        number = _SHAPES.add(shape)
     if listed is None or number is None:
         return None
     values, usual = [info.version_id], 0
@@ -65,16 +65,6 @@ def pack_told(info: ObjectInfo, attributes: Attributes) -> bytes | None:
     return b"".join((head, more, etag, text.encode("utf-8", "surrogatepass")))
 
 
-def _shape_number(shape: Shape) -> int | None:
-    number = _NUMBERS.get(shape)
-    if number is None:
-        if len(_SHAPES) >= _MOST_SHAPES:
-            return None
-        number = _NUMBERS[shape] = len(_SHAPES)
-        _SHAPES.append(shape)
-    return number
-
-
 def attributes_in(row: bytes) -> Attributes:
     """What stat shows."""
     size, *_ = ROW.unpack_from(row)
@@ -88,7 +78,7 @@ def unpack_told(row: bytes, key: str) -> ObjectInfo:
     size, modified_ns, kind, form = ROW.unpack_from(row)
     *_, number, length = _MORE.unpack_from(row, ROW.size)
     etag, begin = ROW.size + _MORE.size, ROW.size + _MORE.size + length
-    content_type, names, headers = _SHAPES[number]
+    content_type, names, headers = _SHAPES.things[number]
     version_id, *values = row[begin:].decode("utf-8", "surrogatepass").split(_BETWEEN)
     if _USUAL in values:
         attributes = attributes_in(row)

@@ -171,14 +171,14 @@ class Walks:
 
     def _plan(self, wanted: Inode, step: int = 0) -> list[_Run]:
         """Listings to be made at once; the first one fills *wanted*, or, with a *step*, the first one from there on that needs it."""
-        tree, scope = self._tree, wanted.parent
+        tree = self._tree
+        scope = wanted.parent
         assert scope is not None
-        above = scope
 
         def of(some: Sequence[Inode], alone: int = 0) -> _Run:
             begin = some[0].key  # its own marker is left out; SeaweedFS knows no order but that of its directories
-            prefix, pages = (begin, min(alone + 1, MOST_PAGES)) if alone else (above.key, 1)
-            return _Run(above, prefix, begin, begin, tree.sequence, tree.moves, wanted=tuple(some), pages=pages, partial={some[0]: set()})
+            prefix, pages = (begin, min(alone + 1, MOST_PAGES)) if alone else (scope.key, 1)
+            return _Run(scope, prefix, begin, begin, tree.sequence, tree.moves, wanted=tuple(some), pages=pages, partial={some[0]: set()})
 
         known = tree.directory(scope)
         if not known.complete() or len(known.children) > MOST_SIBLINGS:
