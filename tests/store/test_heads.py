@@ -17,9 +17,9 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
-from zosfs.store.api import ObjectHeaders
+from zosfs.store.api import HEADS_TOGETHER, ObjectHeaders, ObjectInfo
 from zosfs.store.credentials import Fixed
-from zosfs.store.heads import DEPTH, WIDTH, Heads
+from zosfs.store.heads import WIDTH, Heads
 from zosfs.store.http import Answer
 from zosfs.store.s3 import S3Store
 from zosfs.store.sigv4 import Credentials
@@ -55,9 +55,34 @@ def test_every_head_gets_its_own_answer(run: Run) -> None:
     run(test)
 
 
+def test_many_at_once_are_answered_each_for_itself(run: Run) -> None:
+    async def test(store: S3Store) -> None:
+        keys = [f"many/{n}" for n in range(HEADS_TOGETHER)]
+        for n, key in enumerate(keys[:-2]):
+            await store.put(key, (b"x" * n,), ObjectHeaders({"n": str(n)}))
+        opened, sent = store.exchange.counters["connections"], store.exchange.counters["requests_head"]
+        *infos, missing, also = await store.head_many(keys)
+        for n, info in enumerate(infos):
+            assert isinstance(info, ObjectInfo)
+            assert (info.key, info.size, info.metadata) == (keys[n], n, {"n": str(n)})
+        for n, failure in enumerate((missing, also)):
+            assert isinstance(failure, StoreError)
+            assert (failure.status, failure.key) == (404, keys[n - 2])
+        assert store.exchange.counters["requests_head"] - sent == HEADS_TOGETHER
+        assert store.exchange.counters["connections"] - opened <= 1
+        assert await store.head_many([*keys, "one/more"]) == [None] * (HEADS_TOGETHER + 1)
+        assert await store.head_many(["many/0"]) == [None]
+        assert store.exchange.counters["requests_head"] - sent == HEADS_TOGETHER, "what is asked for alone is not asked for here"
+
+    run(test)
+
+
 @contextmanager
-def server(answers: int, *, broken: bytes = b"") -> Iterator[tuple[str, list[str]]]:
-    """A server that closes each connection after so many *answers*, with *broken* for its last words; and the paths it was asked for."""
+def server(answers: int, *, broken: bytes = b"", refused: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """A server that closes each connection after so many *answers*, with *broken* for its last words; and the paths it was asked for.
+
+    The first *refused* it answers with 503.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     asked: list[str] = []
 
@@ -73,8 +98,12 @@ def server(answers: int, *, broken: bytes = b"") -> Iterator[tuple[str, list[str
                 head, _, pending = pending.partition(b"\r\n\r\n")
                 path = head.split()[1].decode()
                 asked.append(path)
+                if len(asked) <= refused:
+                    sock.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+                    continue
                 size = re.sub(r"\D", "", path)
-                sock.sendall(f'HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nETag: "{size}"\r\n\r\n'.encode())
+                padding = "x" * 8000 if size == "0" else ""
+                sock.sendall(f'HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nETag: "{size}{padding}"\r\n\r\n'.encode())
             sock.sendall(broken)
 
     def accept() -> None:
@@ -114,6 +143,92 @@ def test_what_a_closing_server_leaves_out_is_asked_for_again(answers: int, broke
         assert {path.rpartition("/")[2] for path in asked} == {f"k{n}" for n in range(100)}
 
 
+@pytest.mark.parametrize(("answers", "broken"), [(1, b""), (3, b""), (5, b"HTTP/1.1 200 OK\r\nContent-Le"), (7, b"nonsense\r\n\r\n")])
+def test_of_many_at_once_a_closing_server_answers_some(answers: int, broken: bytes) -> None:
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url, retry_timeout=120.0), Counters(), Fixed(Credentials("a", "s")))
+        store = account.bucket("b")
+        for first in range(0, 40, 8):
+            keys = [f"k{n}" for n in range(first, first + 8)]
+            for key, info in zip(keys, await store.head_many(keys), strict=True):
+                assert info is None or (isinstance(info, ObjectInfo) and f"k{info.size}" == key)
+                assert (await store.head(key)).size == int(key[1:])
+        assert await store.head_many(["k1", "k2"]) == [None, None], "after so many disappointments it is not tried any more"
+        await account.aclose()
+
+    with server(answers, broken=broken) as (url, _):
+        trio.run(test, url)
+
+
+@pytest.mark.parametrize("together", [1, 4, HEADS_TOGETHER])
+def test_whoever_asks_for_several_waits_for_his_turn_as_others_do(together: int) -> None:
+    async def test() -> None:
+        running = 0
+        sizes: list[int] = []
+
+        async def ask(keys: Sequence[str]) -> list[Answer]:
+            nonlocal running
+            running += 1
+            assert running <= WIDTH
+            sizes.append(len(keys))
+            await trio.sleep(0.01)
+            running -= 1
+            return [Answer(200, {"key": key}) for key in keys]
+
+        heads = Heads(ask, alone=64, pipeline=True)
+        told: list[str] = []
+
+        async def some(keys: Sequence[str]) -> None:
+            async with heads.turn(keys) as given:
+                if None in given:
+                    assert len(keys) == 1, "who may send one alone has asked for one"
+                    await trio.sleep(0.01)
+                told.extend(key for key, answer in zip(keys, given, strict=True) if answer is None or answer.headers["key"] == key)
+
+        keys = [f"k{n}" for n in range(1600)]
+        async with trio.open_nursery() as nursery:
+            for at in range(0, 800, together):
+                nursery.start_soon(some, keys[at : at + together])
+            for key in keys[800:]:
+                nursery.start_soon(some, (key,))
+        assert sorted(told) == sorted(keys)
+        assert max(sizes) == HEADS_TOGETHER
+        assert heads.width == WIDTH
+
+    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_answers_much_shorter_than_the_first_are_not_waited_for_in_vain() -> None:
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url), Counters(), Fixed(Credentials("a", "s")))
+        keys = [f"k{n}" for n in range(HEADS_TOGETHER)]
+        with trio.fail_after(30):
+            infos = await account.bucket("b").head_many(keys)
+        for n, info in enumerate(infos):
+            assert isinstance(info, ObjectInfo)
+            assert info.size == n
+        await account.aclose()
+
+    with server(1000) as (url, _):
+        trio.run(test, url)
+
+
+def test_of_several_those_that_were_too_many_are_asked_for_one_after_the_other() -> None:
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url, retry_timeout=120.0), Counters(), Fixed(Credentials("a", "s")))
+        store = account.bucket("b")
+        keys = [f"k{n}" for n in range(8)]
+        for key, info in zip(keys, await store.head_many(keys), strict=True):
+            assert isinstance(info, ObjectInfo)
+            assert f"k{info.size}" == key
+        assert store.exchange.counters["slowdowns"] == 1
+        await account.aclose()
+
+    with server(1000, refused=5) as (url, asked):
+        trio.run(test, url)
+        assert len(asked) == 8 + 5
+
+
 def test_who_is_cancelled_leaves_the_others_their_turn() -> None:
     async def test() -> None:
         release = trio.Event()
@@ -127,7 +242,7 @@ def test_who_is_cancelled_leaves_the_others_their_turn() -> None:
 
         async def one(key: str, scope: trio.CancelScope) -> None:
             with scope:
-                async with heads.turn(key) as answer:
+                async with heads.turn((key,)) as (answer,):
                     if answer is None:
                         await release.wait()
                     got.append((key, answer.headers["key"] if answer is not None else None))
@@ -144,7 +259,7 @@ def test_who_is_cancelled_leaves_the_others_their_turn() -> None:
         assert {key for key, _ in got} == {f"k{n}" for n in range(5 * WIDTH) if n % 3}
         assert all(answer in (key, None) for key, answer in got)
 
-        async with heads.turn("after"):
+        async with heads.turn(("after",)):
             pass  # nobody holds a turn that is gone
 
     trio.run(test)
@@ -162,7 +277,7 @@ def test_batches_are_bounded() -> None:
         heads = Heads(ask, alone=64, pipeline=True)
 
         async def one(key: str) -> None:
-            async with heads.turn(key) as answer:
+            async with heads.turn((key,)) as (answer,):
                 if answer is None:
                     sizes.append(1)
                     await trio.sleep(0.01)
@@ -171,13 +286,13 @@ def test_batches_are_bounded() -> None:
             for n in range(1000):
                 nursery.start_soon(one, str(n))
         assert sum(sizes) == 1000
-        assert max(sizes) == DEPTH
+        assert max(sizes) == HEADS_TOGETHER
 
     trio.run(test)
 
 
-@pytest.mark.parametrize("pipeline", [True, False])
-def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: bool) -> None:
+@pytest.mark.parametrize(("pipeline", "widest"), [(True, WIDTH), (False, 8)])
+def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: bool, widest: int) -> None:
     async def test() -> None:
         complaints = halved = running = 0
         most: list[int] = []
@@ -202,7 +317,7 @@ def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: b
         heads = Heads(ask, alone=8, pipeline=pipeline, throttled=lambda: complaints, slowed=slowed)
 
         async def one(key: str) -> None:
-            async with heads.turn(key) as given:
+            async with heads.turn((key,)) as (given,):
                 if given is None or given.status == 503:
                     await answer()
 
@@ -213,13 +328,14 @@ def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: b
                     nursery.start_soon(one, str(n))
             return max(most[len(most) // 2 :])
 
-        assert heads.width == 8
+        halvings = widest.bit_length() - 1
+        assert heads.width == widest
         await many(1000)
-        assert (heads.width, halved) == (1, 3), "8, 4, 2, 1: those under way together are one complaint"
+        assert (heads.width, halved) == (1, halvings), "16, 8, 4, 2, 1: those under way together are one complaint"
         assert await many(100) == 1, "who was told 503 asks again, one after the other"
         busy = False
-        await many(2000)
-        assert heads.width == 8
-        assert halved == 3
+        await many(4000)
+        assert heads.width == widest
+        assert halved == halvings
 
     trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -22,7 +22,8 @@ from zosfs.store import short
 from zosfs.store.api import FileSlice
 from zosfs.store.http import Answer, WireError
 from zosfs.store.outgoing import PIECE, slices
-from zosfs.store.wire import SMALL, Comes, Connection, Peer, portion
+from zosfs.store.waking import SMALL, portion
+from zosfs.store.wire import Comes, Connection, Peer
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 

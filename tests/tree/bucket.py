@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ import trio
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
-from zosfs.store.api import Abilities, Account, ListPage, ObjectInfo, Store
+from zosfs.store.api import HEADS_TOGETHER, Abilities, Account, ListPage, ObjectInfo, Store
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.inodes import Inode, Volume
@@ -60,6 +60,7 @@ class Names:
         self.after: Callable[[], float] = no_time
         self.failure: StoreError | None = None  # what every request meets from now on
         self.failing: Callable[[str], bool] | None = None  # listings from which markers on are refused
+        self.leaves: Callable[[str], bool] = lambda key: False  # whether a batch of HEADs comes back without an answer for a key
         self._clock = 1_700_000_000 * 10**9
         for key in keys:
             self.set(key)
@@ -93,6 +94,24 @@ class Names:
         return ObjectInfo(
             key, info.size, info.etag, info.modified_ns // second * second, content_type=info.content_type, metadata=info.metadata
         )
+
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError | None]:
+        assert 2 <= len(set(keys)) == len(keys) <= HEADS_TOGETHER
+        if self.failure is not None:
+            return [None] * len(keys)
+        found: list[ObjectInfo | StoreError | None] = [None] * len(keys)
+
+        async def ask(n: int, key: str) -> None:
+            try:
+                found[n] = await self.head(key)
+            except StoreError as exc:
+                found[n] = exc
+
+        async with trio.open_nursery() as nursery:
+            for n, key in enumerate(keys):
+                if not self.leaves(key):
+                    nursery.start_soon(ask, n, key)
+        return found
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         await self._ask("list", prefix)

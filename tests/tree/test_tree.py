@@ -224,6 +224,27 @@ def test_reading_attributes_of_all_names_asks_each_once_and_many_at_a_time() -> 
 # -- listings -----------------------------------------------------------------------------------------------------------
 
 
+def test_who_is_wanted_twice_is_asked_for_once_and_what_a_batch_leaves_out_alone() -> None:
+    async def test() -> None:
+        store = Names(*[f"d/f{n:02}" for n in range(40)])
+        store.leaves = lambda key: key == "d/f07"
+        async with tree_over(store) as tree:
+            directory = await find(tree, "d")
+            inodes = [await find(tree, f"d/f{n:02}") for n in range(40)]
+            await trio.sleep(1)  # what was asked ahead is there
+            store.requests.clear()
+            store.drop("d/f11")
+            for inode in inodes:
+                inode.known = False
+            with_doubles = [inode for inode in inodes for _ in range(2)]
+            await tree.head_all(with_doubles)
+            assert store.requests == {"head": 40}
+            assert [inode.known for inode in inodes if inode.name != b"f11"] == [True] * 39
+            assert await tree.lookup(directory, b"f11") is None
+
+    run(test)
+
+
 def test_a_slow_reader_sees_every_name() -> None:
     async def test() -> None:
         keys = [f"f{n:04}" for n in range(300)]

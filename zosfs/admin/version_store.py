@@ -98,6 +98,12 @@ class VersionStore:
         found = await self._store.head(name, version_id=version)
         return _as_version(found, key) if key in self._shown else found
 
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | None]:
+        """See Store.head_many: what may be an older version is asked for alone."""
+        if any(key in self._shown for key in keys):
+            return [None] * len(keys)
+        return [info if isinstance(info, ObjectInfo) else None for info in await self._store.head_many(keys)]
+
     async def get_range(
         self, key: str, start: int, into: memoryview, *, if_match: str = "", version_id: str = "", arrival: Arrival | None = None
     ) -> ObjectInfo:

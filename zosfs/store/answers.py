@@ -23,6 +23,7 @@ _MONTHS = {name: n for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 
+@lru_cache(maxsize=4096)
 def http_time_ns(text: str) -> int:
     """Nanoseconds of an HTTP date; 0 when there is none to read."""
     words = text.replace("-", " ").split()
@@ -111,6 +112,12 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     size = headers.get("content-length", "0")
     if "content-range" in headers:
         size = headers["content-range"].rpartition("/")[2]
+    metadata, others = {}, {}
+    for name, value in headers.items():
+        if name.startswith("x-amz-meta-"):
+            metadata[intern(name[11:])] = intern(value)
+        elif name not in SAID:
+            others[name] = value
     return ObjectInfo(
         key=key,
         size=int(size) if size.isdigit() else 0,
@@ -120,8 +127,8 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         object_type=headers.get("x-rgw-object-type", ""),
         version_id=headers.get("x-amz-version-id", ""),
         content_type=headers.get("content-type", ""),
-        metadata={intern(name[11:]): intern(value) for name, value in headers.items() if name.startswith("x-amz-meta-")},
-        headers={name: value for name, value in headers.items() if not (name in SAID or name.startswith("x-amz-meta-"))} or NOTHING,
+        metadata=metadata,
+        headers=others or NOTHING,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from zosfs.errors import StoreError
     from zosfs.store.arrival import Arrival
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ else:
         and a listing makes a million."""
         return dataclass(slots=slots, unsafe_hash=frozen)
 
+
+HEADS_TOGETHER = 16
+"""HEADs in a batch: Ceph answers one in 0.3 ms, so that nobody waits long for those in front."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -168,6 +172,13 @@ class Store(Protocol):
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """The object's facts, metadata included. StoreError with ENOENT when it is missing."""
+        ...
+
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError | None]:
+        """What `head` returns or raises for each of *keys*, asked for at once; None: ask for that one by `head`.
+
+        So is all of it where there are more *keys* than the server is sent at once (`HEADS_TOGETHER`), or where it takes one at a time.
+        """
         ...
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:

@@ -159,6 +159,11 @@ class GatheringStore(S3Store):
         await self._before(key)
         return await super().head(key, version_id=version_id)
 
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError | None]:
+        """See Store.head_many."""
+        await self._before(*keys)
+        return await super().head_many(keys)
+
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""
         hidden = self._gathered.below(prefix) if self._gathered else set()

@@ -28,7 +28,7 @@ from zosfs.store.api import (
 from zosfs.store.arrival import Arrival
 from zosfs.store.boto import OPERATIONS, Boto
 from zosfs.store.exchange import FIRST_TRIES, Broken, Exchange, also_quoted, is_one_of, source_conditions, source_of
-from zosfs.store.heads import Heads
+from zosfs.store.heads import THROTTLED, Heads
 from zosfs.store.keyed import COPIED_PER_SECOND
 from zosfs.store.listing_xml import parse_page
 from zosfs.store.multipart import MultipartUploads
@@ -67,12 +67,36 @@ class S3Store(MultipartUploads):
         """See Store.head."""
         if version_id or not key:
             return answers.info_of(key, (await self._ask("head", "HEAD", key, query=_version(version_id))).headers)
-        async with self._heads.turn(key) as answer:
+        return await self._head(key)
+
+    async def _head(self, key: str, *, alone: bool = False) -> ObjectInfo:
+        async with self._heads.turn((key,), alone=alone) as (answer,):
             if answer is not None and answer.status == 404:
                 raise answers.failure(answer, "head", key)
             if answer is None or answer.status != 200:
                 answer = await self._ask("head", "HEAD", key)
         return answers.info_of(key, answer.headers)
+
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError | None]:
+        """See Store.head_many."""
+        found: list[ObjectInfo | StoreError | None] = [None] * len(keys)
+        if not 1 < len(keys) <= self._heads.together or not all(keys):
+            return found
+        async with self._heads.turn(keys) as came:
+            pass
+        for n, (key, answer) in enumerate(zip(keys, came, strict=True)):
+            if answer is None:
+                continue
+            if answer.status == 200:
+                found[n] = answers.info_of(key, answer.headers)
+            elif answer.status == 404:
+                found[n] = answers.failure(answer, "head", key)
+            elif answer.status in THROTTLED:
+                try:
+                    found[n] = await self._head(key, alone=True)
+                except StoreError as exc:
+                    found[n] = exc
+        return found
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:
         """See Store.list_page."""

@@ -12,7 +12,8 @@ import trio
 
 from zosfs import inplace
 from zosfs.store.api import Body, FileSlice, body_length
-from zosfs.store.wire import SMALL, Comes, Connection
+from zosfs.store.waking import SMALL
+from zosfs.store.wire import Comes, Connection
 
 MOST_SENT = 32 << 10
 """Bytes of a body that is sent in passing: what is copied is copied by the loop's thread."""

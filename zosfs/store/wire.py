@@ -18,8 +18,8 @@ from zosfs.store.api import Body, FileSlice, body_length
 from zosfs.store.arrival import Arrival
 from zosfs.store.http import Answer, WireError, parse_head
 from zosfs.store.outgoing import PIECE, read_slice, send_file, slices
+from zosfs.store.waking import SMALL, linger, portion
 
-SMALL = 64 << 10
 BUFFERED = 4 << 20
 """Bytes that may vanish into buffers on this side of the network."""
 MAX_HEAD = 128 << 10
@@ -57,19 +57,6 @@ class Peer(NamedTuple):
     connect_timeout: float
     read_timeout: float
     traffic: Traffic = Traffic()
-
-
-def portion(wanted: int, left: int) -> tuple[int, int]:
-    """How many of the *left* bytes of an answer to receive with one call, of which *wanted* are wanted at most; and how many must be there
-    before the kernel wakes who waits for them (pure; socket(7), SO_RCVLOWAT).
-
-    Without the latter each packet wakes a thread that goes to sleep again: half the CPU seconds of a body that comes from far. The kernel
-    counts what it has not handed out yet, so that as many must be to come still when all but a byte of the portion has been: at the
-    end of a body portions are halved.
-    """
-    piece = min(wanted, max(left // 2, 2 * SMALL), left)
-    worth = min(piece, left - piece)
-    return piece, worth if worth >= SMALL else 1
 
 
 class Connection:
@@ -256,7 +243,9 @@ class Connection:
             sock.settimeout(self._peer.read_timeout)
             sock.sendall(heads)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            while received.count(b"\r\n\r\n") < count and len(received) <= count * MAX_HEAD:
+            while (came := received.count(b"\r\n\r\n")) < count and len(received) <= count * MAX_HEAD:
+                if came:
+                    linger(sock, len(received) // came * (count - came) // 2)
                 data = sock.recv(SMALL)
                 if not data:
                     break

@@ -8,20 +8,21 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple
 
 import trio
 
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectInfo
+from zosfs.store.api import HEADS_TOGETHER, ObjectInfo
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts, fault
 from zosfs.tree.inodes import Inode
 
 log = logging.getLogger(__name__)
 
-SWEEP_WIDTH = 256
-"""HEADs of one sweep under way: more than connections, because the store sends those that wait in batches."""
+SWEEP_WIDTH = 32
+"""Batches of HEADs of one sweep under way: more than the store sends at once, so that the next is there when one comes back."""
 FIRST_SWEEP = 32
 
 Ask = Callable[[], Awaitable[ObjectInfo]]
@@ -37,6 +38,17 @@ class _Flight:
         self.began = trio.current_time()
         self.done = trio.Event()
         self.arrived = False  # with an answer
+
+
+class _Question(NamedTuple):
+    """A HEAD of *inode* as it stood when that was sent: what it hung below and was called, and how many changes there had been."""
+
+    inode: Inode
+    parent: Inode
+    name: bytes
+    key: str
+    sequence: int
+    moves: int
 
 
 class Refresher:
@@ -75,23 +87,18 @@ class Refresher:
                 raise fault(errno.ENOENT)
             if flight.arrived and (not force or flight.began >= now):
                 return
-        parent = inode.parent
-        assert parent is not None
-        flight = self._heads[inode.number] = _Flight()
-        inode.pins += 1
+        flight = self._take_off(inode)
+        arrived = False
         try:
             with self._tree.flying.request(self._tree.sequence):
-                await self._head_now(inode, parent, inode.name, self._tree.sequence, force, ask)
-            flight.arrived = True
+                await self._head_now(inode, force, ask)
+            arrived = True
         finally:
-            inode.pins -= 1
-            del self._heads[inode.number]
-            flight.done.set()
+            self._land(inode, flight, arrived=arrived)
 
-    async def _head_now(
-        self, inode: Inode, parent: Inode, name: bytes, sequence: int, force: bool, ask: Ask | None = None
-    ) -> None:
-        key, moves = inode.key, self._tree.moves
+    async def _head_now(self, inode: Inode, force: bool, ask: Ask | None = None) -> None:
+        question = self._question(inode)
+        key = question.key
         try:
             if ask is not None:
                 info = await self._ask_or_head(inode, key, ask)
@@ -104,29 +111,20 @@ class Refresher:
             else:
                 raise StoreError("NoSuchKey", status=404, operation="list", key=key)
         except StoreError as exc:
-            if exc.errno != errno.ENOENT or inode.dirty:
-                raise
-            if inode.unlinked:
-                raise fault(errno.ENOENT) from None
-            if inode.key != key or self._tree.moved(inode, moves):
-                # renamed meanwhile: it is looked for at its new place
-                assert inode.parent is not None
-                await self._head_now(inode, inode.parent, inode.name, self._tree.sequence, force)
-                return
-            if inode.is_dir and self._tree.options.posix:
-                if not force and trio.current_time() < inode.fresh_until:
-                    # a listing has just shown something below it
-                    inode.marker, inode.known = False, True
-                    return
-                if await self._lives(inode) or self._tree.moved(inode, moves):
-                    return
-            directory = self._tree.directory(parent)
-            if not directory.newer_than(name, sequence):
-                if self._tree.vanished(parent, name) is inode:
-                    return
-                directory.note_missing(name, self._tree.options.negative_ttl)
-            raise fault(errno.ENOENT) from None
-        if inode.dirty or inode.unlinked or inode.key != key or self._tree.directory(parent).newer_than(name, sequence):
+            await self._refused(question, exc, force=force)
+        else:
+            self._told(question, info)
+
+    def _question(self, inode: Inode) -> _Question:
+        assert inode.parent is not None
+        return _Question(inode, inode.parent, inode.name, inode.key, self._tree.sequence, self._tree.moves)
+
+    def _told(self, question: _Question, info: ObjectInfo) -> None:
+        """The store said *info*: believed unless something was done here meanwhile."""
+        inode = question.inode
+        if inode.dirty or inode.unlinked or inode.key != question.key:
+            return
+        if self._tree.directory(question.parent).newer_than(question.name, question.sequence):
             return
         if inode.is_dir:
             inode.marker = True
@@ -134,6 +132,31 @@ class Refresher:
         inode.fresh_until = self._tree.fresh_until()
         if self._tree.cache is not None:
             self._tree.cache.put(inode.store.bucket, info)
+
+    async def _refused(self, question: _Question, failure: StoreError, *, force: bool = False) -> None:
+        """The store refused: a missing object has vanished, moved, or its directory lives without it. Raises what is to be told."""
+        inode, parent, name, key, sequence, moves = question
+        if failure.errno != errno.ENOENT or inode.dirty:
+            raise failure
+        if inode.unlinked:
+            raise fault(errno.ENOENT) from None
+        if inode.key != key or self._tree.moved(inode, moves):
+            # renamed meanwhile: it is looked for at its new place
+            await self._head_now(inode, force)
+            return
+        if inode.is_dir and self._tree.options.posix:
+            if not force and trio.current_time() < inode.fresh_until:
+                # a listing has just shown something below it
+                inode.marker, inode.known = False, True
+                return
+            if await self._lives(inode) or self._tree.moved(inode, moves):
+                return
+        directory = self._tree.directory(parent)
+        if not directory.newer_than(name, sequence):
+            if self._tree.vanished(parent, name) is inode:
+                return
+            directory.note_missing(name, self._tree.options.negative_ttl)
+        raise fault(errno.ENOENT) from None
 
     async def _ask_or_head(self, inode: Inode, key: str, ask: Ask) -> ObjectInfo:
         try:
@@ -180,23 +203,83 @@ class Refresher:
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
         """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one)."""
-        waiting = iter(list(inodes))
+        waiting = (inode for inode in list(inodes) if not (inode.known or inode.unlinked or inode.dirty))
         failures: list[OSError] = []
-        width = min(SWEEP_WIDTH, len(inodes))
+
+        async def one(inode: Inode) -> None:
+            try:
+                await self._head(inode)
+            except OSError as exc:
+                if exc.errno != errno.ENOENT:
+                    failures.append(exc)
 
         async def worker() -> None:
-            for inode in waiting:
-                if inode.known or inode.unlinked or inode.dirty:
-                    continue
+            while not failures and (batch := list(itertools.islice(waiting, HEADS_TOGETHER))):
                 try:
-                    await self._head(inode)
+                    alone = await self._head_together(batch)
                 except OSError as exc:
-                    if exc.errno != errno.ENOENT:
-                        failures.append(exc)
-                        return
+                    failures.append(exc)
+                    return
+                if len(alone) == 1:
+                    await one(alone[0])
+                elif alone:
+                    async with trio.open_nursery() as nursery:
+                        for inode in alone:
+                            nursery.start_soon(one, inode)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(width):
+            for _ in range(min(SWEEP_WIDTH, -(-len(inodes) // HEADS_TOGETHER))):
                 nursery.start_soon(worker)
         if failures:
             raise failures[0]
+
+    async def _head_together(self, inodes: Sequence[Inode]) -> Sequence[Inode]:
+        """HEAD of at most HEADS_TOGETHER *inodes* in one batch, as `_head` does; returns those that have to be asked for alone."""
+        store = inodes[0].store
+        by_number = {
+            inode.number: inode for inode in inodes
+            if inode.store is store and inode.number not in self._heads and (self._tree.options.posix or not inode.is_dir)
+        }  # fmt: skip
+        if len(by_number) < 2:
+            return inodes
+        alone = [inode for inode in inodes if by_number.get(inode.number) is not inode]
+        batch = by_number.values()
+        flights = {inode.number: self._take_off(inode) for inode in batch}
+        try:
+            with self._tree.flying.request(self._tree.sequence):
+                questions = [self._question(inode) for inode in batch]
+                answers = await store.head_many([question.key for question in questions])
+                refused: list[tuple[_Question, StoreError]] = []
+                for question, answer in zip(questions, answers, strict=True):
+                    if isinstance(answer, StoreError):
+                        refused.append((question, answer))
+                        continue
+                    if answer is None:
+                        alone.append(question.inode)
+                    else:
+                        self._told(question, answer)
+                    self._land(question.inode, flights.pop(question.inode.number), arrived=answer is not None)
+                for question, failure in refused:
+                    try:
+                        await self._refused(question, failure)
+                    except OSError as exc:
+                        if exc.errno != errno.ENOENT:
+                            raise
+                    else:
+                        self._land(question.inode, flights.pop(question.inode.number), arrived=True)
+        finally:
+            for inode in batch:
+                if inode.number in flights:
+                    self._land(inode, flights[inode.number], arrived=False)
+        return alone
+
+    def _take_off(self, inode: Inode) -> _Flight:
+        flight = self._heads[inode.number] = _Flight()
+        inode.pins += 1
+        return flight
+
+    def _land(self, inode: Inode, flight: _Flight, *, arrived: bool) -> None:
+        flight.arrived = arrived
+        inode.pins -= 1
+        del self._heads[inode.number]
+        flight.done.set()
