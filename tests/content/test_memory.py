@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from zosfs.content.memory import MemoryBudget, Slab, slab_size
+from zosfs.content.memory import KEPT, MemoryBudget, Slab, slab_size
 from zosfs.counters import Counters
 
 KIB = 1 << 10
@@ -120,3 +120,21 @@ def test_a_buffer_that_was_still_seen_when_given_back_is_used_again_later() -> N
     assert other is not slab, "somebody still reads the bytes of the first"
     reply.release()
     assert budget.slab(4 << 20) is slab
+
+
+def test_buffers_of_a_size_that_is_not_wanted_any_more_make_room_for_others() -> None:
+    budget = MemoryBudget(1 << 30, Counters())
+    small = [budget.slab(1 << 20) for _ in range(KEPT >> 20)]
+    seen = small[1].view[:1]
+    for slab in small:
+        budget.give_back(slab)
+    large = budget.slab(8 << 20)
+    budget.give_back(large)
+    assert budget.slab(8 << 20) is large, "what was given back last is worth more than what nobody wanted since"
+    left = [budget.slab(1 << 20) for _ in range(KEPT >> 20)]
+    assert len(set(small) & set(left)) == (KEPT >> 20) - 8
+    assert small[1] not in left
+    assert bytes(seen) == b"\0"
+    for slab in (large, *left):
+        budget.give_back(slab)
+    assert sum(slab.size for slab in budget._returned) == KEPT  # what is kept is bounded, whatever is given back

@@ -77,6 +77,7 @@ class MemoryBudget:
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._free: dict[int, list[Slab]] = {}
         self._seen: list[Slab] = []  # given back while somebody still had a view of them: the cache on disk, a reply on its way
+        self._returned: dict[Slab, None] = {}  # all of these, the one that was given back last at the end
         self._kept = 0
 
     @property
@@ -152,6 +153,7 @@ class MemoryBudget:
             free = self._free.get(larger)
             if free:
                 slab = free.pop()
+                del self._returned[slab]
                 self._kept -= larger
                 slab.lend(n)
                 return slab
@@ -162,13 +164,23 @@ class MemoryBudget:
 
     def give_back(self, slab: Slab) -> None:
         """The caller does not use *slab* any more. It is used again only if nobody holds a view of it."""
-        if slab.size >= SMALLEST and self._kept + slab.size <= min(KEPT, self.limit):
+        if slab.size >= SMALLEST:
             self._kept += slab.size
+            self._returned[slab] = None
             if slab.unseen():
                 self._free.setdefault(slab.size, []).append(slab)
             else:
                 self._seen.append(slab)
         slab.view = memoryview(b"")
+        while self._kept > min(KEPT, self.limit):
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Let go of what was of no use for longest: the sizes that are wanted change with a reader's window."""
+        slab = next(iter(self._returned))
+        del self._returned[slab]
+        self._kept -= slab.size
+        (self._seen if slab in self._seen else self._free[slab.size]).remove(slab)
 
     def _look_again(self) -> None:
         still = []
