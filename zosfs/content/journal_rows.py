@@ -72,13 +72,9 @@ class Record:
 
     def body(self) -> str:
         """The part of the record that is stored as JSON; what is empty is left out."""
-        headers = self.headers
-        said = {"metadata": headers.metadata, "content_type": headers.content_type}
-        for name in _RARE_HEADERS:
-            value = getattr(headers, name)
-            if value != getattr(_PLAIN, name):
-                said[name] = value
-        facts: dict[str, Any] = {"size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": said}
+        facts: dict[str, Any] = {
+            "size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": headers_said(self.headers)
+        }  # fmt: skip
         if self.base is not None:
             facts["base"] = {name: getattr(self.base, name) for name in _INFO_FIELDS}
         for name in ("appending", "suspects", "expected", "replaced_by", "sent"):
@@ -106,7 +102,7 @@ class Deletion:
 
     def still(self, found: ObjectInfo | None) -> bool:
         """Whether *found* is that object. Another with the same bytes is not, so the time counts, too (seconds, as servers tell it)."""
-        return found is not None and found.etag == self.etag and abs(found.modified_ns - self.modified_ns) <= 2 * 10**9
+        return is_still(found, self.etag, self.modified_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +118,23 @@ class Move:
 _INFO_FIELDS = tuple(each.name for each in fields(ObjectInfo))
 _RARE_HEADERS = tuple(each.name for each in fields(ObjectHeaders) if each.name not in ("metadata", "content_type"))
 _PLAIN = ObjectHeaders()
+
+
+def is_still(found: ObjectInfo | None, etag: str, modified_ns: int) -> bool:
+    """Whether *found* is the object that had this ETag and was made about then."""
+    return found is not None and found.etag == etag and abs(found.modified_ns - modified_ns) <= 2 * 10**9
+
+
+def headers_said(headers: ObjectHeaders) -> dict[str, Any]:
+    """*headers* as JSON has them, ``ObjectHeaders(**said)`` again; what is empty is mostly left out."""
+    said: dict[str, Any] = {"metadata": headers.metadata, "content_type": headers.content_type}
+    for name in _RARE_HEADERS:
+        value = getattr(headers, name)
+        if value != getattr(_PLAIN, name):
+            said[name] = value
+    return said
+
+
 _encode = json.JSONEncoder(default=dict).encode  # made once; for mappings that are no dict
 
 

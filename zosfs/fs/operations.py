@@ -39,6 +39,7 @@ from zosfs.fs.open import Opens
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.prefetch import Prefetch
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
 from zosfs.fs.unlink import Unlinks
@@ -98,28 +99,33 @@ class Operations(pyfuse3.Operations):
         self.pages = KernelPages()
         self.moving = Moving(self.open_files)
         self.acls = Acls(options)
-        self.changes = Changes(tree, contents, self.open_files, self.acls, options)
+        self.promised = PromisedAttributes(options, counters, nursery, self.open_files.let_go)
+        self.changes = Changes(tree, contents, self.open_files, self.acls, self.promised, options)
         self.deliveries = Deliveries(contents, self.open_files, self.moving, self.changes, options, counters, nursery)
+        self.promised.deliver = self.deliveries.deliver
         compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
-        describing = Describing(tree, contents, self.acls, options)
-        writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
+        describing = Describing(tree, contents, self.acls, self.changes, options)
+        writers = Writers(
+            tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, self.promised, options
+        )
         self.removals = Removals(tree, contents, options, counters, nursery)
-        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
+        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals, self.changes, self.promised)
         self.earlier_run = EarlierRun(tree, contents, self.open_files, self.moving, writers, self.deliveries, options, nursery)
-        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
+        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, self.changes, counters)
         prefetch = Prefetch(tree, options, nursery, self.pages.cached)
         self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
         self.opens = Opens(
             tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.about_to_open, prefetch,
             options,
         )  # fmt: skip
-        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
+        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, self.promised, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.directories = Directories(tree, self.moving, options, nursery, self.removals, self.about_to_open)
         self.renames = Renames(
-            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
-        )
-        self.links = Links(tree, self.unlinks, options)
+            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, self.promised,
+            options,
+        )  # fmt: skip
+        self.links = Links(tree, self.unlinks, self.promised, options)
         self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
@@ -444,10 +450,12 @@ class Operations(pyfuse3.Operations):
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         directory = self.directories.inode(fh)
+        await self.changes.settle_below(directory)
         await self.deliveries.deliver_below(directory, only_promised=True)
         await self.directories.settle_markers()
         await self.removals.settle()
         self.removals.report(directory)
+        self.promised.report(directory)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
