@@ -364,13 +364,14 @@ class Content:
 
         self.store.delete_soon(info, done)
 
-    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders) -> None:
+    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: ObjectHeaders | None = None) -> None:
         """Promise that the object *info* gets *headers*, here or by the next run, unless another one takes its place: the caller delivers
-        them, and says `headers_done` then. Instead of what was promised for its key before.
+        them, and says `headers_done` then. Instead of what was promised for its key before, of which *tried* may have got there.
 
         OSError when the promise cannot be kept on this disk: what was promised before holds then.
         """
-        promise = PromisedHeaders(info.key, info.etag, info.modified_ns, headers)
+        before = [dict(info.metadata or {}), *([dict(tried.metadata)] if tried is not None else [])]
+        promise = PromisedHeaders(info.key, info.etag, before, headers)
         self._header_log.add(promise.key, promise.facts())
 
     def headers_done(self, key: str) -> None:

@@ -18,6 +18,17 @@ _LOCKS = "x-amz-object-lock-"
 _TIMES = {"mtime", "atime", "ctime"}
 
 
+def attributes_said(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What an object's *metadata* say of mode, owner and times."""
+    return {name: metadata[name] for name in (*_PERMISSIONS, *sorted(_TIMES)) if name in metadata}
+
+
+def same_attributes(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> bool:
+    """Whether the metadata of two objects say the same mode, owner and times. Of the same bytes, they hardly do by chance: ctime tells when
+    the attributes were changed last, to the nanosecond."""
+    return attributes_said(one or {}) == attributes_said(other or {})
+
+
 def has_metadata(found: ObjectInfo, headers: ObjectHeaders) -> bool:
     """Whether *found* has the metadata of *headers*, if perhaps more."""
     theirs = found.metadata or {}

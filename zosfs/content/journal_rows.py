@@ -102,7 +102,7 @@ class Deletion:
 
     def still(self, found: ObjectInfo | None) -> bool:
         """Whether *found* is that object. Another with the same bytes is not, so the time counts, too (seconds, as servers tell it)."""
-        return is_still(found, self.etag, self.modified_ns)
+        return found is not None and found.etag == self.etag and abs(found.modified_ns - self.modified_ns) <= 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,6 @@ class Move:
 _INFO_FIELDS = tuple(each.name for each in fields(ObjectInfo))
 _RARE_HEADERS = tuple(each.name for each in fields(ObjectHeaders) if each.name not in ("metadata", "content_type"))
 _PLAIN = ObjectHeaders()
-
-
-def is_still(found: ObjectInfo | None, etag: str, modified_ns: int) -> bool:
-    """Whether *found* is the object that had this ETag and was made about then."""
-    return found is not None and found.etag == etag and abs(found.modified_ns - modified_ns) <= 2 * 10**9
 
 
 def headers_said(headers: ObjectHeaders) -> dict[str, Any]:

@@ -20,17 +20,18 @@ import trio
 from zosfs.config import Options
 from zosfs.content.append import AppendState, look, set_headers_by_empty_append
 from zosfs.content.conflicts import conflict
-from zosfs.content.finishing import REWRITABLE, has_metadata, rewrite
-from zosfs.content.journal_rows import is_still
+from zosfs.content.finishing import REWRITABLE, rewrite, same_attributes
 from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, fresh, headers, locks, of_object
+from zosfs.fs.kernel_pages import forget_attributes
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.store.turns import Turns
+from zosfs.tree.attributes import from_object
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -115,7 +116,7 @@ class Changes:
         described = file.described or of_object(info, self._options)
         described.grants = await self._acls.of(inode.store, info)
         try:
-            file.content.promise_headers(info, headers(described, inode.attributes, self._options))
+            file.content.promise_headers(info, headers(described, inode.attributes, self._options), self._promised.tried(file))
         except OSError as exc:
             log.warning("changed attributes are not gathered: %s", exc)
             return False
@@ -179,12 +180,20 @@ class Changes:
         except StoreError as exc:
             if file.promised and (exc.errno in (errno.ESTALE, errno.ENOENT) or exc.refused):
                 log.error("%s: its changed attributes cannot be delivered, it has those of the store again: %s", file.inode.key, exc)
-                self._promised.done(file)
-                file.described = None
-                self._tree.invalidate(file.inode)
+                self._give_up(file)
             raise
         self._promised.succeeded(file.content)
         self._promised.written(file.inode)
+
+    def _give_up(self, file: OpenFile) -> None:
+        """Show the attributes that the object has, as far as is known, and ask for them."""
+        inode, info = file.inode, file.inode.info
+        self._promised.done(file)
+        file.described = None
+        if info is not None and info.metadata is not None:
+            inode.attributes = from_object(info, False, self._tree.defaults)
+        self._tree.invalidate(inode)
+        forget_attributes(inode)
 
     async def _deliver(self, file: OpenFile) -> None:
         inode = file.inode
@@ -249,9 +258,8 @@ async def _refuse_changed(store: Store, info: ObjectInfo, tried: ObjectHeaders |
     """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* are the
     headers that a try of ours without an answer may have given it."""
     found = await look(store, info.key)
-    if is_still(found, info.etag, info.modified_ns):
-        return
-    if found is None or tried is None or found.etag != info.etag or not has_metadata(found, tried):
+    known = [info.metadata, *([tried.metadata] if tried is not None else [])]
+    if found is None or found.etag != info.etag or not any(same_attributes(found.metadata, one) for one in known):
         raise conflict(info.key, "others have changed it since")
 
 

@@ -125,7 +125,7 @@ class Operations(pyfuse3.Operations):
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, self.promised,
             options,
         )  # fmt: skip
-        self.links = Links(tree, self.unlinks, self.promised, options)
+        self.links = Links(tree, self.unlinks, self.acls, self.promised, options)
         self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 

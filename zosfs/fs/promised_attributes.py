@@ -106,12 +106,17 @@ class PromisedAttributes:
             self._let_go(file)
 
     def tries(self, file: OpenFile, headers: ObjectHeaders) -> ObjectHeaders | None:
-        """The object of *file* is about to be given *headers*; returns those that an earlier try may have given it."""
+        """The object of *file* is about to be given *headers*; returns what `tried` was before."""
         promise = self._promises.get(file)
         if promise is None:
             return None
         before, promise.tried = promise.tried, headers
         return before
+
+    def tried(self, file: OpenFile) -> ObjectHeaders | None:
+        """What a delivery of them that failed may have given the object."""
+        promise = self._promises.get(file)
+        return promise.tried if promise is not None else None
 
     def late(self, file: OpenFile) -> bool:
         """Whether they were promised so long ago that the object is to be looked at before."""
