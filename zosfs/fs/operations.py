@@ -5,6 +5,7 @@ Owns: nothing; it translates inode numbers and handles. Unexpected exceptions en
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -61,6 +62,9 @@ OF_NAMES = frozenset({"lookup", "mkdir", "rmdir", "unlink", "rename", "symlink",
 """Those that say it by a directory's inode and a name in it."""
 WITHOUT_A_NUMBER = frozenset({"readdir", "releasedir", "fsyncdir", "statfs"})
 """Those of which no path is told."""
+
+SETTABLE = ("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
+"""The attributes that setattr sets but the size."""
 
 NOT_KEPT = tuple(map(os.fsencode, NEVER))
 
@@ -234,6 +238,7 @@ class Operations(pyfuse3.Operations):
         now = time.time_ns()
         await self.changes.prepare(found)
         facts = found.attributes
+        before = dataclasses.replace(facts)
         if fields.update_mode:
             facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid or fields.update_gid:
@@ -248,11 +253,16 @@ class Operations(pyfuse3.Operations):
         if fields.update_atime or fields.update_mtime:
             self.changes.times_set(found)
         facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
+        wanted = dataclasses.replace(facts)
         self.tree.changed(found)
         if self.options.posix and not found.unlinked:
             try:
                 await self.changes.apply(found)
             except BaseException:
+                facts = found.attributes
+                for name in SETTABLE:  # but what was set by a write meanwhile
+                    if getattr(facts, name) == getattr(wanted, name):
+                        setattr(facts, name, getattr(before, name))
                 self.tree.invalidate(found)
                 raise
 
