@@ -411,8 +411,8 @@ def test_a_name_that_was_shown_is_not_shown_again_for_a_file_that_is_called_so_w
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(reads)
-                while ("head", "d") not in store.asked:
-                    await trio.sleep(1)
+                await trio.sleep(35)
+                assert ("head", "d") in store.asked
                 d = await find(tree, "d")
                 assert not d.known
                 store.objects[there + "a"] = store.objects.pop("d")
