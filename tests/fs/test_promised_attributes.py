@@ -183,7 +183,10 @@ def test_what_takes_the_place_of_a_file_does_not_get_its_attributes(mount: Mount
     (living.path / "g").unlink()
     (living.path / "g").write_bytes(b"content")
     (living.path / "g").chmod(0o602)
+    (promises,) = living.cache_dir.rglob("headers")
+    assert promises.stat().st_size > 0
     (living.path / "g").unlink()
+    assert promises.stat().st_size == 0, "nothing is promised of a file that is gone"
     s3.put_object(Bucket=bucket, Key="g", Body=b"content", Metadata={"mode": str(0o100611)})
     living.kill()
     living.start()
@@ -363,18 +366,21 @@ def test_a_copy_whose_answer_was_lost_is_known_for_ours(proxy: Proxy, mount: Mou
     path.write_bytes(b"content")
     lost: list[str] = []
 
-    def lose(method: str, target: str) -> str | None:
+    def lose(method: str, target: str) -> bytes | str | None:
         if method == "PUT" and not lost:
             lost.append(target)
             return "lost"
-        return None
+        return answer(503, "SlowDown") if lost and "/f" in target else None  # nor can it be found out
 
     proxy.intercept = lose
     change(path)
-    wait_for(lambda: stored(s3, bucket, "f") == CHANGED and lost, 20, "the delivery of the attributes")
+    wait_for(lambda: "not delivered yet" in living.log(), 20, "a failure")
+    assert stored(s3, bucket, "f") == CHANGED
+    path.chmod(0o604)
     proxy.intercept = None
+    wait_for(lambda: stored(s3, bucket, "f")[0] == "0o604", 20, "the delivery of the attributes")
     living.again()
-    assert shown(path) == CHANGED
+    assert shown(path) == ("0o604", *CHANGED[1:])
     assert LOST not in living.log()
 
 
