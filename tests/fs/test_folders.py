@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +73,24 @@ def test_nothing_stays_of_a_renamed_directory_that_has_names_no_document_can_car
     run("rm", "-r", living.path / "new")
     living.again()
     assert os.listdir(living.path) == ["old"]
+
+
+def test_a_file_takes_the_name_of_a_directory_that_was_removed_in_a_row(mount: Mounting, bucket: str) -> None:
+    living = mount()
+    for marked in (True, False):
+        top = living.path / f"name{marked:d}"
+        (top / "below").mkdir(parents=True)
+        if not marked:
+            (top / "file").touch()
+        shutil.rmtree(top)
+        assert living.counters()["gathered_deletes"]
+        top.write_bytes(b"a file in its place")
+        assert top.read_bytes() == b"a file in its place"
+        (living.path / "other").touch()
+        (living.path / "other").unlink()
+        top.unlink()
+        (top / "below").mkdir(parents=True)
+        assert os.listdir(top) == ["below"]
+    living.again()
+    assert sorted(os.listdir(living.path)) == ["name0", "name1"]
+    assert os.listdir(living.path / "name0") == os.listdir(living.path / "name1") == ["below"]
