@@ -122,3 +122,14 @@ def test_a_directory_made_again_while_a_file_of_the_removed_one_is_open_stays(mo
     living.again()
     assert os.listdir(living.path) == ["a"]
     assert os.listdir(living.path / "a") == []
+
+
+def test_a_directory_takes_the_name_of_an_unlinked_file_that_is_open(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="name", Body=b"x" * 5000)
+    living = mount()
+    with (living.path / "name").open("rb") as holder:
+        (living.path / "name").unlink()
+        (living.path / "name/below").mkdir(parents=True)
+        assert holder.read() == b"x" * 5000
+    living.again()
+    assert os.listdir(living.path / "name") == ["below"]
