@@ -108,9 +108,10 @@ class Unlinks:
         ]  # fmt: skip
 
     async def free_name(self, parent: Inode, name: bytes, *, is_dir: bool = False) -> None:
-        """Before a name is used anew: whoever still reads the unlinked objects in its way gets their bytes locally first."""
+        """Before a name is used anew: whoever still reads the unlinked objects in its way gets their bytes locally first. What lies in a
+        removed directory is in the way of no other directory."""
         for doomed in self.doomed(parent, name):
-            if doomed.inode.key == self._tree.key_of(parent, name) or not is_dir:  # what lies in the removed directory may lie in the new one
+            if doomed.inode.key == self._tree.key_of(parent, name) or not is_dir:
                 await self._free(doomed)
 
     async def free_below(self, directory: Inode, prefix: str) -> None:
