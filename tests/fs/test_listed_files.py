@@ -41,3 +41,27 @@ def test_a_listed_file_below_a_renamed_directory_is_all_there(mount: Mounting, b
     assert (living.path / "new/name").read_bytes() == BYTES
     if posix:
         assert (living.path / "new/name").stat().st_mode == 0o100600
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_what_is_done_with_a_listed_file_after_its_rename_is_done_to_all_of_it(
+    mount: Mounting, bucket: str, s3: Any, posix: bool
+) -> None:
+    for name in ("appended", "edited", "cut"):
+        s3.put_object(Bucket=bucket, Key=f"old-{name}", Body=BYTES, Metadata={"mode": str(0o100600)})
+    living = mount(posix=posix)
+    os.listdir(living.path)
+    for name in ("appended", "edited", "cut"):
+        os.rename(living.path / f"old-{name}", living.path / name)
+    with (living.path / "appended").open("ab") as file:
+        file.write(b"tail")
+    with (living.path / "edited").open("r+b") as file:
+        file.seek(100)
+        file.write(b"edit")
+    os.truncate(living.path / "cut", 10)
+    wanted = {"appended": BYTES + b"tail", "edited": BYTES[:100] + b"edit" + BYTES[104:], "cut": BYTES[:10]}
+    assert {name: (living.path / name).read_bytes() for name in wanted} == wanted
+    living.again()
+    assert {name: (living.path / name).read_bytes() for name in wanted} == wanted
+    if posix:
+        assert {(living.path / name).stat().st_mode for name in wanted} == {0o100600}

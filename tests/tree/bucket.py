@@ -60,6 +60,7 @@ class Names:
         self.after: Callable[[], float] = no_time
         self.failure: StoreError | None = None  # what every request meets from now on
         self.failing: Callable[[str], bool] | None = None  # listings from which markers on are refused
+        self.refusing: Callable[[str], bool] = lambda key: False  # keys whose HEADs are refused
         self.leaves: Callable[[str], bool] = lambda key: False  # whether a batch of HEADs comes back without an answer for a key
         self._clock = 1_700_000_000 * 10**9
         for key in keys:
@@ -88,6 +89,8 @@ class Names:
         await self._ask("head", key)
         info = self.objects.get(key)
         await trio.sleep(self.after())
+        if self.refusing(key):
+            raise StoreError("AccessDenied", status=403, operation="head", key=key)
         if info is None:
             raise StoreError("NoSuchKey", status=404, operation="head", key=key)
         second = 10**9
@@ -109,7 +112,7 @@ class Names:
 
         async with trio.open_nursery() as nursery:
             for n, key in enumerate(keys):
-                if not self.leaves(key):
+                if not self.leaves(key) and not self.refusing(key):
                     nursery.start_soon(ask, n, key)
         return found
 

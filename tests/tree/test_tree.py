@@ -395,6 +395,33 @@ def test_a_name_moved_over_another_while_attributes_are_asked_for_is_listed() ->
     run(test)
 
 
+@pytest.mark.parametrize("there", ["", "other/"])
+def test_a_name_that_was_shown_is_not_shown_again_for_a_file_that_is_called_so_while_attributes_are_asked_for(there: str) -> None:
+    async def test() -> None:
+        store = Names("a", "b", "c", "d", "other/", page=2)
+        async with tree_over(store) as tree:
+            other = await find(tree, "other")
+            await read(tree, other)
+            await trio.sleep(1000)
+            store.before = lambda: 10.0
+            names: list[bytes] = []
+
+            async def reads() -> None:
+                names.extend(await read(tree, tree.root))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reads)
+                await trio.sleep(35)
+                assert ("head", "d") in store.asked
+                d = await find(tree, "d")
+                assert not d.known
+                store.objects[there + "a"] = store.objects.pop("d")
+                tree.move(d, other if there else tree.root, b"a")
+            assert sorted(names) == [b"a", b"b", b"c", b"other"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("how", ["removed", "renamed"])
 def test_a_name_that_an_older_page_brought_back_while_it_was_being_removed_is_asked_for(how: str) -> None:
     async def test() -> None:

@@ -303,10 +303,11 @@ class Loader:
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
         load.placed.set()
-        await self.sweep_unsure([child for _, child in fresh])
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
         shown = dict.fromkeys([child.name for _, child in fresh])
-        # what has a name by now: during the sweep another may have come in the place of what the page shows
+        await self.sweep_unsure([child for _, child in fresh])
+        # what has a name by now: during the sweep another may have come in the place of what the page shows, which may be called
+        # elsewhere as something that was shown already
         now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
         load.entries.extend([(name, child) for name, child in now if child is not None])
 

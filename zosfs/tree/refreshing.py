@@ -51,12 +51,16 @@ class _Question(NamedTuple):
     moves: int
 
 
+def _is_unknown(inode: Inode) -> bool:
+    return not (inode.known or inode.unlinked or inode.dirty)
+
+
 class Refresher:
     """Asks for the attributes of a tree's inodes."""
 
     def __init__(self, tree: Facts) -> None:
         self._tree = tree
-        self._heads: dict[int, _Flight] = {}
+        self._heads: dict[Inode, _Flight] = {}  # an inode that was forgotten has its number in common with its successor
 
     def is_fresh(self, inode: Inode) -> bool:
         """Whether `refresh` would ask nothing."""
@@ -81,7 +85,7 @@ class Refresher:
     async def _head(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """One HEAD, or for directories of which the marker may be missing a look below. *force*: sent after now."""
         now = trio.current_time()
-        while (flight := self._heads.get(inode.number)) is not None:
+        while (flight := self._heads.get(inode)) is not None:
             await flight.done.wait()
             if inode.unlinked:
                 raise fault(errno.ENOENT)
@@ -112,26 +116,30 @@ class Refresher:
                 raise StoreError("NoSuchKey", status=404, operation="list", key=key)
         except StoreError as exc:
             await self._refused(question, exc, force=force)
-        else:
-            self._told(question, info)
+            return
+        if not self._told(question, info):
+            await self._head_now(inode, force)
 
     def _question(self, inode: Inode) -> _Question:
         assert inode.parent is not None
         return _Question(inode, inode.parent, inode.name, inode.key, self._tree.sequence, self._tree.moves)
 
-    def _told(self, question: _Question, info: ObjectInfo) -> None:
-        """The store said *info*: believed unless something was done here meanwhile."""
+    def _told(self, question: _Question, info: ObjectInfo) -> bool:
+        """The store said *info*: believed unless something was done here meanwhile. False: renamed, it has to be asked for again."""
         inode = question.inode
-        if inode.dirty or inode.unlinked or inode.key != question.key:
-            return
+        if inode.dirty or inode.unlinked:
+            return True
+        if inode.key != question.key:
+            return False
         if self._tree.directory(question.parent).newer_than(question.name, question.sequence):
-            return
+            return inode.known
         if inode.is_dir:
             inode.marker = True
         self._tree.learn(inode, info)
         inode.fresh_until = self._tree.fresh_until()
         if self._tree.cache is not None:
             self._tree.cache.put(inode.store.bucket, info)
+        return True
 
     async def _refused(self, question: _Question, failure: StoreError, *, force: bool = False) -> None:
         """The store refused: a missing object has vanished, moved, or its directory lives without it. Raises what is to be told."""
@@ -202,30 +210,38 @@ class Refresher:
             directory.sweeping = False
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
-        """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one)."""
-        waiting = (inode for inode in list(inodes) if not (inode.known or inode.unlinked or inode.dirty))
+        """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one).
+
+        Who is refused keeps nobody else from being asked for, unless a whole batch of them is.
+        """
+        waiting = (inode for inode in list(inodes) if _is_unknown(inode))
         failures: list[OSError] = []
 
-        async def one(inode: Inode) -> None:
-            try:
-                await self._head(inode)
-            except OSError as exc:
-                if exc.errno != errno.ENOENT:
-                    failures.append(exc)
+        async def one(inode: Inode, refused: list[OSError]) -> None:
+            if _is_unknown(inode):  # nobody was told of it while its batch was under way
+                try:
+                    await self._head(inode)
+                except OSError as exc:
+                    if exc.errno != errno.ENOENT:
+                        refused.append(exc)
 
         async def worker() -> None:
-            while not failures and (batch := list(itertools.islice(waiting, HEADS_TOGETHER))):
+            while batch := list(itertools.islice(waiting, HEADS_TOGETHER)):
+                refused: list[OSError] = []
                 try:
                     alone = await self._head_together(batch)
                 except OSError as exc:
                     failures.append(exc)
                     return
                 if len(alone) == 1:
-                    await one(alone[0])
+                    await one(alone[0], refused)
                 elif alone:
                     async with trio.open_nursery() as nursery:
                         for inode in alone:
-                            nursery.start_soon(one, inode)
+                            nursery.start_soon(one, inode, refused)
+                failures.extend(refused)
+                if len(refused) == len(batch):
+                    return
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(SWEEP_WIDTH, -(-len(inodes) // HEADS_TOGETHER))):
@@ -236,15 +252,14 @@ class Refresher:
     async def _head_together(self, inodes: Sequence[Inode]) -> Sequence[Inode]:
         """HEAD of at most HEADS_TOGETHER *inodes* in one batch, as `_head` does; returns those that have to be asked for alone."""
         store = inodes[0].store
-        by_number = {
-            inode.number: inode for inode in inodes
-            if inode.store is store and inode.number not in self._heads and (self._tree.options.posix or not inode.is_dir)
-        }  # fmt: skip
-        if len(by_number) < 2:
+        batch = list(dict.fromkeys(
+            inode for inode in inodes
+            if inode.store is store and inode not in self._heads and (self._tree.options.posix or not inode.is_dir)
+        ))  # fmt: skip
+        if len(batch) < 2:
             return inodes
-        alone = [inode for inode in inodes if by_number.get(inode.number) is not inode]
-        batch = by_number.values()
-        flights = {inode.number: self._take_off(inode) for inode in batch}
+        flights = {inode: self._take_off(inode) for inode in batch}
+        alone = [inode for inode in inodes if inode not in flights]
         try:
             with self._tree.flying.request(self._tree.sequence):
                 questions = [self._question(inode) for inode in batch]
@@ -254,11 +269,10 @@ class Refresher:
                     if isinstance(answer, StoreError):
                         refused.append((question, answer))
                         continue
-                    if answer is None:
+                    arrived = answer is not None and self._told(question, answer)
+                    if not arrived:
                         alone.append(question.inode)
-                    else:
-                        self._told(question, answer)
-                    self._land(question.inode, flights.pop(question.inode.number), arrived=answer is not None)
+                    self._land(question.inode, flights.pop(question.inode), arrived=arrived)
                 for question, failure in refused:
                     try:
                         await self._refused(question, failure)
@@ -266,20 +280,19 @@ class Refresher:
                         if exc.errno != errno.ENOENT:
                             raise
                     else:
-                        self._land(question.inode, flights.pop(question.inode.number), arrived=True)
+                        self._land(question.inode, flights.pop(question.inode), arrived=True)
         finally:
-            for inode in batch:
-                if inode.number in flights:
-                    self._land(inode, flights[inode.number], arrived=False)
+            for inode, flight in flights.items():
+                self._land(inode, flight, arrived=False)
         return alone
 
     def _take_off(self, inode: Inode) -> _Flight:
-        flight = self._heads[inode.number] = _Flight()
+        flight = self._heads[inode] = _Flight()
         inode.pins += 1
         return flight
 
     def _land(self, inode: Inode, flight: _Flight, *, arrived: bool) -> None:
         flight.arrived = arrived
         inode.pins -= 1
-        del self._heads[inode.number]
+        del self._heads[inode]
         flight.done.set()
