@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +73,63 @@ def test_nothing_stays_of_a_renamed_directory_that_has_names_no_document_can_car
     run("rm", "-r", living.path / "new")
     living.again()
     assert os.listdir(living.path) == ["old"]
+
+
+def test_a_file_takes_the_name_of_a_directory_that_was_removed_in_a_row(mount: Mounting, bucket: str) -> None:
+    living = mount()
+    for marked in (True, False):
+        top = living.path / f"name{marked:d}"
+        (top / "below").mkdir(parents=True)
+        if not marked:
+            (top / "file").touch()
+        shutil.rmtree(top)
+        assert living.counters()["gathered_deletes"]
+        top.write_bytes(b"a file in its place")
+        assert top.read_bytes() == b"a file in its place"
+        (living.path / "other").touch()
+        (living.path / "other").unlink()
+        top.unlink()
+        (top / "below").mkdir(parents=True)
+        assert os.listdir(top) == ["below"]
+    living.again()
+    assert sorted(os.listdir(living.path)) == ["name0", "name1"]
+    assert os.listdir(living.path / "name0") == os.listdir(living.path / "name1") == ["below"]
+
+
+def test_nothing_stays_of_a_directory_whose_files_were_open_when_it_was_removed(mount: Mounting, bucket: str, s3: Any) -> None:
+    """Their objects, which their holders read, lay in it until they were closed."""
+    s3.put_object(Bucket=bucket, Key="a/b/file", Body=b"x" * 5000)
+    s3.put_object(Bucket=bucket, Key="c/b/file", Body=b"x" * 5000)
+    living = mount()
+    with (living.path / "a/b/file").open("rb") as one, (living.path / "c/b/file").open("rb") as other:
+        shutil.rmtree(living.path / "a")
+        shutil.rmtree(living.path / "c")
+        (living.path / "a").write_bytes(b"a file in its place")
+        assert one.read() == other.read() == b"x" * 5000
+    assert (living.path / "a").read_bytes() == b"a file in its place"
+    living.again()
+    assert os.listdir(living.path) == ["a"]
+
+
+def test_a_directory_made_again_while_a_file_of_the_removed_one_is_open_stays(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="a/file", Body=b"x" * 5000)
+    living = mount()
+    with (living.path / "a/file").open("rb") as holder:
+        shutil.rmtree(living.path / "a")
+        (living.path / "a").mkdir()
+        assert holder.read() == b"x" * 5000
+    assert os.listdir(living.path / "a") == []
+    living.again()
+    assert os.listdir(living.path) == ["a"]
+    assert os.listdir(living.path / "a") == []
+
+
+def test_a_directory_takes_the_name_of_an_unlinked_file_that_is_open(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="name", Body=b"x" * 5000)
+    living = mount()
+    with (living.path / "name").open("rb") as holder:
+        (living.path / "name").unlink()
+        (living.path / "name/below").mkdir(parents=True)
+        assert holder.read() == b"x" * 5000
+    living.again()
+    assert os.listdir(living.path / "name") == ["below"]

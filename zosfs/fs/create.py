@@ -49,7 +49,7 @@ class Creates:
         volume = parent.volume
         if self._options.ro or volume is None or volume.content is None or not (volume.store.probed or self._contents.asked(volume)):
             return None
-        if self._unlinks.doomed(parent, name) is not None:
+        if self._unlinks.doomed(parent, name):
             return None
         return self._make(parent, name, attributes, flags, pid, volume.content)
 

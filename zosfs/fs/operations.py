@@ -276,6 +276,7 @@ class Operations(pyfuse3.Operations):
             if parent is self.tree.root and parent.volume is None:
                 inode = await self.tree.create_bucket(name, attributes)
             else:
+                await self.unlinks.free_name(parent, name, is_dir=True)
                 inode = await self.directories.make(parent, name, attributes)
         self.tree.remember(inode)
         return entry(inode, self.ttl)

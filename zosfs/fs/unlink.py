@@ -7,11 +7,13 @@ unless its bytes are all local already; so it is, too, before another file takes
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import trio
 
 from zosfs.content.append import look
 from zosfs.content.writer import Writer
+from zosfs.errors import StoreError
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.open_file import OpenFile
@@ -21,6 +23,8 @@ from zosfs.fs.removals import Removals
 from zosfs.fs.writers import Writers
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
 
 
 class Unlinks:
@@ -105,15 +109,23 @@ class Unlinks:
                 await file.writer.discard()
                 await self._writers.drop(file)
 
-    def doomed(self, parent: Inode, name: bytes) -> OpenFile | None:
-        """The unlinked file whose object still lies where a new one called *name* would."""
-        return self._doomed.get((parent.store.bucket, self._tree.key_of(parent, name))) if self._doomed else None
+    def doomed(self, parent: Inode, name: bytes) -> list[OpenFile]:
+        """The unlinked files whose objects still lie where a new one called *name* would, or in a directory of that name that was removed:
+        where that is a folder of the server's, it takes no file in its place."""
+        if not self._doomed:
+            return []
+        key = self._tree.key_of(parent, name)
+        return [
+            doomed for (bucket, other), doomed in self._doomed.items()
+            if bucket == parent.store.bucket and (other == key or other.startswith(key + "/"))
+        ]  # fmt: skip
 
-    async def free_name(self, parent: Inode, name: bytes) -> None:
-        """Before a name is used anew: whoever still reads the unlinked object at that key gets its bytes locally first."""
-        doomed = self.doomed(parent, name)
-        if doomed is not None:
-            await self._free(doomed)
+    async def free_name(self, parent: Inode, name: bytes, *, is_dir: bool = False) -> None:
+        """Before a name is used anew: whoever still reads the unlinked objects in its way gets their bytes locally first. What lies in a
+        removed directory is in the way of no other directory."""
+        for doomed in self.doomed(parent, name):
+            if doomed.inode.key == self._tree.key_of(parent, name) or not is_dir:
+                await self._free(doomed)
 
     async def free_below(self, directory: Inode, prefix: str) -> None:
         """Before *directory* is renamed: the same for all that was unlinked below it, which must not come along, and below its new
@@ -169,11 +181,29 @@ class Unlinks:
                 if await self._is_there(file.inode):
                     await file.inode.store.delete(file.inode.key)
                 await file.content.deletion_done(file.inode.key)
+                await self._delete_folders_of(file.inode)
         finally:
             # not before: who makes a new one in its place meanwhile waits for the lock
             file.doomed = False
             if self._doomed.get(at) is file:
                 del self._doomed[at]
+
+    @staticmethod
+    async def _delete_folders_of(unlinked: Inode) -> None:
+        """Delete the directories that were removed while the object of *unlinked* still lay in them: a server that keeps folders of its own
+        (SeaweedFS) has kept them for it. What has been made in their place since stays."""
+        store, folder = unlinked.store, unlinked.parent
+        if store.abilities.versioned is not False:
+            return  # it would leave a version, or may
+        try:
+            while folder is not None and folder.unlinked and not folder.top:
+                page = await store.list_page(folder.key, max_keys=1)
+                if page.objects or page.prefixes:
+                    return
+                await store.delete(folder.key)
+                folder = folder.parent
+        except StoreError as exc:
+            log.info("a removed directory may still be shown, empty: %s", exc)
 
     @staticmethod
     async def _is_there(unlinked: Inode) -> bool:

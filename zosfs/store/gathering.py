@@ -53,6 +53,18 @@ class Gathered:
         """The keys that begin with *prefix*."""
         return {key for keys in (self._waiting, self._sent) for key in keys if key.startswith(prefix)}
 
+    def has_in_the_way_of(self, key: str) -> bool:
+        """Whether an object of *key* has to wait where folders are real: *key* is promised, or, for a file, a folder of its name or what
+        lies in it, or a file that has the name of a folder which *key* lies in."""
+        if key in self or (not key.endswith("/") and any(other.startswith(key + "/") for other in (*self._waiting, *self._sent))):
+            return True
+        end = key.find("/")
+        while end >= 0:
+            if key[:end] in self:
+                return True
+            end = key.find("/", end + 1)
+        return False
+
     def add(self, key: str, done: Done) -> None:
         """Promise the deletion of *key*; *done* is told what became of it, once."""
         self._waiting[key] = done
@@ -147,6 +159,11 @@ class GatheringStore(S3Store):
         if self._gathered and any(key in self._gathered for key in keys):
             await self._gathered.settle()
 
+    async def _before_making(self, key: str) -> None:
+        # SeaweedFS takes no file in the place of a folder, nor the other way round
+        if self._gathered and self._gathered.has_in_the_way_of(key):
+            await self._gathered.settle()
+
     async def _before_folders(self, *keys: str) -> None:
         # SeaweedFS keeps a directory that still has something in it when it is deleted, and tells nobody
         if self._gathered and any(key.endswith("/") and self._gathered.below(key) for key in keys):
@@ -193,17 +210,17 @@ class GatheringStore(S3Store):
         self, key: str, body: Body, headers: ObjectHeaders, *, if_match: str = "", if_none_match: bool = False
     ) -> Written:
         """See Store.put."""
-        await self._before(key)
+        await self._before_making(key)
         return await super().put(key, body, headers, if_match=if_match, if_none_match=if_none_match)
 
     async def append(self, key: str, position: int, body: Body, headers: ObjectHeaders) -> Written:
         """See Store.append."""
-        await self._before(key)
+        await self._before_making(key)
         return await super().append(key, position, body, headers)
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartInfo]) -> Written:
         """See Store.complete_upload."""
-        await self._before(key)
+        await self._before_making(key)
         return await super().complete_upload(key, upload_id, parts)
 
     async def copy(
@@ -211,11 +228,17 @@ class GatheringStore(S3Store):
         headers: ObjectHeaders | None = None, acl: str | Mapping[str, str] = "", if_match: str = "", size: int = 0,
     ) -> Written:  # fmt: skip
         """See Store.copy."""
-        await self._before(source_key, key)
+        await self._before(source_key)
+        await self._before_making(key)
         return await super().copy(
             source_key, key, source_bucket=source_bucket, source_version_id=source_version_id, headers=headers, acl=acl,
             if_match=if_match, size=size,
         )  # fmt: skip
+
+    async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
+        """See Store.delete."""
+        await self._before_folders(key)
+        await super().delete(key, version_id=version_id, bypass_governance=bypass_governance)
 
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """See Store.delete_many."""
