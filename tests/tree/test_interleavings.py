@@ -15,6 +15,7 @@ from zosfs.tree.tree import Tree
 
 DIRECTORIES = ("", "a/", "a/b/", "a/b/c/", "d/", "d-e/", "d/f/")
 NAMES = ("x", "y", "z-", "z", "foo")
+OWN = new_file().uid
 
 
 class Mount:
@@ -26,6 +27,7 @@ class Mount:
         self.rng = rng
         self.files = {key for key in store.objects if not key.endswith("/")}
         self.directories = {key for key in store.objects if key.endswith("/")} | {""}
+        self.uids = {key: int((info.metadata or {}).get("uid", OWN)) for key, info in store.objects.items()}
 
     async def inode(self, path: str) -> Inode:
         """The inode of a file or directory (ending in a slash), that must be there; held as the kernel would."""
@@ -49,6 +51,7 @@ class Mount:
         inode = self.tree.add(parent, name.encode(), new_file(), pending=True)
         self.tree.remember(inode)
         self.files.add(top + name)
+        self.uids[top + name] = OWN
         await self.check(top)
         await self.pause()
         delivered(self.tree, self.store, inode)
@@ -64,6 +67,7 @@ class Mount:
         await self.pause()
         self.tree.delivered(inode, self.store.set(inode.key, b""))
         self.directories.add(top + name + "/")
+        self.uids[top + name + "/"] = OWN
 
     async def remove(self, path: str) -> None:
         inode = await self.inode(path)
@@ -100,9 +104,11 @@ class Mount:
             moved = {other for other in known if other == path or (slash and other.startswith(path))}
             known -= moved
             known |= {new + other[len(path) :] for other in moved}
+            for other in moved:
+                self.uids[new + other[len(path) :]] = self.uids.pop(other)
 
     async def check(self, top: str) -> None:
-        """What a new opendir of *top* shows, and single lookups."""
+        """What a new opendir of *top* shows, and single lookups, and whose the names are."""
         directory = await self.inode(top)
         expected = {
             path[len(top) :].rstrip("/")
@@ -112,6 +118,11 @@ class Mount:
         for name in NAMES:
             found = await self.tree.lookup(directory, name.encode())
             assert (found is not None) == (name in expected), f"{top}{name}: {found}"
+            if found is not None:
+                await self.tree.refresh(found)
+                if self.tree.options.posix:
+                    uid = self.uids[f"{top}{name}/" if found.is_dir else f"{top}{name}"]
+                    assert (found.known, found.attributes.uid) == (True, uid), f"{top}{name}: not whose it is"
         shown = {name.decode() for name in await read(self.tree, directory, self.rng.choice((1, 3, 100)))}
         assert shown == expected, f"{top}: lost {expected - shown}, stale {shown - expected}"
 
@@ -166,11 +177,11 @@ def test_own_changes_are_never_lost_nor_shown_stale(page: int, posix: bool) -> N
         store = Names(page=page)
         store.leaves = lambda key: rng.random() < 0.1
         for directory in DIRECTORIES[1:]:
-            store.set(directory, b"")
+            store.set(directory, b"", uid=str(rng.randrange(100, 999)))
         for _ in range(15):
             key = rng.choice(DIRECTORIES) + rng.choice(NAMES)
             if key + "/" not in store.objects:
-                store.set(key)
+                store.set(key, uid=str(rng.randrange(100, 999)))
         store.before = store.after = lambda: rng.choice((0, 0, 0.1, 1, 4))
         ttl = rng.choice((0.0, 1.0, 5.0, 60.0))
         async with tree_over(store, posix=posix, metadata_ttl=ttl, negative_ttl=ttl) as tree, trio.open_nursery() as nursery:
