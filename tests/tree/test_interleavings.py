@@ -69,6 +69,16 @@ class Mount:
         self.directories.add(top + name + "/")
         self.uids[top + name + "/"] = OWN
 
+    async def give(self, path: str) -> None:
+        """chown, of what has stored attributes."""
+        inode = await self.inode(path)
+        await self.tree.refresh(inode)
+        inode.attributes.uid = self.uids[path] = self.rng.randrange(100, 999)
+        self.tree.changed(inode)
+        await self.check(path[: path.rstrip("/").rfind("/") + 1])
+        await self.pause()
+        self.tree.delivered(inode, self.store.set(path, b"" if inode.is_dir else b"own", uid=str(self.uids[path])))
+
     async def remove(self, path: str) -> None:
         inode = await self.inode(path)
         if path.endswith("/"):
@@ -130,11 +140,13 @@ class Mount:
         for _ in range(steps):
             top = self.rng.choice(sorted(self.directories))
             name = self.rng.choice(NAMES)
-            match self.rng.choice(("create", "create", "make", "remove", "rename", "check", "rename directory")):
+            match self.rng.choice(("create", "create", "make", "give", "remove", "rename", "check", "rename directory")):
                 case "create":
                     await self.create(top, name)
                 case "make":
                     await self.make(top, name)
+                case "give" if self.tree.options.posix and (found := sorted(self.files | self.directories - {""})):
+                    await self.give(self.rng.choice(found))
                 case "remove" if found := sorted(self.files | self.directories - {""}):
                     await self.remove(self.rng.choice(found))
                 case "rename" if self.files:
