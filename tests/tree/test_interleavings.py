@@ -27,7 +27,7 @@ class Mount:
         self.rng = rng
         self.files = {key for key in store.objects if not key.endswith("/")}
         self.directories = {key for key in store.objects if key.endswith("/")} | {""}
-        self.uids = {key: int((info.metadata or {}).get("uid", OWN)) for key, info in store.objects.items()}
+        self.uids: dict[str, int | None] = {key: int((info.metadata or {}).get("uid", OWN)) for key, info in store.objects.items()}
 
     async def inode(self, path: str) -> Inode:
         """The inode of a file or directory (ending in a slash), that must be there; held as the kernel would."""
@@ -73,11 +73,11 @@ class Mount:
         """chown, of what has stored attributes."""
         inode = await self.inode(path)
         await self.tree.refresh(inode)
-        inode.attributes.uid = self.uids[path] = self.rng.randrange(100, 999)
+        inode.attributes.uid = self.uids[path] = uid = self.rng.randrange(100, 999)
         self.tree.changed(inode)
         await self.check(path[: path.rstrip("/").rfind("/") + 1])
         await self.pause()
-        self.tree.delivered(inode, self.store.set(path, b"" if inode.is_dir else b"own", uid=str(self.uids[path])))
+        self.tree.delivered(inode, self.store.set(path, b"" if inode.is_dir else b"own", uid=str(uid)))
 
     async def remove(self, path: str) -> None:
         inode = await self.inode(path)
@@ -115,7 +115,9 @@ class Mount:
             known -= moved
             known |= {new + other[len(path) :] for other in moved}
             for other in moved:
-                self.uids[new + other[len(path) :]] = self.uids.pop(other)
+                uid = self.uids.pop(other)
+                # somebody may have found that a directory has no object, before it was renamed
+                self.uids[new + other[len(path) :]] = uid if first or not other.endswith("/") else None
 
     async def check(self, top: str) -> None:
         """What a new opendir of *top* shows, and single lookups, and whose the names are."""
@@ -130,8 +132,8 @@ class Mount:
             assert (found is not None) == (name in expected), f"{top}{name}: {found}"
             if found is not None:
                 await self.tree.refresh(found)
-                if self.tree.options.posix and found.marker is not False:  # the object of a directory may go before it is renamed
-                    uid = self.uids[f"{top}{name}/" if found.is_dir else f"{top}{name}"]
+                uid = self.uids[f"{top}{name}/" if found.is_dir else f"{top}{name}"]
+                if self.tree.options.posix and uid is not None:
                     assert (found.known, found.attributes.uid) == (True, uid), f"{top}{name}: not whose it is"
         shown = {name.decode() for name in await read(self.tree, directory, self.rng.choice((1, 3, 100)))}
         assert shown == expected, f"{top}: lost {expected - shown}, stale {shown - expected}"
