@@ -202,3 +202,19 @@ def test_one_who_came_in_the_place_of_a_forgotten_one_is_told_himself() -> None:
                 assert again[3].known
 
     run(test)
+
+
+def test_what_is_found_missing_leaves_nothing_in_memory() -> None:
+    async def test() -> None:
+        store = many(2 * HEADS_TOGETHER)
+        async with tree_over(store) as tree:
+            inodes = await listed(tree)
+            for inode in inodes[::2]:
+                store.drop(inode.key)
+            with pytest.raises(FileNotFoundError):
+                await tree.refresh(inodes[0])
+            await tree.head_all(inodes)
+            assert [inode.unlinked for inode in inodes] == [True, False] * HEADS_TOGETHER
+            assert len(tree) == 2 + HEADS_TOGETHER, "the root, d and what is there"
+
+    run(test)

@@ -296,3 +296,5 @@ class Refresher:
         inode.pins -= 1
         del self._heads[inode]
         flight.done.set()
+        if inode.unlinked:
+            self._tree.forget(inode.number, 0)  # nobody else may refer to it any more
