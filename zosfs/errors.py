@@ -237,6 +237,10 @@ class StoreError(OSError):
         return f"{where}: {self.row.text} ({self.code}{', HTTP ' + str(self.status) if self.status else ''}){said}"
 
 
+UNMET = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "PositionNotEqualToLength"})
+"""Codes by which a server says that a condition of the request does not hold, which who set it has reckoned with."""
+
+
 def code_of(code: str, message: str) -> str:
     """*code*, or ``ObjectLocked`` where the message says that a refusal comes of a lock: Ceph has one code for all refusals."""
     words = message.lower()

@@ -57,3 +57,18 @@ def test_nothing_stays_of_directories_removed_in_a_row(mount: Mounting, bucket: 
         (living.path / name).rmdir()
     living.again()
     assert os.listdir(living.path) == []
+
+
+def test_nothing_stays_of_a_renamed_directory_that_has_names_no_document_can_carry(mount: Mounting, bucket: str) -> None:
+    """They are deleted one by one, and the folder that they lie in after them."""
+    living = mount()
+    (living.path / "old/z\x01z").mkdir(parents=True)
+    (living.path / "old/z\x01z/file").write_bytes(b"x")
+    os.rename(living.path / "old", living.path / "new")
+    (living.path / "old").write_bytes(b"a file in its place")
+    assert (living.path / "old").read_bytes() == b"a file in its place"
+    living.again()
+    assert sorted(os.listdir(living.path)) == ["new", "old"]
+    run("rm", "-r", living.path / "new")
+    living.again()
+    assert os.listdir(living.path) == ["old"]

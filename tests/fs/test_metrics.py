@@ -40,6 +40,7 @@ def test_prometheus_is_told_what_was_counted(mount: Mounting, bucket: str) -> No
         file.write(b"6789")
         file.flush()
         numbers = told(port)
+    assert numbers["zosfs_errors_total", ()] == 0, "what mounting asks a server, and it refuses, is no error"
     assert numbers["zosfs_written_bytes_total", ()] == 9
     assert numbers["zosfs_open_files", ()] == 1
     assert numbers["zosfs_undelivered_files", ()] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,5 +90,39 @@ def test_an_inode_is_packed_when_its_head_came_and_listed_again_and_shows_the_sa
             tree.changed(inode)
             await read(tree, await find(tree, "d"))
             assert inode.shown().mode == 0o100777, "changed here, and on its way to the store"
+
+    run(test)
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_what_a_listing_told_is_shown_when_a_file_is_moved_by_a_copy_of_its_object(posix: bool) -> None:
+    async def test() -> None:
+        store = Names()
+        store.set("d/k", size=5000)  # no link could be so long: nobody asks for more than the listing
+        async with tree_over(store, posix=posix) as tree:
+            directory = await find(tree, "d")
+            await read(tree, directory)
+            inode = tree.directory(directory).children[b"k"]
+            before, info = inode.shown(), inode.info
+            assert info is not None
+            tree.move(inode, directory, b"new")
+            assert inode.shown() == before
+            tree.delivered(inode, dataclasses.replace(info, key="d/new", modified_ns=info.modified_ns + 10**9))
+            assert inode.shown() == before
+            assert inode.known is not posix, "the object's attributes are still to be asked for"
+
+    run(test)
+
+
+def test_what_a_listing_told_is_shown_when_another_tells_more_of_its_time() -> None:
+    async def test() -> None:
+        store = Names("d/k")
+        store.objects["d/k"] = dataclasses.replace(store.objects["d/k"], size=5, modified_ns=1_700_000_000 * 10**9)
+        async with tree_over(store, posix=False, metadata_ttl=1.0) as tree:
+            await read(tree, await find(tree, "d"))
+            store.objects["d/k"] = dataclasses.replace(store.objects["d/k"], modified_ns=1_700_000_000 * 10**9 + 5 * 10**8)
+            await trio.sleep(2)
+            await read(tree, await find(tree, "d"))
+            assert (await find(tree, "d/k")).shown().size == 5
 
     run(test)

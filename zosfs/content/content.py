@@ -25,6 +25,7 @@ from zosfs.content.earlier_run import REPLAY_PATIENCE, EarlierRun
 from zosfs.content.journal_rows import CONFLICT, FAILED, PARKED, Deletion, Record
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
+from zosfs.content.multipart import UploadRecord
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
 from zosfs.content.promises import Promises
@@ -217,6 +218,13 @@ class Content:
         except OSError as exc:
             log.error("%s could not be journalled either: %s", writer.draft.key, exc)
         return state
+
+    async def note_upload(self, key: str, upload: UploadRecord, record: Record | None = None) -> None:
+        """An upload is under way: the next run continues it for *record*, or aborts it."""
+        try:
+            await self.promises.note_upload(key, upload, record)
+        except OSError as exc:
+            log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: delivering is what makes room
 
     async def upload_ended(self, upload_id: str) -> None:
         """An upload was completed or aborted."""

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from zosfs.content.draft import FOREVER, Draft
+from zosfs.content.early_uploads import EarlyUploads
 from zosfs.content.journal_entry import JournalEntry
 from zosfs.content.ranges import Ranges
-from zosfs.content.uploads import Uploads
 from zosfs.errors import StoreError
 from zosfs.locks import Lock
 
@@ -26,7 +26,7 @@ class GoingUpEarly:
     """Whether and when one draft does."""
 
     def __init__(
-        self, content: Content, draft: Draft, uploads: Uploads, entry: JournalEntry,
+        self, content: Content, draft: Draft, uploads: EarlyUploads, entry: JournalEntry,
         delivering: Lock, deliver: Callable[[], Awaitable[object]],
     ) -> None:  # fmt: skip
         """*delivering* is held while the draft is delivered, by *deliver*."""

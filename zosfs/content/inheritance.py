@@ -12,14 +12,14 @@ from zosfs.content.draft import Draft
 from zosfs.content.finishing import correct_headers, put_tags
 from zosfs.content.journal_entry import JournalEntry
 from zosfs.content.replay import Step, decide, needs_sum
-from zosfs.content.uploads import Uploads
+from zosfs.content.unfinished_upload import UnfinishedUpload
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
 
 
-async def compare(store: Store, draft: Draft, uploads: Uploads, entry: JournalEntry) -> ObjectInfo | None:
+async def compare(store: Store, draft: Draft, unfinished: UnfinishedUpload, entry: JournalEntry) -> ObjectInfo | None:
     """Find out whether the store has the draft that an earlier run promised. No delivery may be under way.
 
     Returns the object when it has (its headers and tags are seen to); else the draft is to be delivered.
@@ -32,17 +32,17 @@ async def compare(store: Store, draft: Draft, uploads: Uploads, entry: JournalEn
     step = decide(record, found, await draft.md5(0, record.size) if needs_sum(record, found) else "")
     log.info("%s, left by an earlier run: %s", record.key, step.value)
     if step is Step.CONFLICT:
-        await uploads.drop(draft.key)
+        await unfinished.drop(draft.key)
         raise StoreError("Conflict", status=412, operation="write", key=draft.key, message="changed since it was written here")
     if found is None or step not in (Step.DELIVERED, Step.REBASE, Step.REPLACED):
         return None
     draft.stand_on(found, draft.kept)
     if step is Step.REPLACED:
-        return await _end(found, draft, uploads, entry)
-    return await _see_to(found, store, draft, uploads, entry) if step is Step.DELIVERED else None
+        return await _end(found, draft, unfinished, entry)
+    return await _see_to(found, store, draft, unfinished, entry) if step is Step.DELIVERED else None
 
 
-async def _see_to(found: ObjectInfo, store: Store, draft: Draft, uploads: Uploads, entry: JournalEntry) -> ObjectInfo | None:
+async def _see_to(found: ObjectInfo, store: Store, draft: Draft, unfinished: UnfinishedUpload, entry: JournalEntry) -> ObjectInfo | None:
     """The object *found* has what was inherited: give it its headers and tags, and be clean; None when there are changes by then."""
     headers = draft.headers()
     info = found
@@ -50,13 +50,13 @@ async def _see_to(found: ObjectInfo, store: Store, draft: Draft, uploads: Upload
         info = await correct_headers(store, found, headers)
     else:
         await put_tags(store, draft.key, headers)
-    return await _end(info, draft, uploads, entry)
+    return await _end(info, draft, unfinished, entry)
 
 
-async def _end(info: ObjectInfo, draft: Draft, uploads: Uploads, entry: JournalEntry) -> ObjectInfo | None:
+async def _end(info: ObjectInfo, draft: Draft, unfinished: UnfinishedUpload, entry: JournalEntry) -> ObjectInfo | None:
     """The object *info* is all that is wanted: be clean; None when there are changes by then."""
     draft.base = info
-    await uploads.drop(draft.key)
+    await unfinished.drop(draft.key)
     if not entry.recorded:
         return None
     draft.changed = False

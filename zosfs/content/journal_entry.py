@@ -17,11 +17,12 @@ from collections.abc import Callable
 
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import Draft
+from zosfs.content.early_uploads import EarlyUploads
 from zosfs.content.journal_rows import CONFLICT, PROMISED, Record
 from zosfs.content.promises import Promises
 from zosfs.content.ranges import Ranges
 from zosfs.content.staging import StagedFile
-from zosfs.content.uploads import Uploads
+from zosfs.content.unfinished_upload import UnfinishedUpload
 from zosfs.locks import Lock
 
 log = logging.getLogger(__name__)
@@ -33,14 +34,16 @@ class JournalEntry:
     """The record of one draft, if there is one."""
 
     def __init__(
-        self, promises: Promises, draft: Draft, doubts: Doubts, uploads: Uploads, delivering: Lock, new_staged: Callable[[str], StagedFile]
-    ) -> None:
+        self, promises: Promises, draft: Draft, doubts: Doubts, early: EarlyUploads, unfinished: UnfinishedUpload, delivering: Lock,
+        new_staged: Callable[[str], StagedFile],
+    ) -> None:  # fmt: skip
         """Whoever has *delivering* may change the record and exchange the staged file; *new_staged* makes an empty one of a name."""
         self._promises = promises
         self._new_staged = new_staged
         self._draft = draft
         self._doubts = doubts
-        self._uploads = uploads
+        self._early = early
+        self._unfinished = unfinished
         self._delivering = delivering
         self.record: Record | None = None
         self._promised = -1  # the generation that was promised
@@ -105,7 +108,7 @@ class JournalEntry:
             os.urandom(16).hex() if fresh or before is None else before.id,
             draft.key, draft.size, draft.kept, draft.staged.dirty.to_list(), draft.base, draft.headers(),
             draft.appending and not self._doubts.retracted,
-            name, draft.staged.image, sorted(self._doubts.etags), sent=self._doubts.sent.to_list(), upload=self._uploads.unfinished,
+            name, draft.staged.image, sorted(self._doubts.etags), sent=self._doubts.sent.to_list(), upload=self._unfinished.upload,
         )  # fmt: skip
 
     def newer(self) -> Record | None:
@@ -152,7 +155,7 @@ class JournalEntry:
     async def delivered(self) -> None:
         """The store has the file: the record goes, and with it what is noted of the upload that brought it there."""
         record, self.record = self.record, None
-        upload, self._uploads.unfinished = self._uploads.unfinished, None
+        upload, self._unfinished.upload = self._unfinished.upload, None
         try:
             await self._promises.forget(record, upload_id=upload.upload_id if upload is not None else "")
         except OSError as exc:
@@ -202,7 +205,7 @@ class JournalEntry:
         async with self._delivering:
             if not self._counts_on(start):
                 return
-            await self._uploads.abandon_early()
+            await self._early.abandon()
             async with draft.exchanging():
                 old = draft.staged
                 path = old.path.with_name(uuid.uuid4().hex)

@@ -21,7 +21,7 @@ from zosfs.content.journal_rows import Move
 from zosfs.content.promises import Promises
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
-from zosfs.store.objects import objects_below
+from zosfs.store.objects import objects_below, waves
 
 log = logging.getLogger(__name__)
 
@@ -205,8 +205,7 @@ class Moves:
         await self._delete({*keys, *folders}, went_on)
 
     async def _delete(self, keys: Iterable[str], went_on: Callable[[], object]) -> None:
-        # no server is asked to delete a directory that has something in it (SeaweedFS would keep it)
-        left = sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
+        left = [key for wave in waves(keys) for key in wave]
         refused: dict[str, Any] = {}
         for start in range(0, len(left), BATCH):
             batch = left[start : start + BATCH]

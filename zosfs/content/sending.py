@@ -17,6 +17,7 @@ from zosfs.content.append import look
 from zosfs.content.delivery import Assumed, Means, Outgoing, deliver
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Changes, Draft
+from zosfs.content.early_uploads import EarlyUploads
 from zosfs.content.etags import chain_etag
 from zosfs.content.finishing import correct_headers, put_tags
 from zosfs.content.journal_entry import JournalEntry
@@ -24,7 +25,7 @@ from zosfs.content.journal_rows import Record
 from zosfs.content.plan import Append, Base, Multipart, Nothing, Plan, Put, only_grown, plan
 from zosfs.content.ranges import Ranges
 from zosfs.content.replay import leans_on_base
-from zosfs.content.uploads import Uploads
+from zosfs.content.unfinished_upload import UnfinishedUpload
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 from zosfs.store.digests import multipart_etag
@@ -36,12 +37,15 @@ if TYPE_CHECKING:
 class Sending:
     """The deliveries of one draft."""
 
-    def __init__(self, content: Content, draft: Draft, doubts: Doubts, uploads: Uploads, entry: JournalEntry) -> None:
+    def __init__(
+        self, content: Content, draft: Draft, doubts: Doubts, early: EarlyUploads, unfinished: UnfinishedUpload, entry: JournalEntry
+    ) -> None:
         self._content = content
         self._store = content.store
         self._draft = draft
         self._doubts = doubts
-        self._uploads = uploads
+        self._early = early
+        self._unfinished = unfinished
         self._entry = entry
         doubts.sent.note = self._note_sent
         self._expected = ""  # the ETag of what is about to be made of bytes that are not all here
@@ -99,8 +103,8 @@ class Sending:
         try:
             return await self._send(changes)
         except StoreError as exc:
-            if self._uploads.gone and (exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
-                made = await self._uploads.completed(draft.key)
+            if self._early.gone and (exc.errno == errno.ESTALE or exc.code == "NoSuchUpload"):
+                made = await self._early.completed(draft.key)
                 if made is None:
                     raise
                 await self._stand_on_completed(made, changes)
@@ -120,29 +124,28 @@ class Sending:
 
     async def _stand_on_completed(self, made: ObjectInfo, changes: Changes) -> None:
         """An earlier try made an object of what went up early, and got no answer: bytes that were nowhere else are the base's now."""
-        gone = self._uploads.gone.copy()
+        gone = self._early.gone.copy()
         for start, end in gone:
             changes.dirty.remove(start, end)
         changes.kept = max(self._draft.stand_on(made, changes.kept), gone.end)
         self._draft.kept = max(self._draft.kept, gone.end)
-        await self._uploads.forget_early()
+        await self._early.forget()
 
     # -- what is sent -------------------------------------------------------------------------------------------------
 
     async def _send(self, changes: Changes) -> ObjectInfo | None:
-        draft, uploads = self._draft, self._uploads
+        draft, early = self._draft, self._early
         headers = draft.headers()
         base = draft.plan_base
-        early = uploads.stream_is_good or (uploads.editing and uploads.gone)
-        if early:
-            await uploads.only_of(draft.key, -1)
-        if uploads.stream_is_good:
-            finish = uploads.finish_stream(draft.key, changes.size, base, headers, self._expects, exact_times=draft.exact_times)
+        if early.stream_is_good or (early.editing and early.gone):
+            await self._unfinished.only_of(draft.key, -1)
+        if early.stream_is_good:
+            finish = early.finish_stream(draft.key, changes.size, base, headers, self._expects, exact_times=draft.exact_times)
             return await self._send_early(finish, changes)
-        if uploads.editing and uploads.gone:
-            finish = uploads.finish_edit(draft.key, changes, base, headers, self._expects, exact_times=draft.exact_times)
+        if early.editing and early.gone:
+            finish = early.finish_edit(draft.key, changes, base, headers, self._expects, exact_times=draft.exact_times)
             return await self._send_early(finish, changes)
-        await uploads.abandon_early()
+        await early.abandon()
         content = self._content
         appending = draft.appending and not self._doubts.retracted
         tail = only_grown(base, changes.dirty, changes.size, changes.kept) if appending else None
@@ -156,7 +159,7 @@ class Sending:
             draft.staged.shed(changes.dirty.union(Ranges([(changes.kept, FOREVER)])), held=True)
             steps = think()
         if isinstance(steps, Nothing):
-            await uploads.only_of(draft.key, -1)
+            await self._unfinished.only_of(draft.key, -1)
             return await self._send_headers(headers)
         roomy = self._has_room(steps)
         try:
@@ -177,7 +180,7 @@ class Sending:
         try:
             return await finish
         except BaseException as exc:
-            made, draft = self._uploads.made, self._draft
+            made, draft = self._early.made, self._draft
             if made is not None:
                 # the store has the bytes, and some of them are nowhere else: what it lacks are headers, tags or locks
                 changes.dirty.clear()
@@ -206,17 +209,17 @@ class Sending:
         self, steps: Plan, changes: Changes, base: Base | None, headers: ObjectHeaders, tail: tuple[int, int] | None,
         *, through_memory: bool,
     ) -> ObjectInfo | None:  # fmt: skip
-        content, draft, doubts, uploads, record = self._content, self._draft, self._doubts, self._uploads, self._entry.record
+        content, draft, doubts, unfinished, record = self._content, self._draft, self._doubts, self._unfinished, self._entry.record
         means = Means(content.store, content.limits, content.options.upload_concurrency, content.memory)
         parts = isinstance(steps, Multipart)
-        await uploads.only_of(draft.key, changes.generation if parts else -1)
+        await unfinished.only_of(draft.key, changes.generation if parts else -1)
         self._expected = ""
         if record is not None and not (through_memory and isinstance(steps, Put)):
             await self._expect(record, steps, changes.size)
         try:
             return await deliver(
                 means, steps, Outgoing(draft.key, changes.size, draft, headers), Assumed(base, tail, doubts.doubtful, doubts.sent),
-                resume=uploads.unfinished, on_part=uploads.notes(draft.key, changes.generation, record) if parts else None,
+                resume=unfinished.upload, on_part=unfinished.notes(draft.key, changes.generation, record) if parts else None,
                 through_memory=self._expects if through_memory else None,
             )  # fmt: skip
         except StoreError as exc:
@@ -264,7 +267,7 @@ class Sending:
 
     async def _after_failure(self, exc: StoreError, steps: Plan, size: int) -> None:
         if exc.errno == errno.ESTALE:
-            await self._uploads.aborted()
+            await self._unfinished.aborted()
         elif exc.ambiguous:
             if self._expected:
                 self._doubts.etags.add(self._expected)
@@ -274,9 +277,9 @@ class Sending:
                 self._may_have_completed(steps)
         else:
             self._may_have_completed(steps)
-            upload = self._uploads.unfinished
+            upload = self._unfinished.upload
             if not exc.retry and not (upload is not None and upload.made):  # with it the next try knows what is left to do
-                await self._uploads.drop(self._draft.key)
+                await self._unfinished.drop(self._draft.key)
 
     def _cut_off(self, steps: Plan, size: int, tail: tuple[int, int] | None) -> None:
         """A delivery was given up in the middle of a request, which the server may carry out."""
@@ -290,6 +293,6 @@ class Sending:
             self._may_have_completed(steps)
 
     def _may_have_completed(self, steps: Plan) -> None:
-        upload = self._uploads.unfinished
+        upload = self._unfinished.upload
         if isinstance(steps, Multipart) and upload is not None and len(upload.parts) == len(steps.parts):
             self._doubts.etags.add(multipart_etag(list(upload.parts.values())))

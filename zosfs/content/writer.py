@@ -21,13 +21,14 @@ from zosfs.content.append import look
 from zosfs.content.doubts import Doubts
 from zosfs.content.draft import FOREVER, Draft
 from zosfs.content.early import GoingUpEarly
+from zosfs.content.early_uploads import EarlyUploads
 from zosfs.content.journal_entry import JournalEntry
 from zosfs.content.journal_rows import Record
 from zosfs.content.plan import only_grown
 from zosfs.content.ranges import Ranges
 from zosfs.content.sending import Sending
 from zosfs.content.staging import StagedFile
-from zosfs.content.uploads import Uploads
+from zosfs.content.unfinished_upload import UnfinishedUpload
 from zosfs.errors import StoreError
 from zosfs.locks import Lock
 from zosfs.store.api import Buffer, ObjectInfo
@@ -65,10 +66,13 @@ class Writer:
         self._outlived: set[str] = set()  # ETags of objects, one of which may be where the base was: the file is to take its place
         draft = self.draft = Draft(key, base, staged, content.reader, content.threads, truncate=truncate, appending=appending)
         self._doubts = Doubts(draft.md5)
-        self._uploads = Uploads(content)
-        self.entry = JournalEntry(content.promises, draft, self._doubts, self._uploads, self._delivering, content.staged_file)
+        self._uploads = EarlyUploads(content)
+        self._unfinished = UnfinishedUpload(content)
+        self.entry = JournalEntry(
+            content.promises, draft, self._doubts, self._uploads, self._unfinished, self._delivering, content.staged_file
+        )
         self.early = GoingUpEarly(content, draft, self._uploads, self.entry, self._delivering, self.deliver)
-        self._sending = Sending(content, draft, self._doubts, self._uploads, self.entry)
+        self._sending = Sending(content, draft, self._doubts, self._uploads, self._unfinished, self.entry)
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -324,7 +328,7 @@ class Writer:
         draft.changed = True
         tail = only_grown(draft.plan_base, draft.staged.dirty, draft.size, draft.kept) if draft.appending else None
         self._doubts.inherit(record, tail)
-        self._uploads.restore(record.upload, draft.generation)
+        self._unfinished.restore(record.upload, draft.generation)
         self.entry.restore(record)
         headers = record.headers
         draft.headers = lambda: headers
@@ -368,7 +372,7 @@ class Writer:
         """
         async with self._delivering, self._content.only_one(self.draft.key):
             await self._stand_alone()
-            return self._told(await inheritance.compare(self._content.store, self.draft, self._uploads, self.entry))
+            return self._told(await inheritance.compare(self._content.store, self.draft, self._unfinished, self.entry))
 
     def _told(self, info: ObjectInfo | None) -> ObjectInfo | None:
         if info is not None:
@@ -424,8 +428,7 @@ class Writer:
         """The base lies at *key*, too, where its object was made at *made_ns* (ns since the epoch, 0: not said): what was promised is for
         that from now on, so that the base may go from where it was. OSError where the journal cannot have that, and nothing happened."""
         async with self._delivering:
-            await self._uploads.abandon_early()
-            await self._uploads.drop(self.draft.key)
+            await self._end_uploads()
             await self.entry.moved(key, made_ns)
 
     async def renamed(self, key: str, made_ns: int = 0) -> None:
@@ -436,9 +439,13 @@ class Writer:
         async with self._delivering:
             await self._move(key, made_ns)
 
+    async def _end_uploads(self) -> None:
+        """Nothing of what is up in parts is of use any more."""
+        await self._uploads.abandon()
+        await self._unfinished.drop(self.draft.key)
+
     async def _move(self, key: str, made_ns: int = 0) -> None:
-        await self._uploads.abandon_early()
-        await self._uploads.drop(self.draft.key)
+        await self._end_uploads()
         self.draft.renamed(key, made_ns)
 
     async def fetch_if_owed(self) -> None:
@@ -464,8 +471,7 @@ class Writer:
         draft, entry = self.draft, self.entry
         if not etags or not self.owes or not draft.complete or self.partly_gone:
             return
-        await self._uploads.abandon_early()
-        await self._uploads.drop(draft.key)
+        await self._end_uploads()
         await draft.staged.quiet()
         promised, record = entry.promised, entry.record if entry.recorded else None
         draft.stand_alone()
@@ -483,15 +489,14 @@ class Writer:
             draft.changed = False
             draft.delivered = None
             draft.staged.dirty.clear()
-            await self._uploads.abandon_early()
-            await self._uploads.drop(draft.key)
+            await self._end_uploads()
             await self.entry.discard()
 
     async def aclose(self) -> None:
         """Give the staged file back, once nothing of it is on its way; what is dirty stays on disk when the journal has it."""
         async with self._delivering:
-            await self._uploads.abandon_early()
+            await self._uploads.abandon()
             if self.entry.record is None:
-                await self._uploads.drop(self.draft.key)
+                await self._unfinished.drop(self.draft.key)
             self.draft.close_reader()
             await self._content.retire(self)

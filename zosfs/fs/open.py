@@ -1,4 +1,4 @@
-"""open(2) and creat(2): what has to be known and asked for before the kernel gets a handle.
+"""open(2): what has to be known and asked for before the kernel gets a handle of a file that is there.
 
 Owns: nothing; the handles are in open_files.py. What may have been fetched before an open is in about_to_open.py and prefetch.py.
 """
@@ -11,41 +11,34 @@ import os
 import trio
 
 from zosfs.config import Options
-from zosfs.content.content import Content
 from zosfs.content.reader import Reader
 from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.archived import refuse_archived
 from zosfs.fs.conflicts import leave_behind, read_past
-from zosfs.fs.contents import Contents
 from zosfs.fs.describing import Describing
 from zosfs.fs.file_io import FileIO
-from zosfs.fs.headers import fresh
 from zosfs.fs.kernel_pages import KernelPages
 from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.prefetch import Prefetch
-from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
-from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
 
 class Opens:
-    """Opens the files of a mount, and makes new ones."""
+    """Opens the files of a mount."""
 
     def __init__(
-        self, tree: Tree, contents: Contents, open_files: OpenFiles, pages: KernelPages, describing: Describing, writers: Writers,
-        file_io: FileIO, unlinks: Unlinks, about_to_open: AboutToOpen, prefetch: Prefetch, options: Options,
+        self, tree: Tree, open_files: OpenFiles, pages: KernelPages, describing: Describing, writers: Writers, file_io: FileIO,
+        about_to_open: AboutToOpen, prefetch: Prefetch, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
-        self._contents = contents
         self._open_files = open_files
         self._pages = pages
         self._describing = describing
         self._writers = writers
         self._file_io = file_io
-        self._unlinks = unlinks
         self._about_to_open = about_to_open
         self._prefetch = prefetch
         self._options = options
@@ -112,32 +105,3 @@ class Opens:
             await self._tree.refresh(inode, force=True)
         else:
             await self._tree.refresh(inode)
-
-    async def create(self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int) -> tuple[Inode, Handle]:
-        """Make and open a new file; nothing is sent before it is closed."""
-        if self._options.ro:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        await self._contents.learn(parent.volume)
-        await self._unlinks.free_name(parent, name)
-        return self._make(parent, name, attributes, flags, pid, await self._contents.of(parent.volume))
-
-    def create_now(
-        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int
-    ) -> tuple[Inode, Handle] | None:
-        """As `create`, of a name that is free, where nothing has to be waited for; None where something has."""
-        volume = parent.volume
-        if self._options.ro or volume is None or volume.content is None or not (volume.store.probed or self._contents.asked(volume)):
-            return None
-        if self._unlinks.doomed(parent, name) is not None:
-            return None
-        return self._make(parent, name, attributes, flags, pid, volume.content)
-
-    def _make(
-        self, parent: Inode, name: bytes, attributes: Attributes, flags: int, pid: int, content: Content
-    ) -> tuple[Inode, Handle]:
-        inode = self._tree.add(parent, name, attributes, pending=True)
-        file = self._open_files.add(inode, content)
-        file.described = fresh(name, False, self._options)
-        self._writers.adopt(file, content.writer(inode.key, None, appending=bool(flags & os.O_APPEND)))
-        file.untouched = True
-        return inode, self._open_files.opened(file, flags, pid)

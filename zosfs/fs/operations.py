@@ -24,6 +24,7 @@ from zosfs.fs.change import Changes
 from zosfs.fs.close import Closes
 from zosfs.fs.compacting import Compacting
 from zosfs.fs.contents import Contents
+from zosfs.fs.create import Creates
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
 from zosfs.fs.directories import Directories
@@ -110,9 +111,9 @@ class Operations(pyfuse3.Operations):
         prefetch = Prefetch(tree, options, nursery, self.pages.cached)
         self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
         self.opens = Opens(
-            tree, contents, self.open_files, self.pages, describing, writers, self.file_io, self.unlinks, self.about_to_open, prefetch,
-            options,
-        )  # fmt: skip
+            tree, self.open_files, self.pages, describing, writers, self.file_io, self.about_to_open, prefetch, options
+        )
+        self.creates = Creates(tree, contents, self.open_files, writers, self.unlinks, options)
         self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.directories = Directories(tree, self.moving, options, nursery, self.removals, self.about_to_open)
@@ -365,7 +366,7 @@ class Operations(pyfuse3.Operations):
         if parent is None or len(name) > NAME_MAX or self.tree.peek(parent, name) is not None:
             return None
         self.tree.check_name(parent, name)
-        made = self.opens.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx, parent.attributes), flags, ctx.pid)
+        made = self.creates.create_now(parent, name, new_attributes(stat.S_IFREG, mode, ctx, parent.attributes), flags, ctx.pid)
         if made is None:
             return None
         self.counters["negative_hits"] += 1
@@ -396,7 +397,7 @@ class Operations(pyfuse3.Operations):
             self.about_to_open.shown(existing, ctx.pid)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number)), entry(existing, self.ttl)
         attributes = new_attributes(stat.S_IFREG, mode, ctx, parent.attributes)
-        return self._created(parent, *await self.opens.create(parent, name, attributes, flags, ctx.pid))
+        return self._created(parent, *await self.creates.create(parent, name, attributes, flags, ctx.pid))
 
     @handler(bounded=False)
     async def read(self, fh: int, off: int, size: int) -> bytes:

@@ -19,7 +19,7 @@ import trio
 
 from zosfs.config import Options
 from zosfs.counters import Counters
-from zosfs.errors import StoreError
+from zosfs.errors import UNMET, StoreError
 from zosfs.store import answers, digests
 from zosfs.store.api import Body, body_length
 from zosfs.store.arrival import Arrival
@@ -177,7 +177,7 @@ class Exchange:
                         return settled
             pause = self.schedule.pause(failure, attempt, trio.current_time() - began, random.random())
             if pause is None or (tries is not None and attempt >= (min(tries, UNREACHED) if failure.row.unsent else tries)):
-                if failure.status not in (404, 412):  # answers like others
+                if failure.status not in (404, 412) and failure.row.code not in UNMET:  # answers like others
                     self.counters.add("errors")
                 try:
                     raise failure

@@ -1,8 +1,9 @@
-"""All objects of a prefix, over as many pages as it takes. Must not know: directories, what the objects are wanted for."""
+"""All objects of a prefix, over as many pages as it takes, and in which order objects may go. Must not know: what they are wanted for."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from itertools import groupby
 
 from zosfs.store.api import ObjectInfo, Store
 
@@ -17,3 +18,14 @@ async def objects_below(store: Store, prefix: str) -> AsyncGenerator[ObjectInfo,
         marker = page.next_marker
         if not marker:
             return
+
+
+def waves(keys: Iterable[str]) -> list[Sequence[str]]:
+    """*keys* in the order in which they may be deleted, those of one wave all at once: files, then folders, the deepest first (pure).
+
+    A server with folders of its own (SeaweedFS) keeps one that has something in it, and tells nobody.
+    """
+    def turn(key: str) -> tuple[bool, int]:
+        return (True, -key.count("/")) if key.endswith("/") else (False, 0)
+
+    return [list(wave) for _, wave in groupby(sorted(keys, key=turn), turn)]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from zosfs.errors import StoreError
+from zosfs.errors import UNMET, StoreError
 from zosfs.store import answers
 from zosfs.store.api import Abilities, Body
 from zosfs.store.exchange import Exchange
@@ -30,7 +30,6 @@ CLEANING = 3.0
 ANSWERING = 1.0
 """Seconds for which a write that is under way is still waited for by who is cancelled: a server may carry out what was cut off later, and
 after the deletion."""
-REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "PositionNotEqualToLength")
 
 
 class Probed(Protocol):
@@ -132,7 +131,7 @@ async def _refused(store: Probed, verb: str, key: str, body: Body = (b"x",), **m
     try:
         await _write(store, verb, key, body=body, **more)
     except StoreError as exc:
-        if exc.row.code in REFUSED:
+        if exc.row.code in UNMET:
             return True
         if exc.row.code in ("NotImplemented", "InvalidArgument", "InvalidRequest", "MethodNotAllowed"):
             return False

@@ -33,6 +33,7 @@ from zosfs.store.heads import THROTTLED, Heads
 from zosfs.store.keyed import COPIED_PER_SECOND
 from zosfs.store.listing_xml import parse_page
 from zosfs.store.multipart import MultipartUploads
+from zosfs.store.objects import waves
 
 NOTIFICATIONS_KNOWN = 60.0
 """Seconds for which it is believed that a bucket has no notifications."""
@@ -257,13 +258,16 @@ class S3Store(MultipartUploads):
                     raise
 
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
-        """See Store.delete_many. Keys that no document can carry are deleted singly."""
+        """See Store.delete_many. Keys that no document can carry are deleted singly, and before: they may lie in folders of the others."""
         if not keys:
             return {}
-        failures: dict[str, StoreFailure] = {}
         together = [key for key in keys if key and answers.fits_xml(key)]
         if len(keys) == 1 or await self._has_notifications():
             together = []
+        done = set(together)
+        failures: dict[str, StoreFailure] = {}
+        for wave in waves(key for key in keys if key not in done):
+            failures |= await self._delete_singly(wave)
         if together:
             async with self._turns.of_all(together):
                 answer = await self.exchange.request(
@@ -271,18 +275,21 @@ class S3Store(MultipartUploads):
                     headers={"content-type": "application/xml"}, md5=True,
                 )  # fmt: skip
             failures |= answers.delete_failures(answers.parse(answer)) if answer.body else {}
-        done = set(together)
-        singly = iter([key for key in keys if key not in done])
+        return failures
+
+    async def _delete_singly(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
+        failures: dict[str, StoreFailure] = {}
+        waiting = iter(keys)
 
         async def worker() -> None:
-            for key in singly:
+            for key in waiting:
                 try:
                     await self.delete(key)
                 except StoreError as exc:
                     failures[key] = StoreFailure(exc.code, exc.message)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(DELETES_AT_ONCE, len(keys) - len(together))):
+            for _ in range(min(DELETES_AT_ONCE, len(keys))):
                 nursery.start_soon(worker)
         return failures
 

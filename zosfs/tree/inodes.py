@@ -108,8 +108,8 @@ class Inode:
 
     @info.setter
     def info(self, info: ObjectInfo | None) -> None:
-        if self._attributes is None and isinstance(self._info, bytes) and is_told(self._info):
-            self._attributes = attributes_in(self._info)
+        if self._attributes is None and isinstance(self._info, bytes):
+            self._attributes = self.shown()  # what stat shows came from the row
         self._info = info
 
     @property
@@ -158,7 +158,7 @@ class Inode:
         if self._attributes is None and isinstance(row, bytes) and is_told(row):
             self.told_as(info, attributes_in(row))
         else:
-            self._info = info
+            self.info = info
 
     @property
     def size(self) -> int:

@@ -153,7 +153,8 @@ class OwnChanges(Facts):
             inode.info = info
         else:
             inode.told_as(info, inode.attributes)
-        inode.known = True
+        # a copy has the attributes of its source, and tells none
+        inode.known = inode.known or info.metadata is not None or not self.options.posix
         inode.checked_at = self.about_now()
         inode.fresh_until = self.fresh_until()
         if inode.parent is not None and not inode.unlinked:

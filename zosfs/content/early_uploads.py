@@ -1,13 +1,12 @@
-"""The multipart uploads that one writer has under way, each noted in the journal until it ended.
+"""What one writer sends before its delivery: the parts of a new file while it is written, or the fullest parts of a changed one.
 
-Owns: at most one upload that streams while the program writes, and at most one that failed and may be continued. Should the process
-die, the next run continues the latter, if it belongs to a record, and aborts all others. Must not know: plans, promises.
+Owns: at most one upload of either kind, which the journal has until it ended, so that the next run aborts it should the process die.
+Must not know: plans, promises, the uploads of deliveries (unfinished_upload.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,7 @@ from zosfs.content.delivery import Expect
 from zosfs.content.draft import FOREVER, Changes, Draft
 from zosfs.content.editing import EditUpload, fullest, grid_of
 from zosfs.content.finishing import alike, correct_headers, put_tags, with_times_of
-from zosfs.content.journal_rows import Record
-from zosfs.content.multipart import OnPart, UploadRecord, abort, completed_upload
+from zosfs.content.multipart import UploadRecord, abort, completed_upload
 from zosfs.content.plan import Base
 from zosfs.content.ranges import Ranges
 from zosfs.content.streaming import StreamingUpload
@@ -30,13 +28,11 @@ from zosfs.store.digests import multipart_etag
 if TYPE_CHECKING:
     from zosfs.content.content import Content
 
-log = logging.getLogger(__name__)
-
 _NOTHING = Ranges()
 
 
-class Uploads:
-    """What one file has of unfinished uploads."""
+class EarlyUploads:
+    """What one file has in parts before its delivery."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -44,9 +40,6 @@ class Uploads:
         self._edit: EditUpload | None = None
         self._most = FOREVER  # no part that ends beyond is begun
         self._tried: set[str] = set()  # ETags of what may have been made of what went up early
-        self._generation = -1
-        self.unfinished: UploadRecord | None = None
-        """The upload that the last delivery began; good only for the bytes it was begun with."""
         self.made: ObjectInfo | None = None
         """What the last `finish_stream` or `finish_edit` made, if it came so far, without tags, locks and headers of now."""
 
@@ -101,7 +94,7 @@ class Uploads:
         )
         try:
             await stream.begin(draft.headers())
-            await self._note(key, UploadRecord(stream.upload_id, "stream"))
+            await content.note_upload(key, UploadRecord(stream.upload_id, "stream"))
         except StoreError as exc:
             stream.failure = exc
         if stream is not self._stream:
@@ -157,7 +150,7 @@ class Uploads:
         began = upload.headers
         assert began is not None
         self.made = info = delivered_info(key, size, written, began)
-        await self.forget_early()
+        await self.forget()
         if not exact_times:
             headers = with_times_of(headers, began)
         if not alike(began, headers):
@@ -214,7 +207,7 @@ class Uploads:
             edit = EditUpload(content.store, key, staged, base, content.limits, content.memory, length)
             await edit.begin(draft.headers())
             self._edit = edit
-            await self._note(key, UploadRecord(edit.upload_id, "edit"))
+            await content.note_upload(key, UploadRecord(edit.upload_id, "edit"))
         return await edit.send(number, kept, draft.landing)
 
     async def finish_edit(
@@ -236,7 +229,7 @@ class Uploads:
         found = await look(self._content.store, key)
         return found if found is not None and found.etag in self._tried else None
 
-    async def forget_early(self) -> None:
+    async def forget(self) -> None:
         """What went up before its time is an object."""
         early = self._edit or self._stream
         self._edit = self._stream = None
@@ -244,7 +237,7 @@ class Uploads:
         if early is not None:
             await self._content.upload_ended(early.upload_id)
 
-    async def abandon_early(self) -> None:
+    async def abandon(self) -> None:
         """End what goes up before its time, if something does; all its bytes are staged, or nobody wants them."""
         await self.abandon_stream()
         edit, self._edit = self._edit, None
@@ -260,44 +253,3 @@ class Uploads:
             await stream.abandon()
             if stream.upload_id:
                 await self._content.upload_ended(stream.upload_id)
-
-    # -- an upload that may be continued ----------------------------------------------------------------------------
-
-    async def _note(self, key: str, upload: UploadRecord, record: Record | None = None) -> None:
-        try:
-            await self._content.promises.note_upload(key, upload, record)
-        except OSError as exc:
-            log.warning("the journal does not list the upload of %s: %s", key, exc)  # a full disk: delivering is what makes room
-
-    def restore(self, upload: UploadRecord | None, generation: int) -> None:
-        """An earlier run began *upload* with the bytes of *generation*."""
-        self.unfinished, self._generation = upload, generation
-
-    def notes(self, key: str, generation: int, record: Record | None) -> OnPart:
-        """What a delivery of *generation* tells of its upload; with a *record* every part is journalled, so that none is sent twice."""
-
-        async def on_part(upload: UploadRecord) -> None:
-            begun = self.unfinished is not upload
-            self.unfinished, self._generation = upload, generation
-            if begun or record is not None:
-                await self._note(key, upload, record)
-
-        return on_part
-
-    async def only_of(self, key: str, generation: int) -> None:
-        """An unfinished upload of other bytes than those of *generation* is aborted."""
-        if self._generation != generation:
-            await self.drop(key)
-
-    async def drop(self, key: str) -> None:
-        """Abort the unfinished upload, if there is one."""
-        upload, self.unfinished = self.unfinished, None
-        if upload is not None:
-            await abort(self._content.store, key, upload.upload_id)
-            await self._content.upload_ended(upload.upload_id)
-
-    async def aborted(self) -> None:
-        """Whoever delivered has aborted the upload."""
-        upload, self.unfinished = self.unfinished, None
-        if upload is not None:
-            await self._content.upload_ended(upload.upload_id)
