@@ -61,3 +61,17 @@ def test_a_log_that_never_comes_to_rest_stays_small(tmp_path: Path, monkeypatch:
     log.close()
     again = PromiseLog(tmp_path / "log", Deletion)
     assert [deletion.key for deletion in again.open()] == [f"key{n}" for n in range(1990, 2000)]
+
+
+def test_what_was_promised_before_is_brought_to_the_disk_though_the_log_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = PromiseLog(path, Deletion)
+    log.open()
+    before = path.stat().st_ino
+    sync = log.syncing()
+    while path.stat().st_ino == before:
+        log.add("key", ("x" * 10_000, 1))
+    sync()
+    log.syncing()()
+    log.close()
+    assert [deletion.key for deletion in PromiseLog(path, Deletion).open()] == ["key"]

@@ -382,6 +382,10 @@ class Content:
         promise = PromisedHeaders(info.key, info.etag, before, headers)
         self._header_log.add(promise.key, promise.facts())
 
+    async def headers_kept(self) -> None:
+        """Wait until what is promised of headers is on the disk. OSError where that fails."""
+        await self.threads.run(self._header_log.syncing())
+
     def headers_done(self, key: str) -> None:
         """The object has the headers that were promised, or nobody wants them any more."""
         self._header_log.done(key)

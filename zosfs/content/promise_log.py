@@ -2,7 +2,7 @@
 
 Owns: one file of lines for one kind of promise, at most one promise a key. It is appended to, emptied when nothing is left, and written
 anew when most of it is of no use any more. A line reaches the kernel before the promise is answered, so that the death of the daemon loses
-none; it is not forced to the disk, as no file system does for an unlink or a chmod without fsync. Must not know: the store.
+none; what is to survive a power cut, too, waits for `syncing`. Must not know: the store.
 """
 
 from __future__ import annotations
@@ -68,6 +68,18 @@ class PromiseLog(Generic[Promise]):
             with contextlib.suppress(OSError):
                 self._rewrite()
 
+    def syncing(self) -> Callable[[], None]:
+        """What brings all that is promised by now to the disk, for a thread to call. OSError where that fails."""
+        fd = os.dup(self._fd)
+
+        def sync() -> None:
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+        return sync
+
     def done(self, key: str) -> None:
         """It was made or refused. Never raises: at worst the next run looks at the object once more."""
         self._needed -= len(self._open.pop(key, b""))
@@ -91,6 +103,7 @@ class PromiseLog(Generic[Promise]):
             whole = b"".join(self._open.values())
             if os.write(fd, whole) != len(whole):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(fd)
             path.replace(self._path)
         except BaseException:
             os.close(fd)

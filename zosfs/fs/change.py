@@ -117,8 +117,11 @@ class Changes:
         described.grants = await self._acls.of(inode.store, info)
         try:
             file.content.promise_headers(info, headers(described, inode.attributes, self._options), self._promised.tried(file))
+            await file.content.headers_kept()
         except OSError as exc:
             log.warning("changed attributes are not gathered: %s", exc)
+            if not file.promised:
+                file.content.headers_done(info.key)
             return False
         file.described = described
         file.attributes_changed = True
