@@ -72,6 +72,7 @@ class Options:
     retention: str = option("", "lock files written for so long: governance:30d or compliance:1h (bucket with object lock)", group="objects", kind="retention")
     append: str = option("auto", "append uploads for files grown at the end", group="objects", choices=("auto", "off"))
     gather_deletes: bool = option(True, "removals that follow each other closely go to the server together, a moment later", group="objects")
+    gather_attributes: bool = option(True, "changes of mode, owner and times of a file written a moment before go to the server together, a moment later, or with its renaming", group="objects")
     append_interval: float = option(1.0, "how long small appends are gathered", group="objects", kind="duration")
     compact_appends: int = option(0, "appends that make an object worth being made whole on the server once nobody uses it; 0: never. Only where no other host appends to it (docs/semantics.md says why)", group="objects")
 

@@ -59,6 +59,7 @@ METRICS: Mapping[str, str] = {
     # fs/
     "fuse_requests": "requests from the kernel",
     "gathered_deletes": "removals gathered into requests for many",
+    "gathered_attributes": "attribute changes of files written a moment before that were gathered into one request a file",
     "fuse_errors": "requests answered with EIO because of an unexpected exception",
 }
 

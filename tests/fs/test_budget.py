@@ -244,6 +244,46 @@ def test_attributes_of_a_fresh_file_ride_on_its_put(mount: Mounting, bucket: str
     assert spent == {"put": 1}
 
 
+UNHURRIED_ATTRIBUTES = "import zosfs.fs.promised_attributes as soon; soon.QUIET = soon.LONGEST = soon.LATELY = 60.0"
+
+
+def test_attributes_changed_right_after_the_close_are_one_copy(mount: Mounting, bucket: str) -> None:
+    living = mount(patched=UNHURRIED_ATTRIBUTES)
+    os.listdir(living.path)
+    path = living.path / "new"
+    with living.requests() as spent:
+        path.write_bytes(b"content")
+        os.chown(path, 1, 2)
+        os.utime(path, (1, 2))
+        path.chmod(0o600)
+        with path.open("rb") as f:
+            os.fchmod(f.fileno(), 0o640)
+            os.fsync(f.fileno())
+    assert spent == {"put": 1, "copy": 1}
+
+
+@pytest.mark.parametrize("option", ["-a", "-rt"])
+def test_rsync_of_small_files(mount: Mounting, bucket: str, tmp_path: Path, option: str) -> None:
+    (tmp_path / "from").mkdir()
+    for n in range(30):
+        path = tmp_path / "from" / f"f{n:02}"
+        path.write_bytes(noise(1000, n))
+        os.utime(path, (1_000_000_000 + n, 1_100_000_000 + n))
+        path.chmod(0o640)
+        os.chown(path, 5, 6)
+    living = mount(patched=UNHURRIED_ATTRIBUTES)
+    os.listdir(living.path)
+    with living.requests() as spent:
+        run("rsync", option, f"{tmp_path}/from/", living.path / "to")
+    put, copied, deleted = spent.pop("put"), spent.pop("copy"), spent.pop("delete", 0) + spent.pop("delete_many", 0)
+    assert (copied, deleted) == (30, 30), "the renaming brings times, mode and owner"
+    assert put <= 30 + 3, "the directory is made, and gets its times, mode and owner"
+    assert sum(spent.values()) <= 1, spent
+    living.again()
+    files = run("rsync", option, "-in", f"{tmp_path}/from/", living.path / "to").splitlines()
+    assert not [line for line in files if not line.startswith(".d")], "nothing is lacking"
+
+
 @pytest.mark.long_on  # depends on the server
 def test_appending_sends_only_the_new_bytes(mount: Mounting, bucket: str, server: Any) -> None:
     living = mount()

@@ -432,3 +432,16 @@ def test_who_opens_a_file_after_its_conflict_reads_all_of_the_other_one(mount: M
     os.close(other)
     refused(errno.ESTALE, os.close, fd)
     assert found == b"theirs, which is longer"
+
+
+def test_attributes_that_were_refused_do_not_show(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"content")
+    path = mount(url=proxy.url).path / "f"
+    before = path.stat()
+    proxy.intercept = lambda method, target: answer(403, "AccessDenied") if method == "PUT" else None
+    refused(errno.EACCES, path.chmod, 0o604)
+    refused(errno.EACCES, os.utime, path, ns=(1, 2))
+    proxy.intercept = None
+    assert path.stat() == before
+    path.chmod(0o640)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -19,7 +19,7 @@ from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
 from zosfs.store.api import HEADS_TOGETHER, ObjectHeaders, ObjectInfo
 from zosfs.store.credentials import Fixed
-from zosfs.store.heads import WIDTH, Heads
+from zosfs.store.heads import DISAPPOINTMENTS, WIDTH, Heads
 from zosfs.store.http import Answer
 from zosfs.store.s3 import S3Store
 from zosfs.store.sigv4 import Credentials
@@ -78,10 +78,10 @@ def test_many_at_once_are_answered_each_for_itself(run: Run) -> None:
 
 
 @contextmanager
-def server(answers: int, *, broken: bytes = b"", refused: int = 0) -> Iterator[tuple[str, list[str]]]:
+def server(answers: int, *, broken: bytes = b"", refused: Container[int] = ()) -> Iterator[tuple[str, list[str]]]:
     """A server that closes each connection after so many *answers*, with *broken* for its last words; and the paths it was asked for.
 
-    The first *refused* it answers with 503.
+    Those requests whose numbers are *refused* it answers with 503.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     asked: list[str] = []
@@ -98,7 +98,7 @@ def server(answers: int, *, broken: bytes = b"", refused: int = 0) -> Iterator[t
                 head, _, pending = pending.partition(b"\r\n\r\n")
                 path = head.split()[1].decode()
                 asked.append(path)
-                if len(asked) <= refused:
+                if len(asked) - 1 in refused:
                     sock.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
                     continue
                 size = re.sub(r"\D", "", path)
@@ -224,7 +224,7 @@ def test_of_several_those_that_were_too_many_are_asked_for_one_after_the_other()
         assert store.exchange.counters["slowdowns"] == 1
         await account.aclose()
 
-    with server(1000, refused=5) as (url, asked):
+    with server(1000, refused=range(5)) as (url, asked):
         trio.run(test, url)
         assert len(asked) == 8 + 5
 
@@ -339,3 +339,108 @@ def test_a_server_that_asks_for_fewer_gets_fewer_and_then_more_again(pipeline: b
         assert halved == halvings
 
     trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+KEYS = [f"k{n}" for n in range(HEADS_TOGETHER)]
+
+
+def test_what_is_cut_now_and_then_goes_on_in_batches() -> None:
+    """A proxy that closes each connection after so many requests (nginx: keepalive_requests) is none that cannot do this."""
+
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url), Counters(), Fixed(Credentials("a", "s")))
+        store = account.bucket("b")
+        came = [await store.head_many(KEYS) for _ in range(40)]
+        assert sum(None in infos for infos in came) > 5, "some were cut"
+        assert sum(None not in infos for infos in came) > 25
+        await account.aclose()
+
+    with server(5 * HEADS_TOGETHER + 3) as (url, _):
+        trio.run(test, url)
+
+
+def test_a_server_that_is_away_for_a_while_is_asked_in_batches_afterwards() -> None:
+    async def test() -> None:
+        connected = True
+        away = False
+
+        async def ask(keys: Sequence[str]) -> list[Answer] | None:
+            await trio.sleep(0.01)
+            if not connected:
+                return None
+            return [] if away else [Answer(200, {}) for _ in keys]
+
+        heads = Heads(ask, alone=64, pipeline=True)
+
+        async def sweep() -> None:
+            async with heads.turn(KEYS):
+                pass
+
+        async def sweeps() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(2 * WIDTH):
+                    nursery.start_soon(sweep)
+
+        for _ in range(2 * DISAPPOINTMENTS):
+            away = True
+            await sweep()
+            away, connected = False, False
+            await sweeps()
+            await sweeps()
+            connected = True
+            assert heads.together == HEADS_TOGETHER
+            await sweeps()
+        away = True
+        for _ in range(DISAPPOINTMENTS):
+            await sweep()
+        assert heads.together == 1
+
+    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_who_gives_up_says_nothing_of_the_server() -> None:
+    async def test() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        options = Options(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        account = S3Account(options, Counters(), Fixed(Credentials("a", "s")))
+        store = account.bucket("b")
+        for _ in range(DISAPPOINTMENTS + 1):
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(store.head_many, KEYS)
+                    sock, _ = await trio.to_thread.run_sync(listener.accept, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(sock.recv, 1, abandon_on_cancel=True)
+                    nursery.cancel_scope.cancel()
+            sock.close()
+        await account.aclose()
+        listener.close()
+
+    trio.run(test)
+
+
+def test_a_server_that_has_too_much_to_do_for_long_is_not_waited_for_key_by_key() -> None:
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url, retries=2), Counters(), Fixed(Credentials("a", "s")))
+        store = account.bucket("b")
+        failure, *others = await store.head_many(KEYS)
+        assert isinstance(failure, StoreError)
+        assert failure.status == 503
+        assert others == [None] * (HEADS_TOGETHER - 1)
+        await account.aclose()
+
+    with server(1000, refused=range(1000)) as (url, asked):
+        trio.run(test, url)
+        assert len(asked) == HEADS_TOGETHER + 3
+
+
+def test_those_that_were_answered_are_told_where_others_were_too_many() -> None:
+    async def test(url: str) -> None:
+        account = S3Account(Options(url=url, retries=0), Counters(), Fixed(Credentials("a", "s")))
+        infos = await account.bucket("b").head_many(KEYS)
+        assert isinstance(infos[0], StoreError)
+        assert infos[1:5] == [None] * 4
+        assert [info.key for info in infos[5:] if isinstance(info, ObjectInfo)] == KEYS[5:]
+        await account.aclose()
+
+    with server(1000, refused={0, 1, 2, 3, 4, HEADS_TOGETHER}) as (url, _):
+        trio.run(test, url)

@@ -15,6 +15,7 @@ from zosfs.tree.tree import Tree
 
 DIRECTORIES = ("", "a/", "a/b/", "a/b/c/", "d/", "d-e/", "d/f/")
 NAMES = ("x", "y", "z-", "z", "foo")
+OWN = new_file().uid
 
 
 class Mount:
@@ -26,6 +27,7 @@ class Mount:
         self.rng = rng
         self.files = {key for key in store.objects if not key.endswith("/")}
         self.directories = {key for key in store.objects if key.endswith("/")} | {""}
+        self.uids: dict[str, int | None] = {key: int((info.metadata or {}).get("uid", OWN)) for key, info in store.objects.items()}
 
     async def inode(self, path: str) -> Inode:
         """The inode of a file or directory (ending in a slash), that must be there; held as the kernel would."""
@@ -49,6 +51,7 @@ class Mount:
         inode = self.tree.add(parent, name.encode(), new_file(), pending=True)
         self.tree.remember(inode)
         self.files.add(top + name)
+        self.uids[top + name] = OWN
         await self.check(top)
         await self.pause()
         delivered(self.tree, self.store, inode)
@@ -64,6 +67,17 @@ class Mount:
         await self.pause()
         self.tree.delivered(inode, self.store.set(inode.key, b""))
         self.directories.add(top + name + "/")
+        self.uids[top + name + "/"] = OWN
+
+    async def give(self, path: str) -> None:
+        """chown, of what has stored attributes."""
+        inode = await self.inode(path)
+        await self.tree.refresh(inode)
+        inode.attributes.uid = self.uids[path] = uid = self.rng.randrange(100, 999)
+        self.tree.changed(inode)
+        await self.check(path[: path.rstrip("/").rfind("/") + 1])
+        await self.pause()
+        self.tree.delivered(inode, self.store.set(path, b"" if inode.is_dir else b"own", uid=str(uid)))
 
     async def remove(self, path: str) -> None:
         inode = await self.inode(path)
@@ -100,9 +114,13 @@ class Mount:
             moved = {other for other in known if other == path or (slash and other.startswith(path))}
             known -= moved
             known |= {new + other[len(path) :] for other in moved}
+            for other in moved:
+                uid = self.uids.pop(other)
+                # somebody may have found that a directory has no object, before it was renamed
+                self.uids[new + other[len(path) :]] = uid if first or not other.endswith("/") else None
 
     async def check(self, top: str) -> None:
-        """What a new opendir of *top* shows, and single lookups."""
+        """What a new opendir of *top* shows, and single lookups, and whose the names are."""
         directory = await self.inode(top)
         expected = {
             path[len(top) :].rstrip("/")
@@ -112,6 +130,11 @@ class Mount:
         for name in NAMES:
             found = await self.tree.lookup(directory, name.encode())
             assert (found is not None) == (name in expected), f"{top}{name}: {found}"
+            if found is not None:
+                await self.tree.refresh(found)
+                uid = self.uids[f"{top}{name}/" if found.is_dir else f"{top}{name}"]
+                if self.tree.options.posix and uid is not None:
+                    assert (found.known, found.attributes.uid) == (True, uid), f"{top}{name}: not whose it is"
         shown = {name.decode() for name in await read(self.tree, directory, self.rng.choice((1, 3, 100)))}
         assert shown == expected, f"{top}: lost {expected - shown}, stale {shown - expected}"
 
@@ -119,11 +142,13 @@ class Mount:
         for _ in range(steps):
             top = self.rng.choice(sorted(self.directories))
             name = self.rng.choice(NAMES)
-            match self.rng.choice(("create", "create", "make", "remove", "rename", "check", "rename directory")):
+            match self.rng.choice(("create", "create", "make", "give", "remove", "rename", "check", "rename directory")):
                 case "create":
                     await self.create(top, name)
                 case "make":
                     await self.make(top, name)
+                case "give" if self.tree.options.posix and (found := sorted(self.files | self.directories - {""})):
+                    await self.give(self.rng.choice(found))
                 case "remove" if found := sorted(self.files | self.directories - {""}):
                     await self.remove(self.rng.choice(found))
                 case "rename" if self.files:
@@ -166,11 +191,11 @@ def test_own_changes_are_never_lost_nor_shown_stale(page: int, posix: bool) -> N
         store = Names(page=page)
         store.leaves = lambda key: rng.random() < 0.1
         for directory in DIRECTORIES[1:]:
-            store.set(directory, b"")
+            store.set(directory, b"", uid=str(rng.randrange(100, 999)))
         for _ in range(15):
             key = rng.choice(DIRECTORIES) + rng.choice(NAMES)
             if key + "/" not in store.objects:
-                store.set(key)
+                store.set(key, uid=str(rng.randrange(100, 999)))
         store.before = store.after = lambda: rng.choice((0, 0, 0.1, 1, 4))
         ttl = rng.choice((0.0, 1.0, 5.0, 60.0))
         async with tree_over(store, posix=posix, metadata_ttl=ttl, negative_ttl=ttl) as tree, trio.open_nursery() as nursery:

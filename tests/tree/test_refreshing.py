@@ -65,6 +65,26 @@ def test_a_file_whose_directory_is_renamed_while_it_is_answered_for_does_not_sta
     run(test)
 
 
+def test_files_that_a_batch_asks_for_at_their_old_places_are_asked_for_at_once_at_the_new_ones() -> None:
+    async def test() -> None:
+        store = many(HEADS_TOGETHER)
+        async with tree_over(store) as tree:
+            inodes = await listed(tree)
+            directory = await find(tree, "d")
+            store.before = lambda: 10.0
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tree.head_all, inodes)
+                await trio.sleep(1)
+                for key in list(store.objects):
+                    store.objects["e" + key[1:]] = store.objects.pop(key)
+                tree.move(directory, tree.root, b"e")
+            assert all(inode.known for inode in inodes)
+            assert trio.current_time() - began <= 20
+
+    run(test)
+
+
 def test_who_is_told_while_a_batch_is_under_way_is_not_asked_for_after_it() -> None:
     async def test() -> None:
         store = many(HEADS_TOGETHER)
@@ -200,5 +220,21 @@ def test_one_who_came_in_the_place_of_a_forgotten_one_is_told_himself() -> None:
                 await trio.sleep(1)
                 await tree.refresh(again[3])
                 assert again[3].known
+
+    run(test)
+
+
+def test_what_is_found_missing_leaves_nothing_in_memory() -> None:
+    async def test() -> None:
+        store = many(2 * HEADS_TOGETHER)
+        async with tree_over(store) as tree:
+            inodes = await listed(tree)
+            for inode in inodes[::2]:
+                store.drop(inode.key)
+            with pytest.raises(FileNotFoundError):
+                await tree.refresh(inodes[0])
+            await tree.head_all(inodes)
+            assert [inode.unlinked for inode in inodes] == [True, False] * HEADS_TOGETHER
+            assert len(tree) == 2 + HEADS_TOGETHER, "the root, d and what is there"
 
     run(test)

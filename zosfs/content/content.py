@@ -28,17 +28,18 @@ from zosfs.content.moves import Moves
 from zosfs.content.multipart import UploadRecord
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
+from zosfs.content.promise_log import PromiseLog
+from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
 from zosfs.content.remaining import Remaining
-from zosfs.content.removal_log import RemovalLog
 from zosfs.content.staging import StagedFile, private_directory
 from zosfs.content.warmup import warm
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.locks import Lock
-from zosfs.store.api import Abilities, ObjectInfo, Store, StoreFailure
+from zosfs.store.api import Abilities, ObjectHeaders, ObjectInfo, Store, StoreFailure
 from zosfs.threads import ThreadPool
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ class Content:
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self.moves = Moves(store, self.promises, options)
-        self._removal_log = RemovalLog(cache_dir / "journal" / "removals")
+        self._removal_log = PromiseLog(cache_dir / "journal" / "removals", Deletion)
+        self._header_log = PromiseLog(cache_dir / "journal" / "headers", PromisedHeaders.read)
         self._busy: dict[str, Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
@@ -100,8 +102,9 @@ class Content:
             await self.promises.owe(removed)
             await self.threads.run(self._removal_log.clear)
             deletions += removed
+        headers = await self.threads.run(self._header_log.open)
         await self.chunks.start(self.nursery)
-        await self.earlier.see_to(uploads, deletions, patience)
+        await self.earlier.see_to(uploads, deletions, headers, patience)
 
     # -- readers and writers ----------------------------------------------------------------------------------------
 
@@ -360,7 +363,7 @@ class Content:
 
         OSError when the promise cannot be kept on this disk: nothing is promised then.
         """
-        self._removal_log.add(Deletion(info.key, info.etag, info.modified_ns))
+        self._removal_log.add(info.key, (info.etag, info.modified_ns))
 
         def done(failure: StoreFailure | None) -> None:
             self._removal_log.done(info.key)
@@ -368,6 +371,20 @@ class Content:
                 refused(failure)
 
         self.store.delete_soon(info, done)
+
+    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: ObjectHeaders | None = None) -> None:
+        """Promise that the object *info* gets *headers*, here or by the next run, unless another one takes its place: the caller delivers
+        them, and says `headers_done` then. Instead of what was promised for its key before, of which *tried* may have got there.
+
+        OSError when the promise cannot be kept on this disk: what was promised before holds then.
+        """
+        before = [dict(info.metadata or {}), *([dict(tried.metadata)] if tried is not None else [])]
+        promise = PromisedHeaders(info.key, info.etag, before, headers)
+        self._header_log.add(promise.key, promise.facts())
+
+    def headers_done(self, key: str) -> None:
+        """The object has the headers that were promised, or nobody wants them any more."""
+        self._header_log.done(key)
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go is deleted, or another one is about to take its place; nothing to do where none was to go."""
@@ -422,6 +439,7 @@ class Content:
         self._readers.close()
         await self.chunks.aclose()
         self._removal_log.close()
+        self._header_log.close()
         await self.promises.aclose()
         self.threads.close()
 

@@ -1,4 +1,5 @@
-"""What an earlier run left to be done: files that it promised, objects that it unlinked, uploads that it began, names that it moved.
+"""What an earlier run left to be done: files and headers that it promised, objects that it unlinked, uploads that it began, names that it
+moved.
 
 Owns: the writers of such files, until they are delivered or somebody takes them over. Must not know: names, the kernel.
 """
@@ -19,7 +20,9 @@ from zosfs.content.append import look
 from zosfs.content.aside import Aside
 from zosfs.content.journal_rows import CONFLICT, FAILED, Deletion, Move, Record, Upload
 from zosfs.content.multipart import abort
+from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.writer import Writer
+from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ STUCK_SECONDS = 30.0
 """Nothing of a renaming was done for so long: who asks for a name at either of its places is refused from then on, until something is."""
 LOOK_SECONDS = 1.0
 """How often who waits for the end of a renaming looks whether it is stuck."""
+HEADERS_AGAIN = (1, 5, 15)
+"""Seconds after which promised headers are tried again in this run; who changes the file meanwhile waits for that."""
 PARALLEL = 8
 
 
@@ -57,7 +62,7 @@ class EarlierRun:
     """Told of every file that was delivered while the mount lives."""
 
     on_moved: Callable[[], object] | None = None
-    """Told when names changed because a renaming was ended."""
+    """Told when names changed because a renaming was ended, and attributes as they were promised."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -68,12 +73,15 @@ class EarlierRun:
         self._went_on = 0.0  # when something of them was done last (trio's clock)
         self._hindrance = "the server has not answered yet"  # why the last try to end one failed
         self._stuck_told = False
-        self._uncompared: set[str] = set()  # record ids: the store was not asked yet what it has of them
+        self._uncompared: set[str] = set()  # record ids, and keys of headers: the store was not asked yet what it has of them
         self._compared = trio.Event()
         self._comparing = trio.CapacityLimiter(PARALLEL)
 
-    async def see_to(self, uploads: list[Upload], deletions: list[Deletion], patience: float = REPLAY_PATIENCE) -> None:
-        """Deliver and end what was left: *uploads* that belong to no record, *deletions* that were owed, and what the journal has.
+    async def see_to(
+        self, uploads: list[Upload], deletions: list[Deletion], headers: list[PromisedHeaders], patience: float = REPLAY_PATIENCE
+    ) -> None:
+        """Deliver and end what was left: *uploads* that belong to no record, *deletions* that were owed, *headers* that objects were
+        promised, and what the journal has.
 
         Waits *patience* seconds at most until names that are to go are gone, and it is known what the store has of what was promised: what
         another host has changed meanwhile is not shown. Deliveries go on in the background, and `pending` tells what is still to come.
@@ -84,11 +92,11 @@ class EarlierRun:
                 self._revived[record.id] = self._content.revive(record)
         self.moving = await promises.open_moves()
         self._goes_on()
-        if not (uploads or deletions or self.moving or self._revived):
+        if not (uploads or deletions or headers or self.moving or self._revived):
             return
-        self._uncompared = set(self._revived)
+        self._uncompared = {*self._revived, *map(_headers_of, headers)}
         done = trio.Event()
-        self._content.nursery.start_soon(self._replay_all, uploads, deletions, done)
+        self._content.nursery.start_soon(self._replay_all, uploads, deletions, headers, done)
         with trio.move_on_after(patience):
             await self._compared.wait()
             with trio.move_on_after(DELIVERY_PATIENCE):
@@ -127,13 +135,23 @@ class EarlierRun:
         self._went_on = trio.current_time()
         self._stuck_told = False
 
-    async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
+    async def _replay_all(
+        self, uploads: list[Upload], deletions: list[Deletion], headers: list[PromisedHeaders], done: trio.Event
+    ) -> None:
         slots = trio.CapacityLimiter(PARALLEL)
         async with trio.open_nursery() as nursery:
             for upload in uploads:
                 nursery.start_soon(self._abort_stray, upload, slots)
             for deletion in deletions:
                 nursery.start_soon(self._delete_unlinked, deletion, slots)
+        # behind the removals, and not of what is still to go: a copy onto itself would bring it back, or make it another object
+        removed = {deletion.key for deletion in deletions}
+        for promise in headers:
+            if promise.key in removed:
+                self._content.headers_done(promise.key)
+                self._is_compared(_headers_of(promise))
+            else:
+                self._content.nursery.start_soon(self._keep_headers, promise)
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
         while self.moving:
             for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
@@ -200,6 +218,34 @@ class EarlierRun:
                 await content.promises.deletion_done(deletion.key)
             except OSError as exc:
                 log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
+
+    async def _keep_headers(self, promise: PromisedHeaders) -> None:
+        content, key = self._content, promise.key
+        try:
+            async with content.only_one(key):
+                for pause in (*HEADERS_AGAIN, None):
+                    try:
+                        async with self._comparing:
+                            kept = await promise.keep(content.store)
+                    except StoreError as exc:
+                        if exc.refused:
+                            log.error("%s: the changed attributes that an earlier run promised are refused: %s", key, exc)
+                        elif pause is not None:
+                            self._is_compared(_headers_of(promise))
+                            await trio.sleep(pause)
+                            continue
+                        else:
+                            log.warning("%s has not yet the attributes that an earlier run promised: %s", key, exc)
+                            return
+                    else:
+                        if not kept:
+                            log.info("%s is not the object any more that an earlier run promised other attributes", key)
+                    break
+                content.headers_done(key)
+        finally:
+            self._is_compared(_headers_of(promise))
+        if self.on_moved is not None:
+            self.on_moved()  # what is known of it is from before
 
     def _undecided(self, deletion: Deletion) -> list[Record]:
         """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
@@ -284,6 +330,10 @@ class EarlierRun:
     def put_back(self, revived: Mapping[str, Writer]) -> None:
         """They are to be delivered as before."""
         self._revived.update(revived)
+
+
+def _headers_of(promise: PromisedHeaders) -> str:
+    return f"headers of {promise.key}"  # no record's id
 
 
 def _is_replaced(writer: Writer) -> bool:

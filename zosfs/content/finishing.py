@@ -6,6 +6,7 @@ Owns: nothing. May use: store/. Must not know: where its bytes come from.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from zosfs.content.append import AppendState, set_headers_by_empty_append
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
@@ -15,6 +16,17 @@ REWRITABLE = 5 << 30
 _PERMISSIONS = ("mode", "uid", "gid")
 _LOCKS = "x-amz-object-lock-"
 _TIMES = {"mtime", "atime", "ctime"}
+
+
+def attributes_said(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What an object's *metadata* say of mode, owner and times."""
+    return {name: metadata[name] for name in (*_PERMISSIONS, *sorted(_TIMES)) if name in metadata}
+
+
+def same_attributes(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> bool:
+    """Whether the metadata of two objects say the same mode, owner and times. Of the same bytes, they hardly do by chance: ctime tells when
+    the attributes were changed last, to the nanosecond."""
+    return attributes_said(one or {}) == attributes_said(other or {})
 
 
 def has_metadata(found: ObjectInfo, headers: ObjectHeaders) -> bool:
@@ -64,6 +76,22 @@ async def correct_headers(store: Store, info: ObjectInfo, headers: ObjectHeaders
         info, etag=written.etag or info.etag, version_id=written.version_id or info.version_id,
         modified_ns=written.modified_ns or info.modified_ns, metadata=dict(headers.metadata), content_type=headers.content_type,
     )  # fmt: skip
+
+
+async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:
+    """Give the object *info* the headers *wanted* in place; returns its ETag ("" unknown) and new modification time in ns.
+
+    Keeps tags; the ACL is what *wanted* says. Raises ESTALE when the object is no longer the one of *info*.
+    """
+    key = info.key
+    tags: Mapping[str, str] | None = None
+    if int(info.headers.get("x-amz-tagging-count", "0") or 0):
+        tags = await store.get_tags(key)
+    written = await store.copy(key, key, headers=wanted, acl=wanted.acl, if_match=info.etag, size=info.size)
+    if tags:
+        await store.put_tags(key, tags)
+    await put_locks(store, key, wanted)
+    return written.etag, written.modified_ns
 
 
 async def put_tags(store: Store, key: str, headers: ObjectHeaders) -> None:

@@ -72,13 +72,9 @@ class Record:
 
     def body(self) -> str:
         """The part of the record that is stored as JSON; what is empty is left out."""
-        headers = self.headers
-        said = {"metadata": headers.metadata, "content_type": headers.content_type}
-        for name in _RARE_HEADERS:
-            value = getattr(headers, name)
-            if value != getattr(_PLAIN, name):
-                said[name] = value
-        facts: dict[str, Any] = {"size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": said}
+        facts: dict[str, Any] = {
+            "size": self.size, "kept": self.kept, "dirty": self.dirty, "file": self.file, "headers": headers_said(self.headers)
+        }  # fmt: skip
         if self.base is not None:
             facts["base"] = {name: getattr(self.base, name) for name in _INFO_FIELDS}
         for name in ("appending", "suspects", "expected", "replaced_by", "sent"):
@@ -122,6 +118,18 @@ class Move:
 _INFO_FIELDS = tuple(each.name for each in fields(ObjectInfo))
 _RARE_HEADERS = tuple(each.name for each in fields(ObjectHeaders) if each.name not in ("metadata", "content_type"))
 _PLAIN = ObjectHeaders()
+
+
+def headers_said(headers: ObjectHeaders) -> dict[str, Any]:
+    """*headers* as JSON has them, ``ObjectHeaders(**said)`` again; what is empty is mostly left out."""
+    said: dict[str, Any] = {"metadata": headers.metadata, "content_type": headers.content_type}
+    for name in _RARE_HEADERS:
+        value = getattr(headers, name)
+        if value != getattr(_PLAIN, name):
+            said[name] = value
+    return said
+
+
 _encode = json.JSONEncoder(default=dict).encode  # made once; for mappings that are no dict
 
 

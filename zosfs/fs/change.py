@@ -1,38 +1,54 @@
 """Changing what an object has besides its bytes: mode, owner, times, user metadata, content type.
 
 A dirty file takes the change along with its next write (no request). Of a clean one the object is copied onto itself on the
-server with the new headers, which bring its grants along; its tags, which Ceph drops on such a copy, are put back.
+server with the new headers, which bring its grants along; its tags, which Ceph drops on such a copy, are put back. Where more such
+changes are to be expected, it is promised in the journal first (promised_attributes.py says when), and delivered before anything that could
+tell the difference.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+import errno
+import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import trio
+
 from zosfs.config import Options
-from zosfs.content.append import AppendState, set_headers_by_empty_append
-from zosfs.content.finishing import put_locks
+from zosfs.content.append import AppendState, look, set_headers_by_empty_append
+from zosfs.content.conflicts import conflict
+from zosfs.content.finishing import REWRITABLE, rewrite, same_attributes
+from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
 from zosfs.fs.contents import Contents
-from zosfs.fs.headers import Described, fresh, headers, of_object
+from zosfs.fs.headers import Described, fresh, headers, locks, of_object
+from zosfs.fs.kernel_pages import forget_attributes
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.store.turns import Turns
+from zosfs.tree.attributes import from_object
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
+
+log = logging.getLogger(__name__)
 
 
 class Changes:
     """Brings changed attributes to the store."""
 
-    def __init__(self, tree: Tree, contents: Contents, open_files: OpenFiles, acls: Acls, options: Options) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, acls: Acls, promised: PromisedAttributes, options: Options
+    ) -> None:
         self._tree = tree
         self._contents = contents
         self._open_files = open_files
         self._acls = acls
+        self._promised = promised
         self._options = options
         self._turns = Turns()
 
@@ -45,6 +61,8 @@ class Changes:
         if inode.unlinked or inode.pending or (inode.file is not None and inode.file.dirty):
             return
         await self._contents.learn(inode.volume)
+        if not inode.is_dir:
+            await (await self._contents.of(inode.volume)).settle(inode.key)  # what an earlier run promised of it comes first
         await self._tree.refresh(inode)
 
     async def apply(self, inode: Inode, described: Described | None = None) -> None:
@@ -66,7 +84,7 @@ class Changes:
                     pass
                 elif file.open_to_write:
                     file.attributes_changed = True  # rides on what is written until close, or is delivered by it
-                else:
+                elif described is not None or not await self.promise(file):
                     await self.deliver(file)
         finally:
             self._open_files.let_go(file)
@@ -89,8 +107,95 @@ class Changes:
         inode.marker = True
         self._tree.delivered(inode, described_info(inode, wanted, written.etag, written.modified_ns))
 
+    async def promise(self, file: OpenFile) -> bool:
+        """Promise the attributes that *file* has now, which go to its object a moment later. False, and nothing happened, where they should
+        not wait. The caller holds the file's lock, and nobody has it open to write."""
+        inode, info = file.inode, file.inode.info
+        if not self._promised.may_wait(file) or info is None or info.metadata is None or info.key != inode.key or info.appendable:
+            return False
+        described = file.described or of_object(info, self._options)
+        described.grants = await self._acls.of(inode.store, info)
+        try:
+            file.content.promise_headers(info, headers(described, inode.attributes, self._options), self._promised.tried(file))
+        except OSError as exc:
+            log.warning("changed attributes are not gathered: %s", exc)
+            return False
+        file.described = described
+        file.attributes_changed = True
+        self._promised.add(file)
+        return True
+
+    async def settle(self, file: OpenFile) -> None:
+        """Deliver what is promised of *file*'s attributes, before something that could tell that they are not there; the caller holds the
+        file's lock. Where others have changed the object, or the server refuses, they are given up, and fsync tells of it.
+
+        Raises StoreError when it cannot be told, and they are kept.
+        """
+        if not file.promised:
+            return
+        try:
+            await self.deliver(file)
+        except StoreError as exc:
+            if file.promised:
+                raise
+            self._promised.failed(file.inode, file.content, exc)
+
+    async def settle_below(self, directory: Inode) -> None:
+        """`settle` all files below *directory*. Raises the first StoreError."""
+        failures: list[StoreError] = []
+
+        async def one(file: OpenFile) -> None:
+            with self._open_files.held(file):
+                async with file.lock:
+                    try:
+                        await self.settle(file)
+                    except StoreError as exc:
+                        failures.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for file in self._promised.below(directory):
+                nursery.start_soon(one, file)
+        if failures:
+            raise failures[0]
+
+    def carried(self, file: OpenFile) -> ObjectHeaders | None:
+        """The headers with which a copy of *file*'s object under another name has the attributes that *file* has now, its ACL aside. None
+        where more than one copy is needed to keep all that the object has: they are to be delivered first."""
+        inode, info, described = file.inode, file.inode.info, file.described
+        if info is None or info.metadata is None or described is None or self._promised.late(file):
+            return None
+        locked = described.locks or locks(self._options, 0)
+        if info.appendable or info.size > REWRITABLE or locked or int(info.headers.get("x-amz-tagging-count", "0") or 0):
+            return None
+        plain = dataclasses.replace(described, grants=None, tags=None)
+        return dataclasses.replace(headers(plain, inode.attributes, self._options), acl="")
+
     async def deliver(self, file: OpenFile) -> None:
-        """Bring the attributes of *file* to its object now; the caller holds the file's lock."""
+        """Bring the attributes of *file* to its object now; the caller holds the file's lock.
+
+        Raises StoreError; where that is for good, what was promised of them is given up.
+        """
+        try:
+            await self._deliver(file)
+        except StoreError as exc:
+            if file.promised and (exc.errno in (errno.ESTALE, errno.ENOENT) or exc.refused):
+                log.error("%s: its changed attributes cannot be delivered, it has those of the store again: %s", file.inode.key, exc)
+                self._give_up(file)
+            raise
+        self._promised.succeeded(file.content)
+        self._promised.written(file.inode)
+
+    def _give_up(self, file: OpenFile) -> None:
+        """Show the attributes that the object has, as far as is known, and ask for them."""
+        inode, info = file.inode, file.inode.info
+        self._promised.done(file)
+        file.described = None
+        if info is not None and info.metadata is not None:
+            inode.attributes = from_object(info, False, self._tree.defaults)
+        self._tree.invalidate(inode)
+        forget_attributes(inode)
+
+    async def _deliver(self, file: OpenFile) -> None:
         inode = file.inode
         store, key = inode.store, inode.key
         await file.content.settle(key)
@@ -104,6 +209,9 @@ class Changes:
         assert info is not None
         described.grants = await self._acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
+        tried = self._promised.tries(file, wanted)
+        if self._promised.late(file):
+            await _refuse_changed(store, info, tried)
         if info.appendable and store.abilities.append and self._options.append == "auto":
             # a copy onto itself would end its appendability; what an append does not bring is gone, tags too
             wanted = dataclasses.replace(wanted, tags=await store.get_tags(key))
@@ -117,6 +225,7 @@ class Changes:
         if file.writer is not None:
             file.writer.draft.base = changed
         file.attributes_changed = False
+        self._promised.done(file)
         self._tree.delivered(inode, changed)
 
     async def beneath(self, file: OpenFile, rewrite: Callable[[], Awaitable[None]]) -> None:
@@ -145,20 +254,13 @@ class Changes:
                 self._tree.delivered(inode, now)
 
 
-async def rewrite(store: Store, info: ObjectInfo, wanted: ObjectHeaders) -> tuple[str, int]:
-    """Give the object *info* the headers *wanted* in place; returns its ETag ("" unknown) and new modification time in ns.
-
-    Keeps tags; the ACL is what *wanted* says. Raises ESTALE when the object is no longer the one of *info*.
-    """
-    key = info.key
-    tags: Mapping[str, str] | None = None
-    if int(info.headers.get("x-amz-tagging-count", "0") or 0):
-        tags = await store.get_tags(key)
-    written = await store.copy(key, key, headers=wanted, acl=wanted.acl, if_match=info.etag, size=info.size)
-    if tags:
-        await store.put_tags(key, tags)
-    await put_locks(store, key, wanted)
-    return written.etag, written.modified_ns
+async def _refuse_changed(store: Store, info: ObjectInfo, tried: ObjectHeaders | None) -> None:
+    """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* are the
+    headers that a try of ours without an answer may have given it."""
+    found = await look(store, info.key)
+    known = [info.metadata, *([tried.metadata] if tried is not None else [])]
+    if found is None or found.etag != info.etag or not any(same_attributes(found.metadata, one) for one in known):
+        raise conflict(info.key, "others have changed it since")
 
 
 def described_info(inode: Inode, wanted: ObjectHeaders, etag: str, modified_ns: int) -> ObjectInfo:

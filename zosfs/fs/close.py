@@ -16,6 +16,7 @@ from zosfs.fs.conflicts import end_lost, keep_lost, refuse_lost
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.open_file import Handle, OpenFile
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
 from zosfs.tree.tree import Tree
@@ -28,7 +29,7 @@ class Closes:
 
     def __init__(
         self, tree: Tree, open_files: OpenFiles, writers: Writers, unlinks: Unlinks, deliveries: Deliveries, compacting: Compacting,
-        options: Options, mountpoint: str,
+        promised: PromisedAttributes, options: Options, mountpoint: str,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -36,6 +37,7 @@ class Closes:
         self._unlinks = unlinks
         self._deliveries = deliveries
         self._compacting = compacting
+        self._promised = promised
         self._options = options
         self._mountpoint = mountpoint
 
@@ -76,6 +78,7 @@ class Closes:
         handle = self._open_files.handle(number)
         await refuse_lost(handle)
         await self._deliveries.deliver(handle.file, close=self._options.fsync == "journal")
+        self._promised.report(handle.file.inode)
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open(2) is gone."""
@@ -99,6 +102,11 @@ class Closes:
             writer = file.writer
             if self._options.writeback >= 0 and writer is not None and (writer.dirty or writer.on_its_way) and writer.entry.promised:
                 return  # by the close before this
+            if await self._deliveries.promise_attributes(file):
+                async with file.lock:
+                    if file.promised and not file.handles:
+                        await self._writers.drop(file)  # whose staged bytes nobody needs meanwhile
+                return
             try:
                 # who opened it to write meanwhile is in the middle of it, and closes it
                 await self._deliveries.deliver(file, close=True, but=lambda file: file.open_to_write)

@@ -39,7 +39,7 @@ class Contents:
         self._made: dict[str, Content] = {}
         self._making = trio.Lock()
         self._probed_at: dict[str, float] = {}
-        self.on_moved: Callable[[], object] = lambda: None  # told when names changed because an earlier run's renaming was ended
+        self.on_moved: Callable[[], object] = lambda: None  # see EarlierRun.on_moved
 
     async def of(self, volume: Volume | None, *, moved: bool = True, patience: float = REPLAY_PATIENCE) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket.

@@ -84,6 +84,15 @@ class Deliveries:
                 await file.content.failed(writer, exc)
                 raise
 
+    async def promise_attributes(self, file: OpenFile) -> bool:
+        """After the last close of *file*: where nothing but attributes is to be delivered, they are promised, and wait with others. False,
+        and nothing happened, where that cannot be."""
+        with self._open_files.held(file):
+            async with self._moving.still(file.inode), file.lock:
+                writer, inode = file.writer, file.inode
+                clean = writer is None or not (writer.dirty or writer.on_its_way)
+                return clean and file.attributes_changed and not (file.handles or inode.unlinked) and await self._changes.promise(file)
+
     async def take_along(self, file: OpenFile, change: Callable[[Described], Awaitable[None]], *, replaced: bool) -> bool:
         """*change* what the object of *file* is to have, before it is made: with what was written, and once nobody writes it any more, at
         once. False, and nothing happened, where no object is still to be made; nor, but where *replaced*, one over another.

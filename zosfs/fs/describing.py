@@ -13,6 +13,7 @@ from zosfs.admin.thawing import ARCHIVES
 from zosfs.config import Options
 from zosfs.errors import StoreError
 from zosfs.fs.acls import Acls
+from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.headers import Described, of_object
 from zosfs.fs.open_file import OpenFile
@@ -24,21 +25,25 @@ from zosfs.tree.tree import Tree
 class Describing:
     """Describes the open files of a mount."""
 
-    def __init__(self, tree: Tree, contents: Contents, acls: Acls, options: Options) -> None:
+    def __init__(self, tree: Tree, contents: Contents, acls: Acls, changes: Changes, options: Options) -> None:
         self._tree = tree
         self._contents = contents
         self._acls = acls
+        self._changes = changes
         self._options = options
 
     async def know(self, file: OpenFile, *, appending: bool = False) -> None:
-        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost.
+        """Before a change: the object's own facts as of now, so that a conflict is found and nothing of it is lost. The caller holds the
+        file's lock.
 
         An append upload names the length that it expects, so what is known of an appendable object need not be fresh.
         """
         inode = file.inode
+        await self._changes.settle(file)
         if file.writer is not None or inode.pending:
             return
         await self._contents.learn(inode.volume)
+        await file.content.settle(inode.key)  # what an earlier run promised of it comes first
         known = inode.info
         if not (appending and known is not None and known.appendable and known.metadata is not None):
             await self._refresh(inode)

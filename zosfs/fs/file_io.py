@@ -11,11 +11,13 @@ import stat
 import time
 from mmap import PAGESIZE
 
+from zosfs.content.append import look
 from zosfs.content.reader import Reader
 from zosfs.content.writer import Writer
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.fs.archived import refuse_archived
+from zosfs.fs.change import Changes
 from zosfs.fs.deliveries import Deliveries
 from zosfs.fs.describing import Describing
 from zosfs.fs.kernel_pages import forget_attributes
@@ -46,7 +48,7 @@ class FileIO:
 
     def __init__(
         self, tree: Tree, open_files: OpenFiles, moving: Moving, describing: Describing, writers: Writers, deliveries: Deliveries,
-        counters: Counters,
+        changes: Changes, counters: Counters,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._open_files = open_files
@@ -55,6 +57,7 @@ class FileIO:
         self._describing = describing
         self._writers = writers
         self._deliveries = deliveries
+        self._changes = changes
         self._counters = counters
 
     async def read(self, number: int, offset: int, size: int) -> Buffer:
@@ -65,6 +68,9 @@ class FileIO:
         """
         handle = self._open_files.handle(number)
         file = handle.file
+        if handle.unchecked:
+            handle.unchecked = False
+            await self.check(file, cached=file.inode.info is not None and file.content.cached(file.inode.info))
         writer = handle.lost or file.writer
         if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
             data = await writer.read(offset, size)
@@ -89,6 +95,21 @@ class FileIO:
         self._counters["read_bytes"] += len(data)
         return data
 
+    async def check(self, file: OpenFile, *, cached: bool) -> None:
+        """Close-to-open of a file whose attributes are, or were when it was opened, on their way to the store: what is read is what the
+        server has now. Where the bytes are not *cached* here and have to be fetched, the GET finds a change by itself."""
+        inode = file.inode
+        info = inode.info
+        if info is not None and not cached:
+            return
+        if file.promised and info is not None:
+            found = await look(inode.store, info.key)
+            if found is not None and found.etag == info.etag:
+                return
+            async with file.lock:
+                await self._changes.settle(file)
+        await self._tree.refresh(inode, force=True)
+
     async def _moved(self, handle: Handle, pinned: ObjectInfo | None) -> bool:
         """Whether the object *pinned* is missing because it lies at another key since the handle's reader was made."""
         file, version = handle.file, handle.reader_version
@@ -98,6 +119,9 @@ class FileIO:
 
     async def _read_anew(self, handle: Handle, offset: int, size: int) -> Buffer:
         inode = handle.file.inode
+        if handle.file.promised:
+            async with handle.file.lock:
+                await self._changes.settle(handle.file)
         await self._tree.refresh(inode, force=True)
         forget_attributes(inode)
         return await self._open_reader(handle).read(offset, size)

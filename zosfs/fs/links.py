@@ -12,8 +12,10 @@ import stat
 import cachetools
 
 from zosfs.config import Options
+from zosfs.fs.acls import Acls
 from zosfs.fs.change import described_info
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.unlink import Unlinks
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
@@ -25,9 +27,11 @@ PATH_MAX = 4096
 class Links:
     """Makes links and special files, and reads links."""
 
-    def __init__(self, tree: Tree, unlinks: Unlinks, options: Options) -> None:
+    def __init__(self, tree: Tree, unlinks: Unlinks, acls: Acls, promised: PromisedAttributes, options: Options) -> None:
         self._tree = tree
         self._unlinks = unlinks
+        self._acls = acls
+        self._promised = promised
         self._options = options
         self._targets: cachetools.LRUCache[tuple[str, str, str], bytes] = cachetools.LRUCache(4096)
 
@@ -50,8 +54,11 @@ class Links:
         except BaseException:
             self._tree.remove(inode)
             raise
-        self._tree.delivered(inode, described_info(inode, wanted, written.etag, written.modified_ns))
+        info = described_info(inode, wanted, written.etag, written.modified_ns)
+        self._tree.delivered(inode, info)
+        self._acls.note(inode.store, info, None)
         self._targets[inode.store.bucket, inode.key, written.etag] = body
+        self._promised.written(inode)
         return inode
 
     async def target(self, inode: Inode) -> bytes:

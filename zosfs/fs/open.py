@@ -52,6 +52,7 @@ class Opens:
             await self._file_io.truncate(inode, 0)  # such a descriptor cannot deliver it
         file = await self._open_files.hold(inode)
         early: Reader | None = None
+        unchecked = False
         try:
             if file.writer is not None and file.writer.entry.conflict:
                 async with file.lock:
@@ -70,6 +71,14 @@ class Opens:
                         file.untouched = True
                     elif append:
                         await self._writers.of(file, appending=True)
+            elif file.promised:
+                # rsync opens what it has written for the sake of an fchmod: the server is not asked before something is read
+                unchecked = not file.handles
+                if unchecked:
+                    self._pages.forget(inode)
+                else:
+                    await self._file_io.check(file, cached=self._pages.cached(inode))
+                await refuse_archived(file)
             elif not file.dirty:
                 early = self._about_to_open.take(inode, pid)
                 if early is not None and file.writer is None:
@@ -87,6 +96,7 @@ class Opens:
                 early.close()
             raise
         handle = self._open_files.opened(file, flags, pid)
+        handle.unchecked = unchecked
         if early is not None:
             handle.reader, handle.reader_version = early, file.version
         if not writable:

@@ -26,7 +26,7 @@ class OpenFile:
 
     __slots__ = (
         "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "kernel_end", "lock", "passed",
-        "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
+        "promised", "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -41,6 +41,7 @@ class OpenFile:
         self.lock = Lock()
         self.version = 0  # bumped when this mount replaces the object under its readers
         self.attributes_changed = False  # of an object whose bytes are delivered
+        self.promised = False  # the changed attributes, in the journal (promised_attributes.py)
         self.untouched = False  # created or truncated by open, and nothing written since
         self.passed = False  # handles may read past the writer
         self.doomed = False  # unlinked here; the object lives on the server until the last handle is closed
@@ -72,7 +73,9 @@ class OpenFile:
 class Handle:
     """One open(2)."""
 
-    __slots__ = ("append", "file", "lost", "mappable", "number", "past", "pid", "reader", "reader_version", "served", "writable")
+    __slots__ = (
+        "append", "file", "lost", "mappable", "number", "past", "pid", "reader", "reader_version", "served", "unchecked", "writable"
+    )  # fmt: skip
 
     def __init__(self, number: int, file: OpenFile, flags: int, pid: int) -> None:
         self.number = number
@@ -85,6 +88,7 @@ class Handle:
         self.reader: Reader | None = None
         self.reader_version = -1
         self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
+        self.unchecked = False  # whether the object is still the one that is known was not asked when it was opened
         self.past: ObjectInfo | None = None
         """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""
         self.lost: Writer | None = None

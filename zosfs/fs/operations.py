@@ -5,6 +5,7 @@ Owns: nothing; it translates inode numbers and handles. Unexpected exceptions en
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -40,6 +41,7 @@ from zosfs.fs.open import Opens
 from zosfs.fs.open_file import Handle
 from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.prefetch import Prefetch
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.removals import Removals
 from zosfs.fs.rename import Renames
 from zosfs.fs.unlink import Unlinks
@@ -61,6 +63,9 @@ OF_NAMES = frozenset({"lookup", "mkdir", "rmdir", "unlink", "rename", "symlink",
 """Those that say it by a directory's inode and a name in it."""
 WITHOUT_A_NUMBER = frozenset({"readdir", "releasedir", "fsyncdir", "statfs"})
 """Those of which no path is told."""
+
+SETTABLE = ("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
+"""The attributes that setattr sets but the size."""
 
 NOT_KEPT = tuple(map(os.fsencode, NEVER))
 
@@ -99,28 +104,33 @@ class Operations(pyfuse3.Operations):
         self.pages = KernelPages()
         self.moving = Moving(self.open_files)
         self.acls = Acls(options)
-        self.changes = Changes(tree, contents, self.open_files, self.acls, options)
+        self.promised = PromisedAttributes(options, counters, nursery, self.open_files.let_go)
+        self.changes = Changes(tree, contents, self.open_files, self.acls, self.promised, options)
         self.deliveries = Deliveries(contents, self.open_files, self.moving, self.changes, options, counters, nursery)
+        self.promised.deliver = self.deliveries.deliver
         compacting = Compacting(tree, contents, self.open_files, self.moving, self.acls, self.changes, options, nursery)
-        describing = Describing(tree, contents, self.acls, options)
-        writers = Writers(tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, options)
+        describing = Describing(tree, contents, self.acls, self.changes, options)
+        writers = Writers(
+            tree, self.pages, self.moving, self.acls, describing, self.deliveries, compacting, self.promised, options
+        )
         self.removals = Removals(tree, contents, options, counters, nursery)
-        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals)
+        self.unlinks = Unlinks(tree, contents, self.open_files, writers, self.removals, self.changes, self.promised)
         self.earlier_run = EarlierRun(tree, contents, self.open_files, self.moving, writers, self.deliveries, options, nursery)
-        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, counters)
+        self.file_io = FileIO(tree, self.open_files, self.moving, describing, writers, self.deliveries, self.changes, counters)
         prefetch = Prefetch(tree, options, nursery, self.pages.cached)
         self.about_to_open = AboutToOpen(tree, contents, nursery, self.pages.cached, prefetch.coming)
         self.opens = Opens(
             tree, self.open_files, self.pages, describing, writers, self.file_io, self.about_to_open, prefetch, options
         )
         self.creates = Creates(tree, contents, self.open_files, writers, self.unlinks, options)
-        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, options, mountpoint)
+        self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, self.promised, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
         self.directories = Directories(tree, self.moving, options, nursery, self.removals, self.about_to_open)
         self.renames = Renames(
-            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, options
-        )
-        self.links = Links(tree, self.unlinks, options)
+            tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, self.promised,
+            options,
+        )  # fmt: skip
+        self.links = Links(tree, self.unlinks, self.acls, self.promised, options)
         self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
         self.capacity = Capacity(tree, options)
 
@@ -229,6 +239,7 @@ class Operations(pyfuse3.Operations):
         now = time.time_ns()
         await self.changes.prepare(found)
         facts = found.attributes
+        before = dataclasses.replace(facts)
         if fields.update_mode:
             facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid or fields.update_gid:
@@ -243,11 +254,16 @@ class Operations(pyfuse3.Operations):
         if fields.update_atime or fields.update_mtime:
             self.changes.times_set(found)
         facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
+        wanted = dataclasses.replace(facts)
         self.tree.changed(found)
         if self.options.posix and not found.unlinked:
             try:
                 await self.changes.apply(found)
             except BaseException:
+                facts = found.attributes
+                for name in SETTABLE:  # but what was set by a write meanwhile
+                    if getattr(facts, name) == getattr(wanted, name):
+                        setattr(facts, name, getattr(before, name))
                 self.tree.invalidate(found)
                 raise
 
@@ -446,10 +462,12 @@ class Operations(pyfuse3.Operations):
     @handler(bounded=False)
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         directory = self.directories.inode(fh)
+        await self.changes.settle_below(directory)
         await self.deliveries.deliver_below(directory, only_promised=True)
         await self.directories.settle_markers()
         await self.removals.settle()
         self.removals.report(directory)
+        self.promised.report(directory)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

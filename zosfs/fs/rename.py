@@ -24,8 +24,9 @@ from zosfs.fs.directories import Directories
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.unlink import Unlinks
-from zosfs.store.api import ObjectInfo, Store
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -102,7 +103,7 @@ class Renames:
 
     def __init__(
         self, tree: Tree, contents: Contents, open_files: OpenFiles, moving: Moving, changes: Changes, deliveries: Deliveries,
-        unlinks: Unlinks, directories: Directories, options: Options,
+        unlinks: Unlinks, directories: Directories, promised: PromisedAttributes, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._contents = contents
@@ -112,6 +113,7 @@ class Renames:
         self._deliveries = deliveries
         self._unlinks = unlinks
         self._directories = directories
+        self._promised = promised
         self._options = options
 
     async def rename(self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, *, replace: bool) -> None:
@@ -151,6 +153,7 @@ class Renames:
                 if target is not None and target.file is not None:
                     await self._unlinks.keep_for_holders(target)
                 # the old object at the new name stays until the new one replaces it in one step
+                carried: ObjectHeaders | None = None
                 if writer is not None and await writer.rename_undelivered(new_key, lambda: _object_of(target)):
                     moved = None
                 else:
@@ -159,14 +162,16 @@ class Renames:
                         await writer.deliver()
                         file.attributes_changed = False
                     elif half is None and file.attributes_changed:
-                        await self._changes.deliver(file)
+                        carried = self._changes.carried(file)
+                        if carried is None:
+                            await self._changes.deliver(file)
                     await file.content.settle(old_key)
                     if half is not None and writer is not None:
                         half = await writer.standing_on()
                         await writer.entry.has_room_to_move()  # or what is replaced would be gone, and the renaming fail
                     info = half or source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag, writer) as etags:
-                        moved = await self._copy(source, info, new_key, etags)
+                        moved = await self._copy(source, info, new_key, etags, carried)
                         goes_along = writer if half is not None else None
                         try:
                             if goes_along is not None:
@@ -186,6 +191,9 @@ class Renames:
                             raise
                     if writer is not None:
                         await writer.renamed(new_key, moved.modified_ns)
+                if carried is not None:
+                    file.attributes_changed = False
+                    self._promised.done(file)
                 replaced = self._tree.move(source, new_parent, new_name)
                 if moved is not None:
                     self._tree.delivered(source, moved)
@@ -195,17 +203,22 @@ class Renames:
         finally:
             self._open_files.let_go(file)
 
-    async def _copy(self, source: Inode, info: ObjectInfo, new_key: str, etags: set[str]) -> ObjectInfo:
-        """The object *info* under *new_key*; *etags* are those that it may have there, also when this fails."""
+    async def _copy(
+        self, source: Inode, info: ObjectInfo, new_key: str, etags: set[str], carried: ObjectHeaders | None
+    ) -> ObjectInfo:
+        """The object *info* under *new_key*, with the headers *carried* if those are others; *etags* are those that it may have there, also
+        when this fails."""
         acl = await acl_under_another_name(source.store, info.key, self._options)
         etags.add(info.etag)
         try:
-            written = await source.store.copy(info.key, new_key, acl=acl, if_match=info.etag, size=info.size)
+            written = await source.store.copy(info.key, new_key, headers=carried, acl=acl, if_match=info.etag, size=info.size)
         except StoreError as exc:
             if not exc.ambiguous:
                 etags.clear()
             raise
         etags.add(written.etag or info.etag)
+        if carried is not None:
+            info = dataclasses.replace(info, metadata=dict(carried.metadata), content_type=carried.content_type)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
             modified_ns=written.modified_ns or time.time_ns(),
@@ -222,8 +235,9 @@ class Renames:
         while True:
             # before others have to wait for us: this may have to wait for the room on the disk that their deliveries make
             await self._unlinks.free_below(source, prefix)
+            await self._changes.settle_below(source)
             async with self._moving.directory(source):
-                if self._unlinks.free(source, prefix):
+                if self._unlinks.free(source, prefix) and not self._promised.below(source):
                     await self._move(content, source, new_parent, new_name)
                     return
 

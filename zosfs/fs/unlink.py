@@ -14,9 +14,11 @@ import trio
 from zosfs.content.append import look
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
+from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.open_file import OpenFile
 from zosfs.fs.open_files import OpenFiles
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.removals import Removals
 from zosfs.fs.writers import Writers
 from zosfs.tree.inodes import Inode
@@ -28,12 +30,17 @@ log = logging.getLogger(__name__)
 class Unlinks:
     """Takes files their names."""
 
-    def __init__(self, tree: Tree, contents: Contents, open_files: OpenFiles, writers: Writers, removals: Removals) -> None:
+    def __init__(
+        self, tree: Tree, contents: Contents, open_files: OpenFiles, writers: Writers, removals: Removals, changes: Changes,
+        promised: PromisedAttributes,
+    ) -> None:
         self._tree = tree
         self._contents = contents
         self._open_files = open_files
         self._writers = writers
         self._removals = removals
+        self._changes = changes
+        self._promised = promised
         self._doomed: dict[tuple[str, str], OpenFile] = {}  # by the bucket and key where their objects still lie
 
     async def unlink(self, inode: Inode) -> None:
@@ -71,20 +78,26 @@ class Unlinks:
             if delete:
                 await self._delete_object(inode)
             self._tree.remove(inode)
+            self._promised.done(file)
         await self._without_holders(file)
 
     async def keep_for_holders(self, target: Inode) -> None:
-        """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally."""
+        """Before the object of *target* is replaced by a rename: whoever has it open gets its bytes locally, and nothing is promised of it
+        any more that the next run could take for a promise of what replaces it."""
         file: OpenFile | None = target.file
-        if file is None or not file.handles:
+        if file is None or not (file.handles or file.promised):
             return
-        async with file.lock:
-            await (await self._writers.of(file)).fetch_all()
+        with self._open_files.held(file):
+            async with file.lock:
+                await self._changes.settle(file)
+                if file.handles:
+                    await (await self._writers.of(file)).fetch_all()
 
     async def replaced(self, inode: Inode) -> None:
         """*inode* lost its name to a rename: nothing of it will be sent any more."""
         file: OpenFile | None = inode.file
         if file is not None:
+            self._promised.done(file)
             await self._without_holders(file)
 
     async def closed(self, file: OpenFile) -> None:
@@ -150,6 +163,7 @@ class Unlinks:
             async with content.only_one(inode.key):
                 # bytes that the store does not have are all there is of them, and stay until the object is gone
                 unsent = bool(aside.records) or any(writer.dirty for writer in aside.writers)
+                unsent = unsent or (inode.file is not None and inode.file.promised)  # so are its attributes
                 await self._removals.delete(inode, at_once=unsent)
             await content.throw_away(aside)
         except BaseException as exc:

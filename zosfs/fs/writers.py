@@ -19,6 +19,7 @@ from zosfs.fs.headers import fresh, headers
 from zosfs.fs.kernel_pages import KernelPages, forget_attributes
 from zosfs.fs.moving import Moving
 from zosfs.fs.open_file import OpenFile
+from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 from zosfs.tree.attributes import from_object
 from zosfs.tree.inodes import Inode
@@ -32,7 +33,7 @@ class Writers:
 
     def __init__(
         self, tree: Tree, pages: KernelPages, moving: Moving, acls: Acls, describing: Describing, deliveries: Deliveries,
-        compacting: Compacting, options: Options,
+        compacting: Compacting, promised: PromisedAttributes, options: Options,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._pages = pages
@@ -41,6 +42,7 @@ class Writers:
         self._describing = describing
         self._deliveries = deliveries
         self._compacting = compacting
+        self._promised = promised
         self._options = options
 
     async def of(self, file: OpenFile, *, appending: bool = False) -> Writer:
@@ -83,6 +85,7 @@ class Writers:
             if not writer.dirty and not file.attributes_changed:
                 self._times_of(inode, info)
             self._tree.delivered(inode, info)
+            self._promised.written(inode)
             self._compacting.consider(inode)
 
         async def due() -> None:

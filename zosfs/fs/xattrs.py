@@ -306,6 +306,8 @@ def _only_top(inode: Inode) -> None:
 
 def _fact(pick: Callable[[ObjectInfo], str]) -> Callable[[Xattrs, Inode, str], Awaitable[bytes]]:
     async def get(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+        if inode.file is not None and inode.file.promised:
+            await xattrs.deliveries.deliver(inode.file)  # which may make another version
         value = pick(await xattrs.info(inode))
         if not value:
             raise _no_data()
@@ -406,7 +408,7 @@ async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
     found = re.fullmatch(rb"(\d{1,19})-(\d{1,19})", value)
     if found is None or inode.is_dir:
         raise Refusal("warm: the value is START-END in bytes, and the file no directory")
-    if inode.file is not None and inode.file.dirty:
+    if inode.file is not None and inode.file.dirty and not inode.file.promised:
         return
     await (await xattrs.contents.of(inode.volume)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
 

@@ -187,8 +187,9 @@ class Exchange:
             self.counters.add("retries")
             await trio.sleep(pause)
 
-    async def heads(self, bucket: str, keys: Sequence[str]) -> list[Answer]:
-        """HEAD of all *keys* at once, over one connection: the answers that came, in their order, whatever their status.
+    async def heads(self, bucket: str, keys: Sequence[str]) -> list[Answer] | None:
+        """HEAD of all *keys* at once, over one connection: the answers that came, in their order, whatever their status; None without a
+        connection.
 
         Nothing is sent again: what has no answer, or one that may pass by itself, is the caller's to ask for alone.
         """
@@ -203,7 +204,7 @@ class Exchange:
             lines.append(_head("HEAD", path, headers, "head", key))
         self.counters.add("requests_head", len(lines))
         found = await self.pool.pipeline(host, lines)
-        self.throttled += sum(answer.status in THROTTLED for answer in found)
+        self.throttled += sum(answer.status in THROTTLED for answer in found or ())
         return found
 
     async def _describe(

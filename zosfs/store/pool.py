@@ -100,8 +100,10 @@ class Pool:
             return connection.take(into, has_body, arrival)
         return await self._threads.run(connection.wait, into, has_body, patience, arrival, on_cancel=connection.abort)
 
-    async def pipeline(self, host: str, heads: Sequence[bytes]) -> list[Answer]:
-        """Send these HEAD requests at once over one connection: the answers that came, in their order. Never raises WireError."""
+    async def pipeline(self, host: str, heads: Sequence[bytes]) -> list[Answer] | None:
+        """Send these HEAD requests at once over one connection: the answers that came, in their order; None without a connection. Never
+        raises WireError.
+        """
         await self._slots.acquire()
         try:
             connection = self._take(host)
@@ -109,8 +111,10 @@ class Pool:
                 received = await self._threads.run(
                     connection.pipeline, b"".join(heads), len(heads), on_cancel=connection.abort
                 )
+                if connection.closed:
+                    await trio.lowlevel.checkpoint_if_cancelled()  # who gives up cuts it himself
             except WireError:
-                return []
+                return None
             except BaseException:
                 connection.close()
                 raise

@@ -5,6 +5,7 @@ Owns: what the server has been seen to know and do. May use: exchange, answers, 
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -85,6 +86,7 @@ class S3Store(MultipartUploads):
             return found
         async with self._heads.turn(keys) as came:
             pass
+        throttled: list[int] = []
         for n, (key, answer) in enumerate(zip(keys, came, strict=True)):
             if answer is None:
                 continue
@@ -93,10 +95,14 @@ class S3Store(MultipartUploads):
             elif answer.status == 404:
                 found[n] = answers.failure(answer, "head", key)
             elif answer.status in THROTTLED:
-                try:
-                    found[n] = await self._head(key, alone=True)
-                except StoreError as exc:
-                    found[n] = exc
+                throttled.append(n)
+        for n in throttled:
+            try:
+                found[n] = await self._head(keys[n], alone=True)
+            except StoreError as exc:
+                found[n] = exc
+                if exc.errno != errno.ENOENT:
+                    break  # the others would wait as long, in vain
         return found
 
     async def list_page(self, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int = 1000) -> ListPage:

@@ -141,16 +141,18 @@ class Refresher:
             self._tree.cache.put(inode.store.bucket, info)
         return True
 
+    def _renamed(self, question: _Question) -> bool:
+        return question.inode.key != question.key or self._tree.moved(question.inode, question.moves)
+
     async def _refused(self, question: _Question, failure: StoreError, *, force: bool = False) -> None:
         """The store refused: a missing object has vanished, moved, or its directory lives without it. Raises what is to be told."""
-        inode, parent, name, key, sequence, moves = question
+        inode, parent, name, _, sequence, moves = question
         if failure.errno != errno.ENOENT or inode.dirty:
             raise failure
         if inode.unlinked:
             raise fault(errno.ENOENT) from None
-        if inode.key != key or self._tree.moved(inode, moves):
-            # renamed meanwhile: it is looked for at its new place
-            await self._head_now(inode, force)
+        if self._renamed(question):
+            await self._head_now(inode, force)  # it is looked for at its new place
             return
         if inode.is_dir and self._tree.options.posix:
             if not force and trio.current_time() < inode.fresh_until:
@@ -266,10 +268,13 @@ class Refresher:
                 answers = await store.head_many([question.key for question in questions])
                 refused: list[tuple[_Question, StoreError]] = []
                 for question, answer in zip(questions, answers, strict=True):
-                    if isinstance(answer, StoreError):
+                    if not isinstance(answer, StoreError):
+                        arrived = answer is not None and self._told(question, answer)
+                    elif self._renamed(question):
+                        arrived = False
+                    else:
                         refused.append((question, answer))
                         continue
-                    arrived = answer is not None and self._told(question, answer)
                     if not arrived:
                         alone.append(question.inode)
                     self._land(question.inode, flights.pop(question.inode), arrived=arrived)
@@ -296,3 +301,5 @@ class Refresher:
         inode.pins -= 1
         del self._heads[inode]
         flight.done.set()
+        if inode.unlinked:
+            self._tree.forget(inode.number, 0)  # nobody else may refer to it any more

@@ -1,0 +1,63 @@
+"""The log of what was answered and not done: the next run finds it, whatever the last one was cut off in."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zosfs.content import promise_log
+from zosfs.content.journal_rows import Deletion
+from zosfs.content.promise_log import PromiseLog
+
+KEYS = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(KEYS, st.booleans()), max_size=20), st.integers(0, 30), st.sampled_from((0, 100, 1 << 20)))
+def test_what_is_not_done_is_found_again(script: list[tuple[str, bool]], torn: int, rewritten: int) -> None:
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promise_log, "REWRITTEN", rewritten)
+        path = Path(home) / "removals"
+        log = PromiseLog(path, Deletion)
+        assert log.open() == []
+        owed: dict[str, Deletion] = {}
+        for n, (key, done) in enumerate(script):
+            if done:
+                log.done(key)
+                owed.pop(key, None)
+            else:
+                owed[key] = Deletion(key, f"etag{n}", n)
+                log.add(key, (f"etag{n}", n))
+        log.close()
+        with path.open("ab") as file:
+            file.write(b'["torn", "etag", 12'[:torn])
+        again = PromiseLog(path, Deletion)
+        assert {deletion.key: deletion for deletion in again.open()} == owed
+        again.add("of this run", ("etag", 1))
+        again.close()
+        again = PromiseLog(path, Deletion)
+        assert {deletion.key for deletion in again.open()} == {*owed, "of this run"}, "a torn line spoils no other"
+        again.done("of this run")
+        again.close()
+        again = PromiseLog(path, Deletion)
+        assert {deletion.key: deletion for deletion in again.open()} == owed, "what is not done yet outlives what came after it"
+        again.clear()
+        again.close()
+        assert PromiseLog(path, Deletion).open() == []
+
+
+def test_a_log_that_never_comes_to_rest_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promise_log, "REWRITTEN", 1000)
+    log = PromiseLog(tmp_path / "log", Deletion)
+    log.open()
+    for n in range(2000):
+        log.add(f"key{n}", ("etag", n))
+        if n >= 10:
+            log.done(f"key{n - 10}")
+        assert (tmp_path / "log").stat().st_size < 1200
+    log.close()
+    again = PromiseLog(tmp_path / "log", Deletion)
+    assert [deletion.key for deletion in again.open()] == [f"key{n}" for n in range(1990, 2000)]
