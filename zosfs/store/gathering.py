@@ -235,11 +235,6 @@ class GatheringStore(S3Store):
             if_match=if_match, size=size,
         )  # fmt: skip
 
-    async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
-        """See Store.delete."""
-        await self._before_folders(key)
-        await super().delete(key, version_id=version_id, bypass_governance=bypass_governance)
-
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """See Store.delete_many."""
         await self._before_folders(*keys)
