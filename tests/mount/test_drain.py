@@ -23,6 +23,7 @@ class Silent:
         self.account = self
         self.open_files = self.deliveries = self
         self.inode = SimpleNamespace(key="f", attributes=SimpleNamespace(size=1))
+        self.promised = False
 
     def silence(self) -> float:
         return max(0.0, trio.current_time() - self.answering)
@@ -67,6 +68,7 @@ class Many:
         self.inode = self
         self.attributes = self
         self.key = "f"
+        self.promised = False
 
     @property
     def size(self) -> int:
