@@ -43,11 +43,16 @@ def test_a_room_between_is_on_trial_like_any_other() -> None:
     assert seen[10:].count(FREELY) > seen[10:].count(FREELY * 3 // 2)
 
 
-@pytest.mark.parametrize("files", [2, 4, 100])
-def test_those_who_read_several_files_share_what_needs_no_trial(files: int) -> None:
+@pytest.mark.parametrize("files", [2, 3])
+def test_those_who_read_some_files_share_what_needs_no_trial(files: int) -> None:
     freely = max(FREELY // files, EACH)
     assert set(windows(lambda window: 500e6, files=files)[10:]) == {freely, 2 * freely}
     assert windows(lambda window: 5.0 * window, files=files)[-1] == ROOM, "whom more makes faster gets it"
+
+
+@pytest.mark.parametrize("files", [4, 100])
+def test_those_who_read_many_files_try_no_wider_windows(files: int) -> None:
+    assert set(windows(lambda window: 5.0 * window, files=files)[10:]) == {EACH}
 
 
 def test_who_gets_faster_up_to_a_limit_stays_there() -> None:

@@ -14,7 +14,8 @@ FREELY = 64 << 20
 """Bytes up to which a window doubles whenever its reader waits, without a trial: the windows of all readers of files together."""
 
 EACH = 16 << 20
-"""Of these, what each reader of several files may have at least."""
+"""Of these, what each reader of several files may have at least. Where so much for each is all of them, none tries a wider one: four
+readers would try at the same time, and take fresh memory for it, which costs more than it brings."""
 
 WORTH = 1.15
 """How many times faster a reader must be for a window up to twice as large."""
@@ -35,6 +36,8 @@ class Widening:
         """The window from now on, of a reader at *place* that had to wait under *window*; *room* is the largest, *now* seconds. So many
         *files* are read ahead at the moment, this one included: they share the way from the server."""
         freely = min(max(FREELY // files, EACH), room)
+        if files * EACH >= FREELY:
+            room = freely
         if window < freely:
             return min(2 * window, freely)
         if self._from is None:  # what was read until now had been asked for under the window before
