@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 import trio
 import trio.testing
 
 from tests.tree.bucket import Names, find, read, tree_over
+from tests.tree.running import run
 from zosfs.errors import StoreError
 from zosfs.store.api import HEADS_TOGETHER
 from zosfs.tree.inodes import Inode
 from zosfs.tree.refreshing import SWEEP_WIDTH
 from zosfs.tree.tree import Tree
-
-Test = Callable[[], Awaitable[None]]
-
-
-def run(test: Test) -> None:
-    """Run *test* on a clock that jumps over waits; a hang fails."""
-
-    async def limited() -> None:
-        with trio.fail_after(1_000_000):
-            await test()
-
-    trio.run(limited, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def many(n: int) -> Names:

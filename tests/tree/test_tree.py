@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 import trio.testing
 
 from tests.tree.bucket import Buckets, Names, delivered, find, new_file, read, tree_over
+from tests.tree.running import run
 from zosfs.errors import StoreError
 from zosfs.tree import listing as listing_module
 from zosfs.tree.inodes import Inode
-
-Test = Callable[[], Awaitable[None]]
-
-
-def run(test: Test) -> None:
-    """Run *test* on a clock that jumps over waits; a hang fails."""
-
-    async def limited() -> None:
-        with trio.fail_after(1_000_000):
-            await test()
-
-    trio.run(limited, clock=trio.testing.MockClock(autojump_threshold=0))
-
 
 # -- requests -----------------------------------------------------------------------------------------------------------
 
