@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.store.conftest import Test, with_store
 from zosfs.errors import StoreError
@@ -395,5 +396,36 @@ def test_requests_of_one_key_never_overlap(run: Run) -> None:
         await store.put("k", (b"last",), NONE)
         assert await content(store, "k") == b"last"
         assert not store._turns._locks
+
+    run(test)
+
+
+@pytest.mark.long_on("tls")
+def test_a_directory_made_anew_outlives_the_deletion_of_what_was_kept_of_the_one_before(run: Run) -> None:
+    async def test(store: S3Store) -> None:
+        sent: list[str] = []
+        listed, go_on = trio.Event(), trio.Event()
+        send = store.exchange.request
+
+        async def watched(verb: str, *more: Any, **rest: Any) -> Any:
+            sent.append(verb)
+            answer = await send(verb, *more, **rest)
+            if verb == "list" and not listed.is_set():
+                listed.set()
+                await go_on.wait()
+            return answer
+
+        store.exchange.request = watched  # type: ignore[assignment]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.delete_folder, "d/")
+            await listed.wait()
+            nursery.start_soon(store.put, "d/", (), NONE)
+            await trio.testing.wait_all_tasks_blocked()
+            go_on.set()
+        assert sent == ["list", "delete", "put"]
+        assert [info.key for info in (await store.list_page("d/")).objects] == ["d/"]
+        await store.put("d/f", (b"x",), NONE)
+        assert not await store.delete_folder("d/")
+        assert await content(store, "d/f") == b"x"
 
     run(test)

@@ -26,7 +26,7 @@ KNOWN = 100_000
 """Keys whose version of then is remembered, so that reading one does not list it again."""
 _CHANGES = frozenset({
     "put", "append", "create_upload", "upload_part", "upload_part_copy", "complete_upload", "abort_upload", "copy", "delete",
-    "delete_many", "delete_soon", "put_tags", "put_acl",
+    "delete_folder", "delete_many", "delete_soon", "put_tags", "put_acl",
 })  # fmt: skip
 
 

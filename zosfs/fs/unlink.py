@@ -197,10 +197,8 @@ class Unlinks:
             return  # it would leave a version, or may
         try:
             while folder is not None and folder.unlinked and not folder.top:
-                page = await store.list_page(folder.key, max_keys=1)
-                if page.objects or page.prefixes:
+                if not await store.delete_folder(folder.key):
                     return
-                await store.delete(folder.key)
                 folder = folder.parent
         except StoreError as exc:
             log.info("a removed directory may still be shown, empty: %s", exc)

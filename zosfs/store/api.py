@@ -261,6 +261,12 @@ class Store(Protocol):
         """Delete one object; a missing one is no error."""
         ...
 
+    async def delete_folder(self, key: str) -> bool:
+        """Delete what a server with folders of its own may have kept of the directory *key* (ending in a slash), which was removed before
+        the last object in it. False, and nothing was deleted, where something lies there: who makes the directory anew meanwhile waits.
+        """
+        ...
+
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """Delete up to 1000 objects; returns the ones that failed. Falls back to single deletes where the bucket has
         notifications (RGW 16 aborts there)."""

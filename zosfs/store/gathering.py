@@ -235,6 +235,11 @@ class GatheringStore(S3Store):
             if_match=if_match, size=size,
         )  # fmt: skip
 
+    async def delete_folder(self, key: str) -> bool:
+        """See Store.delete_folder."""
+        await self._before_folders(key)
+        return await super().delete_folder(key)
+
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """See Store.delete_many."""
         await self._before_folders(*keys)

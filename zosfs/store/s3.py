@@ -251,11 +251,23 @@ class S3Store(MultipartUploads):
         """See Store.delete."""
         headers = {"x-amz-bypass-governance-retention": "true"} if bypass_governance else {}
         async with self._turns.of(key):
-            try:
-                await self._change("delete", "DELETE", key, query=_version(version_id), headers=headers)
-            except StoreError as exc:
-                if not is_one_of(exc, ("NoSuchKey", "NoSuchVersion")):
-                    raise
+            await self._delete(key, query=_version(version_id), headers=headers)
+
+    async def _delete(self, key: str, **more: Any) -> None:
+        try:
+            await self._change("delete", "DELETE", key, **more)
+        except StoreError as exc:
+            if not is_one_of(exc, ("NoSuchKey", "NoSuchVersion")):
+                raise
+
+    async def delete_folder(self, key: str) -> bool:
+        """See Store.delete_folder."""
+        async with self._turns.of(key):
+            page = await S3Store.list_page(self, key, max_keys=1)  # the gathering one's waits for deletions that may want this turn
+            if page.objects or page.prefixes:
+                return False
+            await self._delete(key)
+        return True
 
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         """See Store.delete_many. Keys that no document can carry are deleted singly, and before: they may lie in folders of the others."""
