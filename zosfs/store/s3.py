@@ -414,23 +414,26 @@ def _version(version_id: str) -> dict[str, str]:
     return {"versionId": version_id} if version_id else {}
 
 
+def _wrong(key: str, status: int) -> StoreError:
+    return StoreError("BadAnswer", status=status, operation="get", key=key, message="not the bytes that were asked for")
+
+
 def _says(key: str, at: int, end: int, start: int, status: int, headers: Mapping[str, str]) -> ObjectInfo:
     """What the answer to a request for bytes ``[at, end)`` of a buffer that begins at *start* says; StoreError unless it is exactly
     these bytes' (or their beginning, when the connection broke)."""
     info = answers.info_of(key, headers)
-    wrong = StoreError("BadAnswer", status=status, operation="get", key=key, message="not the bytes that were asked for")
     if status == 206:
         said = headers.get("content-range", "").removeprefix("bytes ").partition("/")[0]
         first, _, last = said.partition("-")
         if not first.isdigit() or int(first) != at or not last.isdigit():
-            raise wrong
+            raise _wrong(key, status)
         if int(last) + 1 < end:
             raise StoreError("InvalidRange", status=416, operation="get", key=key, message=f"the object has {info.size} bytes")
         if int(last) + 1 != end:
-            raise wrong
+            raise _wrong(key, status)
     elif at != 0 or start != 0 or info.size != end:
         # the range was ignored: right only by chance
         if info.size < end:
             raise StoreError("InvalidRange", status=416, operation="get", key=key, message=f"the object has {info.size} bytes")
-        raise wrong
+        raise _wrong(key, status)
     return info
