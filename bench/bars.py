@@ -49,6 +49,7 @@ BARS = (
     Bar("read again after a remount, from the disk cache", "reread", 1, None, against=Against.RCLONE_FULL),
     Bar("`ls -l`, `noposix`", "ls", 3, 10, ours="zosfs-noposix"),
     Bar("`ls -l`, stored attributes", "ls", 1.5, 3, against=Against.ATTRIBUTES),
+    Bar("the names alone (`ls`, a shell's `*`)", "names", None, None),
     Bar("`find`, `noposix`", "find", 3, 20, ours="zosfs-noposix"),
     Bar("`find`, stored attributes", "find", 3, 20),
     Bar("read small files in listing order", "read-small", 1.5, 3),

@@ -114,6 +114,10 @@ def _list_long(root: Path, scale: Scale) -> None:
     assert out.count(b"\n") == scale.many + 1
 
 
+def _names(root: Path, scale: Scale) -> None:
+    assert len(os.listdir(root / "many")) == scale.many
+
+
 def _find(root: Path, scale: Scale) -> None:
     out = subprocess.run(["find", root / "tree", "-type", "f"], capture_output=True, check=True).stdout
     assert out.count(b"\n") == scale.tree * 20
@@ -151,7 +155,7 @@ def _rename(root: Path, scale: Scale) -> None:
 
 PROGRAMS: Mapping[str, Callable[[Path, Scale], None]] = {
     "first-byte": _first_byte, "seq-read": _sequential_read, "par-read": _parallel_reads, "rand-read": _random_reads,
-    "reread": _sequential_read, "seq-write": _sequential_write, "ls": _list_long, "find": _find, "create": _create_small,
+    "reread": _sequential_read, "seq-write": _sequential_write, "ls": _list_long, "names": _names, "find": _find, "create": _create_small,
     "read-small": _read_small, "append": _append, "edit": _edit, "rm": _remove, "rename": _rename,
 }  # fmt: skip
 """By the workload's name."""

@@ -115,6 +115,7 @@ WORKLOADS = (
     Workload("seq-write", "sequential write of {large} MiB", "zosfs s3fs rclone rclone-writes juicefs", "", _scratch,
              lambda b, s: b.size("scratch/written") == s.large * MIB, moved=lambda s: s.large * MIB),
     Workload("ls", "`ls -l` of {many} files", "zosfs zosfs-noposix s3fs rclone rclone-modtime juicefs", "many"),
+    Workload("names", "the names of {many} files (`ls`, a shell's `*`)", "zosfs zosfs-noposix s3fs rclone juicefs", "many"),
     Workload("find", "`find -type f` over {files} files in {tree} directories", "zosfs zosfs-noposix s3fs rclone juicefs", "tree"),
     Workload("create", "create {created} files of 4 KiB", "zosfs zosfs-writeback s3fs rclone rclone-writes juicefs", "", _scratch,
              lambda b, s: _only(b, "scratch/new", s.created)),

@@ -195,12 +195,12 @@ async def tree_over(
         nursery.cancel_scope.cancel()
 
 
-async def read(tree: Tree, directory: Inode, limit: int = 1000) -> list[bytes]:
+async def read(tree: Tree, directory: Inode, limit: int = 1000, *, kinds: bool = True) -> list[bytes]:
     """The names that one opendir shows, none of them twice."""
     listing = tree.listing(directory)
     names: list[bytes] = []
     after = 0
-    while batch := await listing.batch(after, limit):
+    while batch := await listing.batch(after, limit, kinds=kinds):
         assert batch[0][0] > after
         names += [name for _, name, _ in batch]
         after = batch[-1][0]

@@ -10,7 +10,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyfuse3
 import trio
@@ -18,9 +18,11 @@ import trio
 from zosfs.config import Options
 from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.change import described_info
-from zosfs.fs.entries import entries, entry
+from zosfs.fs.entries import MAY_BE_UNKNOWN, entries, entry
 from zosfs.fs.headers import fresh, headers
+from zosfs.fs.kinds_wanted import KindsWanted
 from zosfs.fs.moving import Moving
+from zosfs.fs.negative_names import NegativeNames
 from zosfs.fs.removals import Removals
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.inodes import Inode
@@ -29,6 +31,8 @@ from zosfs.tree.tree import Listing, Tree
 log = logging.getLogger(__name__)
 
 BATCH = 256
+FIRST_UNKNOWN = 16
+"""Names in the first answer to who may want to know what they are: he asks for each of these by itself."""
 MARKER_DELAY = 0.5
 """Seconds between the removal of a directory's last name and its marker: an `rm -r` is through with it by then."""
 
@@ -45,15 +49,17 @@ class Directories:
         self._removals = removals
         self._options = options
         self._nursery = nursery
-        self._open: dict[int, tuple[Inode, Listing]] = {}
+        self._kinds = KindsWanted()
+        self._negative = NegativeNames(options.negative_ttl)
+        self._open: dict[int, tuple[Inode, Listing, int]] = {}
         self._numbers = itertools.count(1)
         self._owed: dict[int, Inode] = {}
 
-    def open(self, directory: Inode) -> int:
-        """A handle for reading *directory*."""
+    def open(self, directory: Inode, thread: int) -> int:
+        """A handle for *thread* to read *directory*."""
         number = next(self._numbers)
         directory.pins += 1
-        self._open[number] = (directory, self._tree.listing(directory))
+        self._open[number] = (directory, self._tree.listing(directory), thread)
         return number
 
     def inode(self, number: int) -> Inode:
@@ -62,7 +68,7 @@ class Directories:
 
     def release(self, number: int) -> None:
         """The handle is gone."""
-        directory, _ = self._open.pop(number)
+        directory, _, _ = self._open.pop(number)
         directory.pins -= 1
 
     async def read(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> None:
@@ -70,29 +76,75 @@ class Directories:
 
         One batch an answer: the kernel asks again, and names reach the reader early.
         """
-        directory, listing = self._open[number]
-        self._answer(directory, await listing.batch(max(0, after - 2), BATCH), after, token)
+        directory, listing, thread = self._open[number]
+        kinds = self._wants_kinds(thread)
+        start, limit = max(0, after - 2), self._limit(after, kinds)
+        batch = await listing.batch(start, limit, kinds=kinds)
+        held = () if kinds else self._held(directory, batch)
+        if held:
+            await self._tree.sweep_unsure(held)
+            batch = await listing.batch(start, limit, kinds=kinds)
+        self._answer(number, batch, after, token, kinds)
 
     def read_now(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> bool:
         """As `read`, where nothing has to be waited for; False, and nothing happened, where something has."""
-        directory, listing = self._open[number]
-        batch = listing.batch_now(max(0, after - 2), BATCH)
-        if batch is None:
+        directory, listing, thread = self._open[number]
+        kinds = self._wants_kinds(thread)
+        batch = listing.batch_now(max(0, after - 2), self._limit(after, kinds), kinds=kinds)
+        if batch is None or (not kinds and self._held(directory, batch)):
             return False
-        self._answer(directory, batch, after, token)
+        self._answer(number, batch, after, token, kinds)
         return True
 
-    def _answer(self, directory: Inode, batch: Sequence[tuple[int, bytes, Inode]], after: int, token: pyfuse3.ReaddirToken) -> None:
+    def asked_for(self, directory: Inode) -> None:
+        """Somebody asks for a name of *directory* of which nothing tells yet what it is."""
+        self._kinds.asked(directory.number, trio.current_time())
+
+    def told_missing(self, directory: Inode, name: bytes) -> None:
+        """The kernel is told that *directory* has no *name*."""
+        if MAY_BE_UNKNOWN and self._options.posix:
+            self._negative.told(directory.number, name, trio.current_time())
+
+    def _limit(self, after: int, kinds: bool) -> int:
+        return BATCH if kinds or after > 2 or not self._options.posix else FIRST_UNKNOWN
+
+    def _held(self, directory: Inode, batch: Sequence[tuple[int, bytes, Inode]]) -> Sequence[Inode]:
+        """Those that cannot be told without their kinds: the kernel would go on taking their names for missing."""
+        now = trio.current_time()
+        if not self._negative.any(now):
+            return ()
+        return [inode for _, name, inode in batch if self._tree.is_unsure(inode) and self._negative.hold(directory.number, name, now)]
+
+    def _wants_kinds(self, thread: int) -> bool:
+        return not MAY_BE_UNKNOWN or self._kinds.wants(thread, trio.current_time())
+
+    def _answer(
+        self, number: int, batch: Sequence[tuple[int, bytes, Inode]], after: int, token: pyfuse3.ReaddirToken, kinds: bool
+    ) -> None:  # fmt: skip
+        directory, _, thread = self._open[number]
         ttl = self._options.metadata_ttl
+        unsure: Callable[[Inode], bool] | None = None if kinds else self._tree.is_unsure
+        held = frozenset(() if kinds else self._held(directory, batch))
+        if held:  # the server refuses to say what they are: they are guessed
+
+            def unsure(inode: Inode) -> bool:
+                return inode not in held and self._tree.is_unsure(inode)
+
         parent = directory.parent or directory
         for cookie, name, inode in ((1, b".", directory), (2, b"..", parent)):
             if after < cookie and not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie):
                 return
         told: list[Inode] = []
-        for (cookie, name, inode), shown in zip(batch, entries((inode for _, _, inode in batch), ttl), strict=True):
+        untold = 0
+        for (cookie, name, inode), shown in zip(batch, entries((inode for _, _, inode in batch), ttl, unsure), strict=True):
             if not pyfuse3.readdir_reply(token, name, shown, cookie + 2):
                 break
-            told.append(inode)
+            if shown.st_ino:
+                told.append(inode)
+            else:
+                untold += 1
+        if untold:
+            self._kinds.told(directory.number, thread, untold)
         self._about_to_open.shown_all(told)
         self._tree.remember_all(told)
 

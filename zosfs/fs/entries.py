@@ -6,7 +6,8 @@ names, and filling it costs a microsecond. May use: tree/. Must not know: the st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import ctypes
+from collections.abc import Callable, Iterable, Iterator
 
 import pyfuse3
 import trio
@@ -22,6 +23,30 @@ _shown.st_blksize = BLOCK_SIZE
 _shown.generation = 0
 
 
+def _node_of(shown: pyfuse3.EntryAttributes) -> ctypes.c_uint64 | None:
+    """Where *shown* has the number by which the kernel will refer to the inode; None where pyfuse3 keeps it otherwise.
+
+    pyfuse3 sets it together with the number that readdir(3) shows. libfuse's fuse_entry_param begins with it, and goes on with a generation
+    and a struct stat, whose second field the other one is.
+    """
+    words = (ctypes.c_uint64 * (type(shown).__basicsize__ // 8)).from_address(id(shown))
+    places = []
+    for number in (0x5A05F5, 0x7E57ED):
+        shown.st_ino = pyfuse3.InodeT(number)
+        places.append([at for at, word in enumerate(words) if word == number])
+    if places[0] != places[1] or len(places[0]) != 2 or places[0][1] - places[0][0] != 3:
+        return None
+    node = ctypes.c_uint64.from_buffer(words, places[0][0] * 8)
+    node.value = 0
+    return node if shown.st_ino == 0 else None
+
+
+_node = _node_of(_shown)
+
+MAY_BE_UNKNOWN = _node is not None
+"""Whether a directory's names can be told without saying what they are."""
+
+
 def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     """The kernel's view of *inode*; the kernel may trust it for what is left of *ttl* seconds.
 
@@ -31,8 +56,18 @@ def entry(inode: Inode, ttl: float) -> pyfuse3.EntryAttributes:
     return _entry(inode, ttl, trio.current_time())
 
 
-def entries(inodes: Iterable[Inode], ttl: float) -> Iterator[pyfuse3.EntryAttributes]:
-    """As `entry` of one inode after the other, all of one moment; each is good until the next, and nothing else is told meanwhile.
+def unknown(inode: Inode) -> pyfuse3.EntryAttributes:
+    """A name of a directory, told without saying what it is (DT_UNKNOWN): the kernel keeps nothing of it, and refers to no inode."""
+    assert _node is not None
+    _shown.st_ino = inode.number
+    _shown.st_mode = pyfuse3.ModeT(0)
+    _node.value = 0
+    return _shown
+
+
+def entries(inodes: Iterable[Inode], ttl: float, unsure: Callable[[Inode], bool] | None = None) -> Iterator[pyfuse3.EntryAttributes]:
+    """As `entry` of one inode after the other, all of one moment; each is good until the next, and nothing else is told meanwhile. As
+    `unknown` where *unsure* is given and says so.
 
     Most of a directory are files that were only listed: these differ in their numbers, sizes and times.
     """
@@ -40,6 +75,10 @@ def entries(inodes: Iterable[Inode], ttl: float) -> Iterator[pyfuse3.EntryAttrib
     of: Volume | None = None  # whose files *shown* is set for
     until, known = now, False
     for inode in inodes:
+        if unsure is not None and unsure(inode):
+            of = None
+            yield unknown(inode)
+            continue
         row = inode.listed
         if row is None:
             of = None

@@ -173,7 +173,7 @@ class Operations(pyfuse3.Operations):
         inode = tree.peek(parent, name)
         if inode is None:
             self.counters["negative_hits"] += 1
-            return missing(self.options.negative_ttl)
+            return self._missing(parent, name)
         if isinstance(inode, bool) or not inode.known:
             return None
         self.counters["listing_hits"] += 1
@@ -200,12 +200,17 @@ class Operations(pyfuse3.Operations):
             await self.moving.settled(parent, name)
             inode = await self.tree.lookup(parent, name)
         if inode is None:
-            return missing(self.options.negative_ttl)
+            return self._missing(parent, name)
         if not inode.known and not self.tree.told_by_listing(inode):
+            self.directories.asked_for(parent)
             await self.tree.refresh(inode)
         self.tree.remember(inode)
         self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)
+
+    def _missing(self, parent: Inode, name: bytes) -> pyfuse3.EntryAttributes:
+        self.directories.told_missing(parent, name)
+        return missing(self.options.negative_ttl)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for number, n in inode_list:
@@ -446,7 +451,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         found = self._inode(inode)
         await self.moving.settled(found)
-        return self.directories.open(found)
+        return self.directories.open(found, ctx.pid)
 
     def _readdir_known(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> bool | None:
         return self.directories.read_now(fh, start_id, token) or None

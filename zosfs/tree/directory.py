@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import trio
 
+from zosfs.tree.asked_ahead import AskedAhead
 from zosfs.tree.inodes import Inode
 
 MANY_NEGATIVE = 10_000
@@ -48,8 +49,8 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "ahead", "asked", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge", "listed_at",
-        "loading", "moved", "negative", "sweeping",
+        "asked", "asked_ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge",
+        "listed_at", "loading", "moved", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class Directory:
         self.huge = False  # more than one page: single names are looked up by themselves
         self.by_name = 0  # how many were, since a page was asked for because of them
         self.sweeping = False  # HEADs of many names are under way
-        self.ahead = 0  # how many names the last of these sweeps took
+        self.asked_ahead: AskedAhead | None = None
 
     def complete(self) -> bool:
         """Whether `children` may be trusted to be all names."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cachetools
@@ -67,14 +67,17 @@ class Loader:
 
     # -- who asks ---------------------------------------------------------------------------------------------------
 
-    def read(self, inode: Inode) -> tuple[Load | None, Sequence[tuple[bytes, Inode]]]:
-        """The entries of a directory: a snapshot when they are fresh, else a load that goes on filling them in."""
+    def read(self, inode: Inode, *, kinds: bool) -> tuple[Load | None, Sequence[tuple[bytes, Inode]]]:
+        """The entries of a directory: a snapshot when they are fresh, else a load that goes on filling them in. *kinds*: it will be asked
+        for what they are, too."""
         directory = self._tree.directory(inode)
         if directory.complete():
             self.keep(inode)
             self._walks.passes(inode)
             return None, list(directory.children.items())
-        return self._start(inode), ()
+        load = self._start(inode)
+        load.kinds = load.kinds or kinds
+        return load, ()
 
     def _start(self, inode: Inode) -> Load:
         directory = self._tree.directory(inode)
@@ -132,12 +135,11 @@ class Loader:
         return self._tree.hang(inode)  # forgotten to save memory, and needed after all
 
     async def first_page(self, inode: Inode, name: bytes) -> None:
-        """Make the directory listed if one page does it; a larger one is marked huge. Ends earlier when *name* has been seen."""
+        """Make the directory listed if one page does it; a larger one is marked huge. Raises StoreError, unless *name* has been seen."""
         load = self._start(inode)
-        await load.placed.wait()
-        if name in self._tree.directory(inode).children:
-            return  # nobody waits here for the kinds of the others
         await load.first.wait()
+        if name in self._tree.directory(inode).children:
+            return
         if load.failure is not None:
             raise load.failure
 
@@ -201,7 +203,6 @@ class Loader:
             if directory.children and not self.keeps(inode) and not inode.unlinked:
                 self.keep(inode)  # part of a large directory, or passed over while it was being loaded
             load.done = True
-            load.placed.set()
             load.first.set()
             load.advance()
 
@@ -279,10 +280,8 @@ class Loader:
             if tree.moved(inode, moves):
                 continue
             marker = page.next_marker
-            await self._apply(inode, pages.prefix, page, known, load, sequence)
+            self._apply(inode, pages.prefix, page, known, load, sequence)
             load.advance()
-            if tree.moved(inode, moves):
-                continue
             if not marker:
                 return True
             directory.huge = True
@@ -297,19 +296,14 @@ class Loader:
                     load.marker, load.pages, load.moves = marker, pages, moves
                     return False
 
-    async def _apply(self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int) -> None:
-        directory = self._tree.directory(inode)
+    def _apply(self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], load: Load, sequence: int) -> None:
         fresh = self._hang(inode, prefix, page, known, sequence, load.seen, outdated=load.outdated)
         if inode.marker is None and not page.next_marker and not any(o.key == prefix for o in page.objects):
             inode.marker = False
-        load.placed.set()
         # a file that had to make room for its directory on this very page is in *fresh* twice, under one name by now
         shown = dict.fromkeys([child.name for _, child in fresh])
-        await self.sweep_unsure([child for _, child in fresh])
-        # what has a name by now: during the sweep another may have come in the place of what the page shows, which may be called
-        # elsewhere as something that was shown already
-        now = [(name, directory.children.get(name)) for name in shown if name not in load.local]
-        load.entries.extend([(name, child) for name, child in now if child is not None])
+        children = self._tree.directory(inode).children
+        load.entries.extend([(name, children[name]) for name in shown if name not in load.local and name in children])
 
     def _hang(
         self, inode: Inode, prefix: str, page: ListPage, known: Mapping[str, ObjectInfo], sequence: int, seen: set[bytes],
@@ -349,16 +343,35 @@ class Loader:
             fresh.append((name, child))
         return child is not None
 
-    async def sweep_unsure(self, children: Sequence[Inode]) -> None:
+    def is_unsure(self, child: Inode) -> bool:
+        """Whether nothing told yet what *child* is: its name is in a listing, which says the same of a file and of a symbolic link."""
+        return not child.known and not child.is_dir and self._tree.options.posix and child.size < SYMLINK_MAX
+
+    def any_unsure(self, children: Iterable[Inode]) -> bool:
+        """Whether any of *children* is unsure (see is_unsure)."""
+        return self._tree.options.posix and any(map(self.is_unsure, children))
+
+    async def sweep_unsure(self, children: Iterable[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
-        if not self._tree.options.posix:
-            return
-        unsure = [child for child in children if not child.known and not child.is_dir and child.size < SYMLINK_MAX]
+        unsure = [child for child in children if self.is_unsure(child)]
         if unsure:
             try:
                 await self._tree.head_all(unsure)
             except OSError as exc:
                 log.info("attributes of some names stay guessed: %s", exc)
+
+    def begin_sweep(self, children: Sequence[Inode]) -> trio.Event:
+        """As `sweep_unsure`, in the background; what is returned is set when it has ended."""
+        ended = trio.Event()
+
+        async def sweep() -> None:
+            try:
+                await self.sweep_unsure(children)
+            finally:
+                ended.set()
+
+        self._tree.nursery.start_soon(sweep)
+        return ended
 
     async def remembered_keys(self, top: Inode, objects: Sequence[ObjectInfo]) -> dict[str, ObjectInfo]:
         """What the attribute cache has of *objects* anywhere below *top*, by key."""

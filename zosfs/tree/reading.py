@@ -1,5 +1,8 @@
 """Reading the names of a directory: what one opendir sees of them, and the load that goes on filling them in.
 
+A listing tells the names of small objects, but not what they are: who wants to know that as well waits for a HEAD of each, and these
+are asked for ahead of the reader.
+
 Owns: the order and the cookies of one opendir. Must not know: requests, how pages become names (listing.py).
 """
 
@@ -16,6 +19,11 @@ from zosfs.tree.pages import Pages
 if TYPE_CHECKING:
     from zosfs.tree.listing import Loader
 
+SOUGHT_TOGETHER = 256
+"""Names of which the kinds are sought in one sweep."""
+SOUGHT_AHEAD = 1024
+"""Names ahead of the reader of which the kinds are sought."""
+
 
 class Load:
     """One listing of one directory under way.
@@ -24,12 +32,13 @@ class Load:
     """
 
     __slots__ = (
-        "began", "done", "entries", "failure", "first", "local", "marker", "moves", "onward", "outdated", "pages", "placed", "progress",
+        "began", "done", "entries", "failure", "first", "kinds", "local", "marker", "moves", "onward", "outdated", "pages", "progress",
         "readers", "seen",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.began = trio.current_time()
+        self.kinds = False  # somebody wants to know what the names are, too
         self.outdated = False  # somebody told of changes since, and another load looks for them: what is known by now is newer
         self.entries: list[tuple[bytes, Inode]] = []
         self.seen: set[bytes] = set()
@@ -40,7 +49,6 @@ class Load:
         self.done = False
         self.failure: OSError | None = None
         self.progress = trio.Event()
-        self.placed = trio.Event()  # the names of the first page are known, if not what they are
         self.first = trio.Event()  # the first page is applied
         self.readers = 0  # who wants all pages
         self.onward = trio.Event()
@@ -60,14 +68,19 @@ class Listing:
         self._entries: Sequence[tuple[bytes, Inode]] = ()
         self._load: Load | None = None
         self._begun = False
+        self._sought = 0  # so many entries had their kinds sought, or have
+        self._sweeps: list[tuple[int, trio.Event]] = []  # up to which entry each goes, and when it has ended
 
-    async def batch(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
-        """Up to *limit* entries behind cookie *after* (0: from the start, seen anew), [] at the end. Raises StoreError."""
+    async def batch(self, after: int, limit: int, *, kinds: bool = True) -> list[tuple[int, bytes, Inode]]:
+        """Up to *limit* entries behind cookie *after* (0: from the start, seen anew), [] at the end. Raises StoreError.
+
+        *kinds*: with what each one is, unless the server refuses to say it.
+        """
         if after == 0 or not self._begun:
-            self._begun = True
-            self._load, self._entries = self._loader.read(self._directory)
+            self._begin(kinds)
         load = self._load
         if load is not None:
+            load.kinds = load.kinds or kinds
             load.readers += 1
             load.onward.set()
             try:
@@ -81,19 +94,42 @@ class Listing:
                 raise load.failure
             self._entries = load.entries
         batch = self._there(after, limit)
+        if kinds and self._loader.any_unsure(inode for _, _, inode in batch):
+            await self._seek(after, limit)
+            batch = self._there(after, limit)
         if not batch and after < len(self._entries):
-            return await self.batch(len(self._entries), limit)  # all of these were removed meanwhile
+            return await self.batch(len(self._entries), limit, kinds=kinds)  # all of these were removed meanwhile
         return batch
 
-    def batch_now(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]] | None:
-        """As `batch`, of a directory whose names are all known; None, and nothing happened, of another."""
+    def batch_now(self, after: int, limit: int, *, kinds: bool = True) -> list[tuple[int, bytes, Inode]] | None:
+        """As `batch`, of a directory of which all is known; None, and nothing happened, of another."""
         if after == 0 or not self._begun:
             known = self._directory.directory
             if known is None or not known.complete():
                 return None
-            self._begun = True
-            self._load, self._entries = self._loader.read(self._directory)
-        return self._there(after, limit) if self._load is None else None
+            self._begin(kinds)
+        if self._load is not None:
+            return None
+        batch = self._there(after, limit)
+        return None if kinds and self._loader.any_unsure(inode for _, _, inode in batch) else batch
+
+    def _begin(self, kinds: bool) -> None:
+        self._begun = True
+        self._load, self._entries = self._loader.read(self._directory, kinds=kinds)
+        self._sought, self._sweeps = 0, []
+
+    async def _seek(self, after: int, limit: int) -> None:
+        """Wait until it is known what the *limit* entries behind *after* are; those behind them are asked for, too."""
+        first = max(self._sought, after)
+        for start in range(first, min(len(self._entries), after + limit + SOUGHT_AHEAD), SOUGHT_TOGETHER):
+            some = [inode for _, inode in self._entries[start : start + SOUGHT_TOGETHER]]
+            self._sought = start + len(some)
+            self._sweeps.append((self._sought, self._loader.begin_sweep(some)))
+        self._sweeps = [(upto, ended) for upto, ended in self._sweeps if upto > after]
+        for upto, ended in self._sweeps:
+            await ended.wait()
+            if upto >= after + limit:
+                break
 
     def _there(self, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
         batch: list[tuple[int, bytes, Inode]] = []

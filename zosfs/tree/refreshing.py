@@ -15,6 +15,7 @@ import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import HEADS_TOGETHER, ObjectInfo
+from zosfs.tree.asked_ahead import FIRST, AskedAhead
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts, fault
 from zosfs.tree.inodes import Inode
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_WIDTH = 32
 """Batches of HEADs of one sweep under way: more than the store sends at once, so that the next is there when one comes back."""
-FIRST_SWEEP = 32
 
 Ask = Callable[[], Awaitable[ObjectInfo]]
 """Asks for what a HEAD would tell."""
@@ -189,19 +189,21 @@ class Refresher:
         return True
 
     def _ask_ahead(self, wanted: Inode) -> None:
-        """HEAD in the background what stands behind *wanted* in its directory: nothing for the first name, ever more then."""
+        """HEAD in the background what stands behind *wanted* in its directory."""
         assert wanted.parent is not None
         directory = self._tree.directory(wanted.parent)
         if directory.sweeping:
             return
-        if not directory.ahead:
-            directory.ahead = FIRST_SWEEP
-            return
-        directory.ahead *= 2
+        if directory.asked_ahead is None:
+            directory.asked_ahead = AskedAhead()
+        ahead = directory.asked_ahead.missed(wanted, trio.current_time())
         behind = itertools.dropwhile(lambda child: child is not wanted, directory.children.values())
-        unknown = (child for child in behind if not child.known and not child.dirty and child is not wanted)
-        directory.sweeping = True
-        self._tree.nursery.start_soon(self._sweep, directory, list(itertools.islice(unknown, directory.ahead)))
+        unknown = (child for child in behind if _is_unknown(child) and child is not wanted)
+        some = list(itertools.islice(unknown, ahead))
+        directory.asked_ahead.next = frozenset(itertools.islice(unknown, FIRST))
+        if some:
+            directory.sweeping = True
+            self._tree.nursery.start_soon(self._sweep, directory, some)
 
     async def _sweep(self, directory: Directory, inodes: Collection[Inode]) -> None:
         try:

@@ -22,7 +22,7 @@ from zosfs.tree.by_name import EACH
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import fault
 from zosfs.tree.inodes import Inode, Volume
-from zosfs.tree.listing import SYMLINK_MAX, Loader
+from zosfs.tree.listing import Loader
 from zosfs.tree.names import ESCAPED, FILE, KEY_MAX, LONG, NAME_MAX, name_to_part, part_to_name
 from zosfs.tree.own_changes import OwnChanges
 from zosfs.tree.reading import Listing
@@ -70,7 +70,10 @@ class Tree(OwnChanges):
         return False
 
     async def lookup(self, parent: Inode, name: bytes) -> Inode | None:
-        """The inode of *name* in *parent*, None when there is none. Raises ENOTDIR, ENAMETOOLONG, StoreError."""
+        """The inode of *name* in *parent*, None when there is none. It may be unsure what it is (see is_unsure), unless it is a directory.
+
+        Raises ENOTDIR, ENAMETOOLONG, StoreError.
+        """
         if len(name) > NAME_MAX:
             raise fault(errno.ENAMETOOLONG)
         directory = self.directory(parent)
@@ -97,9 +100,6 @@ class Tree(OwnChanges):
                     # page tells; without a dot most names are directories
                     return await self._ask(parent, directory, name)
                 await self._loader.first_page(parent, name)
-                seen = directory.children.get(name)
-                if seen is not None:
-                    await self._loader.sweep_unsure([seen])
                 found = self.peek(parent, name)
                 if not isinstance(found, bool):
                     return found
@@ -124,11 +124,8 @@ class Tree(OwnChanges):
         with self.flying.request(sequence):
             if not await self._loader.page_from(parent, key, sequence):
                 return False
-            seen = directory.children.get(name)
-            if seen is None and not directory.newer_than(name, sequence):
+            if name not in directory.children and not directory.newer_than(name, sequence):
                 directory.note_missing(name, self.options.negative_ttl)
-        if seen is not None:
-            await self._loader.sweep_unsure([seen])
         return self.peek(parent, name)
 
     async def _ask(self, parent: Inode, directory: Directory, name: bytes) -> Inode | None:
@@ -218,7 +215,15 @@ class Tree(OwnChanges):
         """Whether a listing that is believed still tells that *inode* is a regular file: all but its stored attributes."""
         if inode.is_dir or inode.info is None or trio.current_time() >= inode.fresh_until:
             return False
-        return inode.shown().size >= SYMLINK_MAX
+        return not self._loader.is_unsure(inode)
+
+    def is_unsure(self, inode: Inode) -> bool:
+        """See Loader.is_unsure."""
+        return self._loader.is_unsure(inode)
+
+    async def sweep_unsure(self, inodes: Collection[Inode]) -> None:
+        """See Loader.sweep_unsure."""
+        await self._loader.sweep_unsure(inodes)
 
     async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """See Refresher.refresh."""

@@ -53,6 +53,7 @@ class _Run:
     moves: int  # so many directories had been renamed by then: the keys above are of that time
     at: float = field(default_factory=trio.current_time)
     wanted: tuple[Inode, ...] = ()  # it is meant to fill these
+    kinds: bool = False  # and who wants them wants to know what the names are, too
     pages: int = 1  # so many may be listed before anybody wants one
     names: int = 0  # of the sibling that it stopped in
     partial: dict[Inode, set[bytes]] = field(default_factory=dict)
@@ -111,7 +112,7 @@ class Walks:
         while not directory.complete():
             run = self._running.get(inode)
             if run is None:
-                if not (inode.hangs and await self._fill(inode)):
+                if not (inode.hangs and await self._fill(inode, load.kinds)):
                     return False
                 break
             await run.ended.wait()
@@ -126,7 +127,7 @@ class Walks:
         if self._tree.directory(edge.parent).complete():
             self._begin(self._plan(edge, step))
 
-    async def _fill(self, inode: Inode) -> bool:
+    async def _fill(self, inode: Inode, kinds: bool) -> bool:
         run = self._going_on(inode)
         if run is None:
             run, *ahead = self._plan(inode)
@@ -138,6 +139,8 @@ class Walks:
                 run.prefix = inode.key  # each of the next ones is listed by itself
         run.wanted = tuple(other for other in {*run.wanted, inode} if not self._tree.directory(other).complete())
         together = (run, *ahead)
+        for one in together:
+            one.kinds = kinds
         self._running.update((other, run) for other in run.wanted if other not in self._running)
         self._begin(ahead, together)
         return await self._made(run, inode, together)
@@ -285,9 +288,10 @@ class Walks:
                 if not info.size:
                     continue
             loader.place(directory, parts[-1], False, known.get(info.key, info), seen, sequence, fresh)
-        await loader.sweep_unsure([child for _, child in fresh])
-        if tree.moves != run.moves:
-            return None
+        if run.kinds:
+            await loader.sweep_unsure([child for _, child in fresh])
+            if tree.moves != run.moves:
+                return None
         stopped_at, complete = page.next_marker, set()
         for directory in [one for one in run.partial if not (stopped_at and stopped_at.startswith(one.key))]:
             seen = run.partial.pop(directory)
