@@ -132,6 +132,7 @@ TOOLS = {
     for tool in (
         Tool("zosfs", "", "as it comes", _zosfs(), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-noposix", "", "`-o noposix`", _zosfs("noposix"), Kind.OURS, durable=True),
+        Tool("zosfs-nospecial", "", "`-o nospecial`", _zosfs("nospecial"), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-prefetch", "", "`-o prefetch=5s`", _zosfs("prefetch=5s"), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-random", "", "`-o random_ahead=16M`", _zosfs("random_ahead=16M"), Kind.OURS, attributes=True, durable=True),
         Tool("zosfs-writeback", "", "`-o writeback`", _zosfs("writeback"), Kind.OURS, attributes=True),

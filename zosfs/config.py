@@ -78,6 +78,7 @@ class Options:
 
     # attributes and permissions
     posix: bool = option(True, "keep mode, owner and times with each object, as s3fs does (noposix: from listings alone)", group="attributes")
+    special: bool = option(True, "objects may be symbolic links, FIFOs, sockets or devices (nospecial: none is and none can be made, so that listings tell what names are)", group="attributes")
     uid: int = option(-1, "owner of files that have none stored (default: who mounts)", group="attributes", kind="user")
     gid: int = option(-1, "group of files that have none stored", group="attributes", kind="group")
     umask: int = option(-1, "permission bits taken from files and directories that have no mode stored", group="attributes", kind="octal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -72,6 +73,29 @@ def test_without_posix_the_listing_tells_all(mount: Mounting, bucket: str, s3: A
     with living.requests() as spent:
         assert set(kinds(living.path / "d").values()) == {REGULAR}
     assert spent == {"list": 1}
+
+
+def test_where_nothing_is_special_names_tell_their_kinds_and_attributes_are_kept(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, {f"t/d{d}/f{n:02}": b"x" for d in range(3) for n in range(40)})
+    s3.put_object(Bucket=bucket, Key="t/d0/private", Body=b"x", Metadata={"mode": str(stat.S_IFREG | 0o600)})
+    link(s3, bucket, "t/d0/link", b"f00")
+    living = mount(special=False)
+    t = living.path / "t"
+    with living.requests() as spent:
+        assert run("find", t, "-type", "f").count("\n") == 122
+    assert spent.get("head", 0) <= 6, "of directories"
+    assert stat.S_IMODE((t / "d0" / "private").stat().st_mode) == 0o600
+    assert (t / "d0" / "link").read_bytes() == b"f00", "what is one all the same shows as a file"
+    assert stat.S_ISREG((t / "d0" / "link").lstat().st_mode)
+    os.chmod(t / "d0" / "f00", 0o640)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
+        os.symlink("f00", t / "another")
+    with living.requests() as spent:
+        run("rm", "-r", t / "d1", t / "d2")
+    assert spent.get("head", 0) <= 4
+    living.again()
+    assert stat.S_IMODE((t / "d0" / "f00").stat().st_mode) == 0o640
+    assert os.listdir(t) == ["d0"]
 
 
 def test_who_asks_is_told_right(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -102,11 +102,11 @@ class Directories:
 
     def told_missing(self, directory: Inode, name: bytes) -> None:
         """The kernel is told that *directory* has no *name*."""
-        if MAY_BE_UNKNOWN and self._options.posix:
+        if MAY_BE_UNKNOWN and not self._tree.lists_kinds:
             self._negative.told(directory.number, name, trio.current_time())
 
     def _limit(self, after: int, kinds: bool) -> int:
-        return BATCH if kinds or after > 2 or not self._options.posix else FIRST_UNKNOWN
+        return BATCH if kinds or after > 2 or self._tree.lists_kinds else FIRST_UNKNOWN
 
     def _held(self, directory: Inode, batch: Sequence[tuple[int, bytes, Inode]]) -> Sequence[Inode]:
         """Those that cannot be told without their kinds: the kernel would go on taking their names for missing."""

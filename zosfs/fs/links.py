@@ -44,8 +44,8 @@ class Links:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if parent.volume is None:
             raise OSError(errno.EPERM, "only directories are made among buckets")
-        if not self._options.posix and not stat.S_ISREG(attributes.mode):
-            raise OSError(errno.ENOTSUP, "noposix keeps no file types")
+        if self._tree.lists_kinds and not stat.S_ISREG(attributes.mode):
+            raise OSError(errno.ENOTSUP, "noposix and nospecial keep no file types")
         await self._unlinks.free_name(parent, name)
         inode = self._tree.add(parent, name, attributes, pending=True)
         wanted = headers(fresh(name, False, self._options), attributes, self._options)

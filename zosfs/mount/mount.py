@@ -189,6 +189,7 @@ def _tree(
         gid=options.gid if options.gid >= 0 else os.getgid(),
         file_mode=options.file_mode & ~umask,
         dir_mode=options.dir_mode & ~umask,
+        special=options.special,
     )
     volume = None
     if not source.account:

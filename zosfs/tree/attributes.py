@@ -46,12 +46,14 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What objects get that say nothing: owner, and permission bits with the umask applied."""
+    """What objects get that say nothing: owner, and permission bits with the umask applied. Not *special*: whatever they say, they are
+    regular files."""
 
     uid: int
     gid: int
     file_mode: int
     dir_mode: int
+    special: bool = True
 
 
 def _integer(text: str | None, base: int = 10) -> int | None:
@@ -100,7 +102,7 @@ def from_object(info: ObjectInfo, is_dir: bool, defaults: Defaults) -> Attribute
     mode = _mode(metadata)
     if mode is None:
         mode = kind | (defaults.dir_mode if is_dir else defaults.file_mode)
-    elif is_dir or stat.S_IFMT(mode) not in _KINDS:
+    elif is_dir or not defaults.special or stat.S_IFMT(mode) not in _KINDS:
         mode = kind | stat.S_IMODE(mode)
     uid = _first(metadata, "uid", "owner", "goog-reserved-posix-uid", default=defaults.uid)
     gid = _first(metadata, "gid", "group", "goog-reserved-posix-gid", default=defaults.gid)

@@ -64,6 +64,7 @@ class Facts:
         self.cache = cache
         self.sequence = 0  # own changes so far
         self.moves = 0  # directories renamed so far: their keys changed
+        self.lists_kinds = not (options.posix and options.special)  # whether a listing tells what its names are
         self.flying = Flying()
         self._moment = self._later = float("-inf")
         self._table = InodeTable()

@@ -345,11 +345,11 @@ class Loader:
 
     def is_unsure(self, child: Inode) -> bool:
         """Whether nothing told yet what *child* is: its name is in a listing, which says the same of a file and of a symbolic link."""
-        return not child.known and not child.is_dir and self._tree.options.posix and child.size < SYMLINK_MAX
+        return not child.known and not child.is_dir and not self._tree.lists_kinds and child.size < SYMLINK_MAX
 
     def any_unsure(self, children: Iterable[Inode]) -> bool:
         """Whether any of *children* is unsure (see is_unsure)."""
-        return self._tree.options.posix and any(map(self.is_unsure, children))
+        return not self._tree.lists_kinds and any(map(self.is_unsure, children))
 
     async def sweep_unsure(self, children: Iterable[Inode]) -> None:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""

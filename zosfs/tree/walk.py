@@ -197,10 +197,10 @@ class Walks:
             at = first
         near = [len(tree.directory(siblings[n]).children) for n in (at - 1, at + 1) if 0 <= n < len(siblings) and there[n]]
         each = self._each.get(scope) or max(near, default=0)
-        width = min(self._pace.width, 2) if tree.options.posix else self._pace.width  # HEADs follow, many a page
+        width = self._pace.width if tree.lists_kinds else min(self._pace.width, 2)  # HEADs may follow, many a page
         found = portions(there, at, each, PAGE, width)
         then = onward(found, at, len(siblings))
-        if then is not None and not tree.options.posix:
+        if then is not None and tree.lists_kinds:
             while len(self._onward) >= MOST_STOPPED:
                 del self._onward[next(iter(self._onward))]
             half, edge = then
