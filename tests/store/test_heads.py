@@ -19,7 +19,7 @@ from zosfs.errors import StoreError
 from zosfs.store.account import S3Account
 from zosfs.store.api import HEADS_TOGETHER, ObjectHeaders, ObjectInfo
 from zosfs.store.credentials import Fixed
-from zosfs.store.heads import DISAPPOINTMENTS, WIDTH, Heads
+from zosfs.store.heads import DISAPPOINTMENTS, REST, WIDTH, Heads
 from zosfs.store.http import Answer
 from zosfs.store.s3 import S3Store
 from zosfs.store.sigv4 import Credentials
@@ -394,6 +394,36 @@ def test_a_server_that_is_away_for_a_while_is_asked_in_batches_afterwards() -> N
         for _ in range(DISAPPOINTMENTS):
             await sweep()
         assert heads.together == 1
+
+    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_server_that_leaves_out_answers_is_tried_again_after_a_rest() -> None:
+    async def test() -> None:
+        cuts = True
+
+        async def ask(keys: Sequence[str]) -> list[Answer]:
+            await trio.sleep(0.01)
+            return [] if cuts else [Answer(200, {}) for _ in keys]
+
+        heads = Heads(ask, alone=64, pipeline=True)
+
+        async def sweep() -> int:
+            async with heads.turn(KEYS[: heads.together]) as came:
+                return sum(answer is not None for answer in came)
+
+        for _ in range(DISAPPOINTMENTS):
+            await sweep()
+        assert (heads.together, heads.width) == (1, 64)
+        await trio.sleep(REST)
+        assert await sweep() == 0
+        assert heads.together == 1, "one more is enough"
+        await trio.sleep(REST)
+        assert heads.together == 1, "the rest is longer each time"
+        cuts = False
+        await trio.sleep(REST)
+        assert await sweep() == HEADS_TOGETHER
+        assert (heads.together, heads.width) == (HEADS_TOGETHER, WIDTH)
 
     trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -3,13 +3,14 @@
 Owns: who waits, and who sends for whom. Must not know: signatures, sockets. A sweep over a directory asks for thousands of attributes:
 one by one each costs a hop to a thread and back and a round trip of its connection, in a batch they share both. HEAD
 changes nothing, and its answers have no bodies, so that those of a batch come in order by RFC 9112 §9.3.2; what a server
-leaves unanswered is simply asked for again, alone. When the server asks for fewer requests (503 SlowDown, 429), half as many go
-at once, and one more again after each round that it answers without complaint.
+leaves unanswered is simply asked for again, alone, and who leaves out too much gets no batches for a while. When the server asks for
+fewer requests (503 SlowDown, 429), half as many go at once, and one more again after each round that it answers without complaint.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -22,6 +23,9 @@ WIDTH = 16
 """Batches at once: with fewer Ceph takes more processor time for each HEAD, 0.73 ms with 8, 0.65 with 16 and no less with more."""
 DISAPPOINTMENTS = 3
 """Batches in a row that were not answered whole until the server is taken for one that cannot do this; those under way together are one."""
+
+REST = 600.0
+"""Seconds for which such a server gets no batches: it may be a proxy's bad hour. Twice as long each time that it was not."""
 
 THROTTLED = (429, 503)
 """Statuses by which a server asks for fewer requests."""
@@ -52,12 +56,13 @@ class Heads:
     ) -> None:
         self._ask = ask
         self._throttled, self._slowed = throttled, slowed
-        self._most = self._width = WIDTH if pipeline else alone
+        self._pipeline = pipeline
         self._alone = alone
+        self._rests_until, self._rest = -math.inf, REST
         self._begun = 0  # turns so far
         self._halved = 0  # of which so many when the width was halved last
         self._well = 0  # turns without complaint since the width changed
-        self._depth = HEADS_TOGETHER if pipeline else 1
+        self._batches(pipeline)
         self._running = 0
         self._disappointments = 0
         self._disappointed = 0  # turns begun when the last of them came
@@ -71,6 +76,9 @@ class Heads:
         None for what came in none: who asked for a single key sends it alone before he leaves, who asked for several takes a turn for
         each, *alone* where the server said that it was too much at once.
         """
+        if self._depth == 1 and self.together > 1:
+            self._batches(True)
+            self._disappointments = DISAPPOINTMENTS - 1
         wanted = _Wanted(keys, alone=alone)
         if await self._follows(wanted, self._again if alone else self._waiting):
             if len(keys) > 1 or wanted.answers[0] is None or wanted.answers[0].status not in THROTTLED:
@@ -98,7 +106,11 @@ class Heads:
     @property
     def together(self) -> int:
         """How many keys one turn may be for."""
-        return self._depth
+        return HEADS_TOGETHER if self._pipeline and trio.current_time() >= self._rests_until else 1
+
+    def _batches(self, wanted: bool) -> None:
+        self._depth = HEADS_TOGETHER if wanted else 1
+        self._most = self._width = WIDTH if wanted else self._alone
 
     def _together_with(self, first: _Wanted) -> list[_Wanted]:
         """Who waits, and is sent for by *first*: a fair share, and as many as a batch has room for."""
@@ -173,5 +185,6 @@ class Heads:
         self._disappointed = self._begun
         self._disappointments += 1
         if self._disappointments >= DISAPPOINTMENTS:
-            self._most = self._width = self._alone
-            self._depth = 1
+            self._batches(False)
+            self._rests_until = trio.current_time() + self._rest
+            self._rest *= 2
