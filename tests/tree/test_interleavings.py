@@ -135,7 +135,8 @@ class Mount:
                 uid = self.uids[f"{top}{name}/" if found.is_dir else f"{top}{name}"]
                 if self.tree.options.posix and uid is not None:
                     assert (found.known, found.attributes.uid) == (True, uid), f"{top}{name}: not whose it is"
-        shown = {name.decode() for name in await read(self.tree, directory, self.rng.choice((1, 3, 100)))}
+        kinds = self.rng.random() < 0.5
+        shown = {name.decode() for name in await read(self.tree, directory, self.rng.choice((1, 3, 100)), kinds=kinds)}
         assert shown == expected, f"{top}: lost {expected - shown}, stale {shown - expected}"
 
     async def work(self, steps: int) -> None:
@@ -167,7 +168,7 @@ async def passers_by(tree: Tree, rng: random.Random) -> None:
             while waiting:
                 directory = waiting.pop(rng.randrange(len(waiting)))
                 listing, after = tree.listing(directory), 0
-                while batch := await listing.batch(after, rng.choice((1, 5, 100))):
+                while batch := await listing.batch(after, rng.choice((1, 5, 100)), kinds=rng.random() < 0.5):
                     after = batch[-1][0]
                     waiting += [child for _, _, child in batch if child.is_dir]
                     child = rng.choice(batch)[2]
