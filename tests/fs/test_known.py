@@ -11,6 +11,7 @@ import trio
 from tests.tree.bucket import Names, find, read, tree_over
 from zosfs.config import Options
 from zosfs.counters import Counters
+from zosfs.fs.entries import missing
 from zosfs.fs.operations import Operations
 
 
@@ -21,6 +22,7 @@ def test_dots_are_no_missing_names_of_a_listed_directory() -> None:
             await read(tree, directory)
             moving = SimpleNamespace(left=[])  # no renaming of an earlier run
             seen = cast(Any, SimpleNamespace(tree=tree, ttl=1.0, options=Options(), counters=Counters(), moving=moving))
+            seen._missing = lambda parent, name: missing(1.0)
             context = cast(pyfuse3.RequestContext, None)
             for name in (b".", b".."):
                 assert Operations._lookup_known(seen, directory.number, name, context) is None, "left to the handler, which knows them"
