@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.fs.mounting import Mount
+import pytest
+
+from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import run
+from tests.proxy import Proxy, answer
+from zosfs.fs.removals import ROW
 
 Mounting = Callable[..., Mount]
+
+
+def directories(s3: Any, bucket: str, prefix: str = "") -> set[str]:
+    """The directories that anybody is shown who lists one after the other."""
+    page = s3.list_objects(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    here = {below["Prefix"] for below in page.get("CommonPrefixes", [])}
+    return here.union(*(directories(s3, bucket, below) for below in here))
 
 
 def test_nothing_stays_of_a_renamed_directory_without_markers(mount: Mounting, bucket: str, s3: Any) -> None:
@@ -133,3 +146,40 @@ def test_a_directory_takes_the_name_of_an_unlinked_file_that_is_open(mount: Moun
         assert holder.read() == b"x" * 5000
     living.again()
     assert os.listdir(living.path / "name") == ["below"]
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_nothing_is_shown_of_removed_directories_without_markers(mount: Mounting, bucket: str, s3: Any, posix: bool) -> None:
+    for key in ("one/file", "many/a", "many/b", "many/c", "deep/er/a", "deep/er/b", "deep/c"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    living = mount(posix=posix)
+    for name in ("one", "many", "deep"):
+        assert os.listdir(living.path / name)
+        shutil.rmtree(living.path / name)
+    (living.path / "one").write_bytes(b"a file in its place")
+    assert (living.path / "one").read_bytes() == b"a file in its place"
+    living.stop()
+    assert directories(s3, bucket) == set()
+
+
+def test_a_directory_goes_after_the_removals_below_it(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """They are gathered, and on their way for longer than the row of removals lasts."""
+    living = mount(url=proxy.url)
+    directory = living.path / "d"
+    directory.mkdir()
+    for name in "abcde":
+        (directory / name).write_bytes(b"x")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    for name in "abcde":
+        (directory / name).unlink()
+    ended = time.monotonic() + ROW
+    wait_for(lambda: time.monotonic() > ended, ROW, "the end of the row")
+    assert living.counters()["gathered_deletes"]
+    with ThreadPoolExecutor() as threads:
+        going = threads.submit(directory.rmdir)
+        asked = len(proxy.requests)
+        wait_for(lambda: going.done() or len(proxy.requests) > asked + 1, 10, "the removal to be at work")
+        proxy.intercept = None
+        going.result()
+    living.stop()
+    assert directories(s3, bucket) == set()

@@ -22,6 +22,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.gathering_pace import MOST, GatheringPace
 from zosfs.store.api import StoreFailure
+from zosfs.store.objects import folder
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -71,6 +72,8 @@ class Removals:
 
     async def _gather(self, inode: Inode, content: Content) -> bool:
         info = inode.info
+        if inode.is_dir and inode.marker is False:
+            info = folder(inode.key)
         if info is None or inode.pending or info.key != inode.key or info.object_type == "Version":
             return False  # the next run could not tell which object was meant
         if content.store.promised_deletions >= 2 * MOST:

@@ -193,8 +193,8 @@ class Unlinks:
         """Delete the directories that were removed while the object of *unlinked* still lay in them: a server that keeps folders of its own
         (SeaweedFS) has kept them for it. What has been made in their place since stays."""
         store, folder = unlinked.store, unlinked.parent
-        if store.abilities.versioned is not False:
-            return  # it would leave a version, or may
+        if not store.abilities.keeps_folders:
+            return
         try:
             while folder is not None and folder.unlinked and not folder.top:
                 if not await store.delete_folder(folder.key):
