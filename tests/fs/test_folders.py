@@ -183,3 +183,41 @@ def test_a_directory_goes_after_the_removals_below_it(proxy: Proxy, mount: Mount
         going.result()
     living.stop()
     assert directories(s3, bucket) == set()
+
+
+@pytest.mark.parametrize("posix", [True, False])
+def test_a_removed_directory_stays_away_while_a_file_in_it_is_open(mount: Mounting, bucket: str, s3: Any, posix: bool) -> None:
+    """The object is there until it is closed, and listings of the server show it."""
+    for name in ("gone/deep", "again", "others"):
+        s3.put_object(Bucket=bucket, Key=f"{name}/file.txt", Body=b"x" * 5000)
+    living = mount(metadata_ttl=0, negative_ttl=0, posix=posix)
+    top = living.path
+    with (top / "gone/deep/file.txt").open("rb"), (top / "again/file.txt").open("rb") as holder, (top / "others/file.txt").open("rb"):
+        for name in ("gone", "again", "others"):
+            shutil.rmtree(top / name)
+        (top / "again").mkdir()
+        s3.put_object(Bucket=bucket, Key="others/new", Body=b"by somebody else")
+        assert sorted(os.listdir(top)) == ["again", "others"]
+        assert not (top / "gone").exists()
+        assert os.listdir(top / "again") == []
+        assert not (top / "again/file.txt").exists()
+        assert os.listdir(top / "others") == ["new"]
+        assert run("find", top, "-type", "f").split() == [str(top / "others/new")]
+        assert holder.read() == b"x" * 5000
+        (top / "again").rmdir()
+        assert os.listdir(top) == ["others"]
+    assert os.listdir(top) == ["others"]
+    living.stop()
+    assert directories(s3, bucket) == {"others/"}
+
+
+def test_a_new_file_is_shown_beside_an_open_one_that_had_its_name_and_bytes(mount: Mounting, bucket: str) -> None:
+    living = mount(metadata_ttl=0, negative_ttl=0, posix=False)
+    lock = living.path / "lock"
+    lock.touch()
+    with lock.open("rb"):
+        lock.unlink()
+        lock.touch()
+        assert os.listdir(living.path) == ["lock"]
+        assert lock.exists()
+    assert os.listdir(living.path) == ["lock"]

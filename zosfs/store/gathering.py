@@ -144,6 +144,8 @@ class GatheringStore(S3Store):
             for info in waiting:
                 try:
                     found = await super(GatheringStore, self).head(info.key)
+                    if is_folder(found):
+                        continue  # and no object
                     if found.etag != info.etag or abs(found.modified_ns - info.modified_ns) > NEAR:
                         replaced.add(info.key)
                 except StoreError as exc:
