@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fs.mounting import Mount, pages_of, wait_for
-from tests.fs.running import noise, put_many, run
+from tests.fs.running import noise, put_many, run, sync_directory
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
@@ -376,6 +376,22 @@ def test_removing_a_tree(mount: Mounting, bucket: str, s3: Any) -> None:
     living.stop()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert spent.get("delete", 0) + spent.get("delete_many", 0) <= 150 + 1
+
+
+def test_closing_a_file_that_was_removed_with_its_directories(mount: Mounting, bucket: str, s3: Any, server: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/e/f", Body=b"x" * 5000)
+    living = mount()
+    with (living.path / "d/e/f").open("rb") as holder:
+        run("rm", "-r", living.path / "d")
+        sync_directory(living.path)
+        with living.requests() as spent:
+            holder.close()
+            wait_for(lambda: "CommonPrefixes" not in s3.list_objects(Bucket=bucket, Delimiter="/"), 10, "the deletion")
+    folders = 2 if server.kind == "weed" else 0
+    assert set(spent) <= {"head", "list", "delete"}
+    assert spent.get("head", 0) <= 1, "is it still that object?"
+    assert spent.get("list", 0) <= folders
+    assert spent.get("delete", 0) <= 1 + folders
 
 
 UNHURRIED = "import zosfs.fs.gathering_pace as pace, zosfs.fs.removals as removals; pace.QUIET = pace.LONGEST = removals.ROW = 60.0"

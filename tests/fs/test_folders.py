@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -221,3 +222,23 @@ def test_a_new_file_is_shown_beside_an_open_one_that_had_its_name_and_bytes(moun
         assert os.listdir(living.path) == ["lock"]
         assert lock.exists()
     assert os.listdir(living.path) == ["lock"]
+
+
+def test_after_a_crash_the_directories_of_an_open_file_go_with_it(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="a/b/file", Body=b"x" * 5000)
+    s3.put_object(Bucket=bucket, Key="c/file", Body=b"x" * 5000)
+    living = mount()
+    (living.path / "made").mkdir()
+    (living.path / "made/file").write_bytes(b"x" * 5000)
+    with contextlib.ExitStack() as holders:
+        for name in ("a/b/file", "c/file", "made/file"):
+            holders.enter_context(contextlib.suppress(OSError))  # of a close without a daemon
+            holders.callback(os.close, os.open(living.path / name, os.O_RDONLY))
+        for name in ("a", "c", "made"):
+            shutil.rmtree(living.path / name)
+        s3.put_object(Bucket=bucket, Key="c/new", Body=b"by somebody else")
+        living.kill()
+    assert directories(s3, bucket) >= {"a/", "a/b/", "c/", "made/"}
+    living.start()
+    wait_for(lambda: directories(s3, bucket) == {"c/"}, 20, "the deletions of the earlier run")
+    assert os.listdir(living.path / "c") == ["new"]

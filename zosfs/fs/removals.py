@@ -63,6 +63,9 @@ class Removals:
     async def delete(self, inode: Inode, *, at_once: bool = False) -> None:
         """Delete the object of *inode*, now or soon, or *at_once*. Raises StoreError, and nothing is deleted then."""
         content = await self._contents.of(inode.volume)
+        if inode.is_dir and inode.store.abilities.keeps_folders and self._tree.removed.any_below(inode.store, inode.key):
+            # its folder goes with the last of them (unlink.py), or should this run end early, in the next one
+            await content.owe_deletion(folder(inode.key))
         in_a_row = trio.current_time() - self._last < ROW
         trusted = in_a_row and not at_once and self._options.gather_deletes and content not in self._failing
         if not (trusted and await self._gather(inode, content)):
