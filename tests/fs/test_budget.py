@@ -403,7 +403,7 @@ def test_removing_a_tree_begins_while_the_program_is_at_work(mount: Mounting, bu
     run("find", living.path / "d")
     with living.moved() as growth:
         run("rm", "-r", living.path / "d")
-        wait_for(lambda: living.counters()["requests_delete_many"] == 2, 60, "what is enough for a request to be sent")
+        wait_for(lambda: living.counters()["requests_delete_many"] >= 2, 60, "what is enough for a request to be sent")
     living.stop()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert growth["gathered_deletes"] >= 500 - 2
