@@ -242,3 +242,32 @@ def test_after_a_crash_the_directories_of_an_open_file_go_with_it(mount: Mountin
     living.start()
     wait_for(lambda: directories(s3, bucket) == {"c/"}, 20, "the deletions of the earlier run")
     assert os.listdir(living.path / "c") == ["new"]
+
+
+@pytest.mark.parametrize("end", ["late", "killed"])
+def test_nothing_is_shown_of_directories_whose_gathered_removals_are_late(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, end: str
+) -> None:  # fmt: skip
+    for key in ("a/b/1", "a/b/2", "a/c/1", "a/2", "stays/1", "stays/2"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    living = mount(url=proxy.url, posix=False, patched="import zosfs.store.gathering; zosfs.store.gathering.DOUBTED = 0.0")
+    run("find", living.path)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    for name in ("1", "2"):
+        (living.path / "stays" / name).unlink()
+    (living.path / "stays").rmdir()
+    s3.put_object(Bucket=bucket, Key="stays/new", Body=b"by somebody else")
+    with ThreadPoolExecutor() as threads:
+        going = threads.submit(shutil.rmtree, living.path / "a")
+        wait_for(lambda: going.done() or ("POST", f"/{bucket}?delete=") in proxy.requests, 10, "a delivery to be tried")
+        if end == "killed":
+            living.kill()
+        proxy.intercept = None
+        with contextlib.suppress(OSError):
+            going.result()
+    if end == "killed":
+        living.start()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(living.path / "a")
+    living.stop()
+    assert directories(s3, bucket) == {"stays/"}
