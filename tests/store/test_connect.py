@@ -198,12 +198,14 @@ def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
         await store.probe("some/prefix/")
         assert store.exchange.counters.requests() == before
         assert not (await store.list_page("")).objects
+        assert not (await store.list_page("some/prefix/", delimiter="/")).prefixes
 
     for server in (rgw, weed):
         with_store(server, test)
     ceph, seaweed = found[rgw.url], found[weed.url]
     assert (ceph.append, ceph.put_if_none_match, ceph.put_if_match, ceph.versioned) == (True, True, True, False)
     assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match) == (False, True, True)
+    assert (ceph.folders, seaweed.folders) == (False, True)
 
 
 @pytest.mark.parametrize("answers", [1, 100])

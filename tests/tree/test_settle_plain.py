@@ -121,7 +121,7 @@ def state(tree: Tree, top: Inode) -> list[Any]:
     directory = tree.directory(top)
     found: list[Any] = [
         top.path(), moment(directory.complete_until), moment(directory.listed_at), sorted(directory.negative), directory.changes,
-        directory.huge, sorted(directory.hidden or {}), top.marker,
+        directory.huge, top.marker,
     ]  # fmt: skip
     for name, inode in directory.children.items():
         found += [

@@ -1002,8 +1002,8 @@ def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
         store.set("d/", b"")
         async with tree_over(store, posix=False) as tree:
             directory, a = await find(tree, "d"), await find(tree, "d/a")
-            a.pins += 1
-            tree.remove(a)  # its object is deleted when the last handle closes
+            tree.removed.add(directory.store, "d/a", a.info)  # it is deleted when the last handle closes
+            tree.remove(a)
             await trio.sleep(1000)
             assert await read(tree, directory) == []
             assert await tree.lookup(directory, b"a") is None
@@ -1014,6 +1014,24 @@ def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
             store.set("d/a", b"somebody's new one")
             await trio.sleep(1000)
             assert await read(tree, directory) == [b"a"]
+
+    run(test)
+
+
+def test_a_listing_goes_on_behind_removed_objects_that_live_on() -> None:
+    async def test() -> None:
+        store = Names(*[f"d/{n}" for n in range(5)], "e/f", "g")
+        async with tree_over(store, posix=False) as tree:
+            for n in range(5):
+                tree.removed.add(tree.root.store, f"d/{n}", None)
+            tree.removed.add(tree.root.store, "e/f", (await store.list_page("e/")).objects[0])
+            page = await tree.removed.list_page(tree.root.store, "", max_keys=1)
+            assert next(info.key for info in page.objects) == "g"
+            assert await read(tree, tree.root) == [b"g"]
+            tree.removed.discard(tree.root.store, "d/4")
+            await trio.sleep(1000)
+            assert await read(tree, tree.root) == [b"d", b"g"]
+            assert await read(tree, await find(tree, "d")) == [b"4"]
 
     run(test)
 

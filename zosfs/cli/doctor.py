@@ -31,6 +31,8 @@ ABILITIES = (
      "what another host wrote is looked for right before a file is sent; what comes in between is overwritten"),
     ("put_if_none_match", "PUT of new names", "the server refuses a second one of two hosts that make the same name",
      "what another host made is looked for right before a file is sent; what comes in between is overwritten"),
+    ("folders", "folders of the server's", "it goes on showing them when they are empty: those of removed directories are deleted",
+     "there are none: a directory without an object of its own goes with the last key in it"),
     ("versioned", "versions", "what is overwritten or removed is kept: `zosfs versions`", "what is overwritten or removed is gone"),
 )  # fmt: skip
 """What the server can do (fields of `Abilities`), what it is called, and what that means, with and without."""

@@ -24,6 +24,7 @@ from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.writer import Writer
 from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.objects import is_folder, waves
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content
@@ -142,10 +143,12 @@ class EarlierRun:
         async with trio.open_nursery() as nursery:
             for upload in uploads:
                 nursery.start_soon(self._abort_stray, upload, slots)
-            for deletion in deletions:
-                nursery.start_soon(self._delete_unlinked, deletion, slots)
+        removed = {deletion.key: deletion for deletion in deletions}
+        for wave in waves(removed):
+            async with trio.open_nursery() as nursery:
+                for key in wave:
+                    nursery.start_soon(self._delete_unlinked, removed[key], slots)
         # behind the removals, and not of what is still to go: a copy onto itself would bring it back, or make it another object
-        removed = {deletion.key for deletion in deletions}
         for promise in headers:
             if promise.key in removed:
                 self._content.headers_done(promise.key)
@@ -215,6 +218,10 @@ class EarlierRun:
                     return
                 if not undecided and deletion.still(found):
                     await content.store.delete(deletion.key)
+                elif found is not None and is_folder(found) and not await content.store.delete_folder(deletion.key):
+                    owed = content.promises.owed
+                    if any(key.startswith(deletion.key) and key != deletion.key for key in owed):
+                        return  # what lies in it has to go first
                 await content.promises.deletion_done(deletion.key)
             except OSError as exc:
                 log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)

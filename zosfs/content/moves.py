@@ -197,9 +197,9 @@ class Moves:
         """Delete *keys*, and of the directories below *prefix* (and that *itself*) that they or those of *before* lie in what is there
         without a marker: a server that keeps folders of its own (SeaweedFS) shows them else, empty as they are.
 
-        Elsewhere there is nothing to delete; where that would leave a version, or may, nothing is asked.
+        Nothing is asked where it keeps none, or that would leave a version, or may.
         """
-        folders = folders_of([*keys, *before], prefix) if self._store.abilities.versioned is False else set()
+        folders = folders_of([*keys, *before], prefix) if self._store.abilities.keeps_folders else set()
         if not itself:
             folders.discard(prefix)
         await self._delete({*keys, *folders}, went_on)

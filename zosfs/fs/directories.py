@@ -167,11 +167,11 @@ class Directories:
         return inode
 
     async def remove(self, inode: Inode) -> None:
-        """rmdir: ENOTEMPTY unless empty; one DELETE of the marker where there is one."""
+        """rmdir: ENOTEMPTY unless empty; one DELETE of the marker where there is one, or may be a folder of the server's."""
         if not await self._tree.is_empty(inode):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         self.unowe(inode)
-        if inode.marker is not False:
+        if inode.marker is not False or inode.store.abilities.keeps_folders:
             await self._removals.delete(inode)
         self._tree.remove(inode)
 

@@ -22,6 +22,7 @@ from zosfs.errors import StoreError
 from zosfs.fs.contents import Contents
 from zosfs.fs.gathering_pace import MOST, GatheringPace
 from zosfs.store.api import StoreFailure
+from zosfs.store.objects import folder
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -62,6 +63,9 @@ class Removals:
     async def delete(self, inode: Inode, *, at_once: bool = False) -> None:
         """Delete the object of *inode*, now or soon, or *at_once*. Raises StoreError, and nothing is deleted then."""
         content = await self._contents.of(inode.volume)
+        if inode.is_dir and inode.store.abilities.keeps_folders and self._tree.removed.any_below(inode.store, inode.key):
+            # its folder goes with the last of them (unlink.py), or should this run end early, in the next one
+            await content.owe_deletion(folder(inode.key))
         in_a_row = trio.current_time() - self._last < ROW
         trusted = in_a_row and not at_once and self._options.gather_deletes and content not in self._failing
         if not (trusted and await self._gather(inode, content)):
@@ -71,6 +75,8 @@ class Removals:
 
     async def _gather(self, inode: Inode, content: Content) -> bool:
         info = inode.info
+        if inode.is_dir and inode.marker is False:
+            info = folder(inode.key)
         if info is None or inode.pending or info.key != inode.key or info.object_type == "Version":
             return False  # the next run could not tell which object was meant
         if content.store.promised_deletions >= 2 * MOST:

@@ -13,7 +13,6 @@ import trio
 
 from zosfs.content.append import look
 from zosfs.content.writer import Writer
-from zosfs.errors import StoreError
 from zosfs.fs.change import Changes
 from zosfs.fs.contents import Contents
 from zosfs.fs.open_file import OpenFile
@@ -77,6 +76,8 @@ class Unlinks:
                 delete = True
             if delete:
                 await self._delete_object(inode)
+            if file.doomed:
+                self._tree.removed.add(inode.store, key, inode.info)
             self._tree.remove(inode)
             self._promised.done(file)
         await self._without_holders(file)
@@ -181,26 +182,28 @@ class Unlinks:
                 if await self._is_there(file.inode):
                     await file.inode.store.delete(file.inode.key)
                 await file.content.deletion_done(file.inode.key)
-                await self._delete_folders_of(file.inode)
+                await self._delete_folders_of(file)
         finally:
             # not before: who makes a new one in its place meanwhile waits for the lock
             file.doomed = False
             if self._doomed.get(at) is file:
                 del self._doomed[at]
+                self._tree.removed.discard(file.inode.store, file.inode.key)
 
     @staticmethod
-    async def _delete_folders_of(unlinked: Inode) -> None:
-        """Delete the directories that were removed while the object of *unlinked* still lay in them: a server that keeps folders of its own
+    async def _delete_folders_of(file: OpenFile) -> None:
+        """Delete the directories that were removed while the object of *file* still lay in them: a server that keeps folders of its own
         (SeaweedFS) has kept them for it. What has been made in their place since stays."""
-        store, folder = unlinked.store, unlinked.parent
-        if store.abilities.versioned is not False:
-            return  # it would leave a version, or may
+        store, folder = file.inode.store, file.inode.parent
+        if not store.abilities.keeps_folders:
+            return
         try:
             while folder is not None and folder.unlinked and not folder.top:
                 if not await store.delete_folder(folder.key):
                     return
+                await file.content.deletion_done(folder.key)
                 folder = folder.parent
-        except StoreError as exc:
+        except OSError as exc:
             log.info("a removed directory may still be shown, empty: %s", exc)
 
     @staticmethod

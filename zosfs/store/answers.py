@@ -112,6 +112,9 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     size = headers.get("content-length", "0")
     if "content-range" in headers:
         size = headers["content-range"].rpartition("/")[2]
+    etag = headers.get("etag", "").strip('"')
+    if key.endswith("/") and etag.endswith("-0"):
+        etag = ""  # SeaweedFS tells so of a folder that no object has made
     metadata, others = {}, {}
     for name, value in headers.items():
         if name.startswith("x-amz-meta-"):
@@ -121,7 +124,7 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     return ObjectInfo(
         key=key,
         size=int(size) if size.isdigit() else 0,
-        etag=headers.get("etag", "").strip('"'),
+        etag=etag,
         modified_ns=http_time_ns(headers.get("last-modified", "")),
         storage_class=headers.get("x-amz-storage-class", ""),
         object_type=headers.get("x-rgw-object-type", ""),

@@ -142,6 +142,15 @@ class Abilities:
     put_if_none_match: bool | None = None
     put_if_match: bool | None = None
     versioned: bool | None = None  # Enabled or Suspended: no append, no conditional PUT on RGW 16
+    folders: bool | None = None
+    """Keys make folders of the server's own (SeaweedFS): it shows them, empty, when the last of these keys is gone, takes no file in their
+    place, and keeps one that has something in it when it is deleted, and tells nobody."""
+
+    @property
+    def keeps_folders(self) -> bool:
+        """Whether a removed directory may have to be deleted although it has no object of its own. Not where that would leave a version,
+        or may."""
+        return self.versioned is False and self.folders is not False
 
 
 @dataclass(frozen=True, slots=True)

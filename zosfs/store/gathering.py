@@ -19,6 +19,7 @@ import trio
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
 from zosfs.store.arrival import Arrival
+from zosfs.store.objects import is_folder, waves
 from zosfs.store.s3 import S3Store
 
 AT_ONCE = 1000
@@ -123,8 +124,12 @@ class GatheringStore(S3Store):
 
     async def _delete_gathered(self, keys: Sequence[str]) -> Mapping[str, StoreFailure]:
         late = trio.current_time() - DOUBTED
-        replaced = await self._replaced([info for at, info in map(self._meant.__getitem__, keys) if at < late])
-        failures = await super().delete_many([key for key in keys if key not in replaced])
+        doubted = [info for at, info in map(self._meant.__getitem__, keys) if at < late]
+        folders = [info.key for info in doubted if is_folder(info)]
+        replaced = await self._replaced([info for info in doubted if not is_folder(info)])
+        failures = await super().delete_many([key for key in keys if key not in replaced and key not in folders])
+        for key in (key for wave in waves(folders) for key in wave):
+            await S3Store.delete_folder(self, key)
         for key in keys:
             del self._meant[key]
         return failures
@@ -139,6 +144,8 @@ class GatheringStore(S3Store):
             for info in waiting:
                 try:
                     found = await super(GatheringStore, self).head(info.key)
+                    if is_folder(found):
+                        continue  # and no object
                     if found.etag != info.etag or abs(found.modified_ns - info.modified_ns) > NEAR:
                         replaced.add(info.key)
                 except StoreError as exc:
@@ -165,8 +172,8 @@ class GatheringStore(S3Store):
             await self._gathered.settle()
 
     async def _before_folders(self, *keys: str) -> None:
-        # SeaweedFS keeps a directory that still has something in it when it is deleted, and tells nobody
-        if self._gathered and any(key.endswith("/") and self._gathered.below(key) for key in keys):
+        # where they are the server's own, one that still has something in it stays
+        if self._gathered and self.abilities.keeps_folders and any(key.endswith("/") and self._gathered.below(key) for key in keys):
             await self._gathered.settle()
 
     # whatever could tell the difference
@@ -234,6 +241,12 @@ class GatheringStore(S3Store):
             source_key, key, source_bucket=source_bucket, source_version_id=source_version_id, headers=headers, acl=acl,
             if_match=if_match, size=size,
         )  # fmt: skip
+
+    async def delete(self, key: str, *, version_id: str = "", bypass_governance: bool = False) -> None:
+        """See Store.delete."""
+        if not version_id:
+            await self._before_folders(key)
+        await super().delete(key, version_id=version_id, bypass_governance=bypass_governance)
 
     async def delete_folder(self, key: str) -> bool:
         """See Store.delete_folder."""

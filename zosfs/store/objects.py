@@ -20,6 +20,16 @@ async def objects_below(store: Store, prefix: str) -> AsyncGenerator[ObjectInfo,
             return
 
 
+def folder(key: str) -> ObjectInfo:
+    """What stands for the directory *key* (ending in a slash) where it has no object, but may be a folder of the server's (pure)."""
+    return ObjectInfo(key, 0, "", 0)
+
+
+def is_folder(info: ObjectInfo) -> bool:
+    """Whether *info* is a `folder` (pure)."""
+    return info.key.endswith("/") and not info.etag
+
+
 def waves(keys: Iterable[str]) -> list[Sequence[str]]:
     """*keys* in the order in which they may be deleted, those of one wave all at once: files, then folders, the deepest first (pure).
 

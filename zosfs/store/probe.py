@@ -1,4 +1,4 @@
-"""What a server can do, found out on scratch objects: appends, and PUTs with conditions.
+"""What a server can do, found out on scratch objects: appends, PUTs with conditions, and whether it makes folders of keys.
 
 Owns: nothing that lasts; what it finds goes into the store's Abilities. Nothing stays behind: the scratch objects are deleted even when
 the caller is cancelled. Never asks for an append on an object that matters: a server without appends would replace it.
@@ -46,8 +46,8 @@ async def probe(store: Probed, prefix: str, *, writes: bool) -> bool:
 
     Returns whether the server told all there is to tell, refusals among it: after trouble it is worth asking again.
 
-    Nine small requests, two of them deletes, in five round trips. A versioned bucket is not written to: its scratch objects would
-    leave versions, and Ceph 16 neither appends nor heeds conditions there.
+    Ten small requests, two of them deletes, in five round trips, and one more where there are folders. A versioned bucket is not written
+    to: its scratch objects would leave versions, and Ceph 16 neither appends nor heeds conditions there.
     """
     if not await _told(lambda: _versioning(store)):
         return False
@@ -58,16 +58,23 @@ async def probe(store: Probed, prefix: str, *, writes: bool) -> bool:
     if not writes:
         return True
     scratch: list[str] = []
+    folders: list[str] = []
 
-    def fresh() -> str:
-        scratch.append(f"{prefix}{SCRATCH}{uuid.uuid4().hex}")
+    def fresh(name: str = "") -> str:
+        scratch.append(f"{prefix}{SCRATCH}{uuid.uuid4().hex}{name}")
         return scratch[-1]
 
+    def fresh_folder() -> str:
+        key = fresh("/k")
+        folders.append(key.removesuffix("k"))
+        return key
+
     try:
-        told = await _all_told(lambda: _append(store, fresh()), lambda: _conditions(store, fresh()), tries=TRIES)
+        told = await _all_told(lambda: _append(store, fresh()), lambda: _conditions(store, fresh_folder()), tries=TRIES)
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(CLEANING):
-            await _all_told(*(lambda key=key: _send(store, "delete", "DELETE", key) for key in scratch))
+            for keys in (scratch, folders if abilities.folders is not False else ()):
+                await _all_told(*(lambda key=key: _send(store, "delete", "DELETE", key) for key in keys))
     log.debug("abilities of %s: %s", store.bucket, abilities)
     return told
 
@@ -164,6 +171,7 @@ async def _append(store: Probed, key: str) -> None:
 
 
 async def _conditions(store: Probed, key: str) -> bool:
+    """Finds out about folders, too, *key* lying in one."""
     abilities = store.abilities
     made = await _write(store, "put", key, body=(b"probe",), headers={"if-none-match": "*"}, again=False, tries=1)
     etag = made.headers.get("etag", "").strip('"')
@@ -181,4 +189,13 @@ async def _conditions(store: Probed, key: str) -> bool:
                 return
         abilities.put_if_match = False
 
-    return await _all_told(none_match, match)
+    async def folder() -> None:
+        try:
+            await _send(store, "head", "HEAD", key.removesuffix("k"))
+            abilities.folders = True
+        except StoreError as exc:
+            if exc.status != 404:
+                raise
+            abilities.folders = False
+
+    return await _all_told(none_match, match, folder)

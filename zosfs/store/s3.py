@@ -296,7 +296,7 @@ class S3Store(MultipartUploads):
         async def worker() -> None:
             for key in waiting:
                 try:
-                    await self.delete(key)
+                    await S3Store.delete(self, key)  # who gathers deletions has waited already for those that go before
                 except StoreError as exc:
                     failures[key] = StoreFailure(exc.code, exc.message)
 

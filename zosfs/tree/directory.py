@@ -49,8 +49,8 @@ class Directory:
     """The names below one inode."""
 
     __slots__ = (
-        "asked", "asked_ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "hidden", "huge",
-        "listed_at", "loading", "moved", "negative", "sweeping",
+        "asked", "asked_ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "huge", "listed_at",
+        "loading", "moved", "negative", "sweeping",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,7 +62,6 @@ class Directory:
         self.moved = 0  # the tree's count of renamed directories when this was the last one
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
-        self.hidden: dict[str, Inode] | None = None  # parts removed here whose objects live on for those who have them open
         self.loading: object | None = None
         self.asked = False  # somebody wanted to know a name
         self.huge = False  # more than one page: single names are looked up by themselves
@@ -113,15 +112,3 @@ class Directory:
     def newer_than(self, name: bytes, sequence: int) -> bool:
         """Whether *name* was changed here after a request with *sequence* was sent."""
         return self.changes.get(name, 0) > sequence
-
-    def hides(self, part: str, etag: str) -> bool:
-        """Whether the object *part* of that ETag was removed here, and lives on only for those who have it open."""
-        if not self.hidden:
-            return False
-        inode = self.hidden.get(part)
-        if inode is None:
-            return False
-        if inode.pins > 0 and inode.info is not None and inode.info.etag == etag:
-            return True
-        del self.hidden[part]
-        return False

@@ -25,6 +25,7 @@ from zosfs.tree.directory import Directory, Flying
 from zosfs.tree.inodes import Inode, InodeTable, Volume
 from zosfs.tree.listed import pack
 from zosfs.tree.names import KEY_MAX, NAME_MAX, name_to_part, plain_name
+from zosfs.tree.removed import Removed
 
 if TYPE_CHECKING:
     from zosfs.tree.listing import Loader
@@ -66,6 +67,7 @@ class Facts:
         self.moves = 0  # directories renamed so far: their keys changed
         self.lists_kinds = not (options.posix and options.special)  # whether a listing tells what its names are
         self.flying = Flying()
+        self.removed = Removed()
         self._moment = self._later = float("-inf")
         self._table = InodeTable()
         now = time.time_ns()
@@ -238,7 +240,7 @@ class Facts:
         Adds them to *seen* and *fresh*, and returns the number of the first object that it left.
         """
         directory, before = self.directory(parent), len(fresh)
-        if directory.changes or directory.hidden:
+        if directory.changes:
             return start
         children, negative, known, skip = directory.children, directory.negative, not self.options.posix, len(prefix)
         moment, later = self.about_now(), self._later

@@ -17,6 +17,7 @@ import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo
+from zosfs.store.objects import is_folder
 from zosfs.tree.attributes import Attributes
 from zosfs.tree.by_name import just_before, reach
 from zosfs.tree.inodes import Inode, Volume
@@ -148,7 +149,7 @@ class Loader:
         last part of *key* is known now. Raises StoreError."""
         directory, prefix, behind, asked = self._tree.directory(inode), inode.key, just_before(key), trio.current_time()
         moves = self._tree.moves
-        page = await inode.store.list_page(prefix, delimiter="/", marker=behind)
+        page = await self._tree.removed.list_page(inode.store, prefix, delimiter="/", marker=behind)
         known = await self.remembered(inode, page.objects)
         if inode.unlinked or self._tree.moved(inode, moves) or directory.doubted_at >= asked:
             return False
@@ -394,7 +395,7 @@ class Loader:
 
     def marker(self, inode: Inode, info: ObjectInfo) -> None:
         """The listing of a directory shows its own object: whether its attributes are still what we know."""
-        inode.marker = True
+        inode.marker = not is_folder(info)
         if inode.top or inode.dirty:
             return
         tree = self._tree
@@ -413,8 +414,6 @@ class Loader:
         """
         tree = self._tree
         directory = tree.directory(inode)
-        if info is not None and directory.hides(part, info.etag):
-            return None
         name = part_to_name(part)
         if directory.newer_than(name, sequence):
             # the listing cannot tell either what of a file and a directory of this name there is now

@@ -56,9 +56,6 @@ class OwnChanges(Facts):
         self._gone_from(directory, inode)
         if not inode.part and not inode.is_dir:
             parent.marker = False
-        if inode.pins and not inode.pending and not inode.is_dir:
-            directory.hidden = directory.hidden or {}
-            directory.hidden[inode.part] = inode
         self._unlink(inode)
         self._touch(parent, time.time_ns())
 

@@ -129,11 +129,12 @@ class Pages:
 
     async def _again(self, key: str) -> ObjectInfo | None:
         try:
-            return await self._store.head(key)
+            found = await self._store.head(key)
+            return None if self._tree.removed.hides(self._store, found) else found
         except StoreError as exc:
             if exc.errno != errno.ENOENT:
                 raise
             return None
 
     async def _list(self, start: str) -> ListPage:
-        return await self._store.list_page(self.prefix, delimiter="/", marker=start)
+        return await self._tree.removed.list_page(self._store, self.prefix, delimiter="/", marker=start)

@@ -15,6 +15,7 @@ import trio
 
 from zosfs.errors import StoreError
 from zosfs.store.api import HEADS_TOGETHER, ObjectInfo
+from zosfs.store.objects import is_folder
 from zosfs.tree.asked_ahead import FIRST, AskedAhead
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts, fault
@@ -108,7 +109,7 @@ class Refresher:
                 info = await self._ask_or_head(inode, key, ask)
             elif not inode.is_dir or self._tree.options.posix:
                 info = await inode.store.head(key)
-            elif (await inode.store.list_page(key, max_keys=1)).objects:
+            elif (await self._tree.removed.list_page(inode.store, key, max_keys=1)).objects:
                 if inode.key == key:
                     inode.fresh_until = self._tree.fresh_until()
                 return
@@ -134,7 +135,7 @@ class Refresher:
         if self._tree.directory(question.parent).newer_than(question.name, question.sequence):
             return inode.known
         if inode.is_dir:
-            inode.marker = True
+            inode.marker = not is_folder(info)
         self._tree.learn(inode, info)
         inode.fresh_until = self._tree.fresh_until()
         if self._tree.cache is not None:
@@ -181,7 +182,7 @@ class Refresher:
         directory = self._tree.directory(inode)
         inode.marker = False
         if not (directory.complete() and directory.children):
-            page = await inode.store.list_page(inode.key, max_keys=1)
+            page = await self._tree.removed.list_page(inode.store, inode.key, max_keys=1)
             if not page.objects and not page.prefixes:
                 return False
         inode.known = True

@@ -15,7 +15,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
 from zosfs.store.api import Account, ObjectInfo, Store
-from zosfs.store.objects import objects_below
+from zosfs.store.objects import is_folder, objects_below
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults
 from zosfs.tree.by_name import EACH
@@ -158,7 +158,7 @@ class Tree(OwnChanges):
         async def list_below() -> None:
             nonlocal below, failure
             try:
-                page = await store.list_page(key + "/", max_keys=1)
+                page = await self.removed.list_page(store, key + "/", max_keys=1)
                 below = bool(page.objects or page.prefixes)
             except StoreError as exc:
                 failure = exc
@@ -174,7 +174,7 @@ class Tree(OwnChanges):
             raise failure
         if directory.newer_than(name, sequence):
             return directory.children.get(name)
-        if info is not None and directory.hides(part, info.etag):
+        if info is not None and self.removed.hides(store, info):
             info = None
         beside = name.startswith(FILE.encode()) and part_to_name(part) != name
         if beside and not below:
@@ -251,12 +251,12 @@ class Tree(OwnChanges):
         marker, most = "", 2
         with self.flying.request(sequence):
             while True:
-                page = await store.list_page(top, marker=marker, max_keys=most)
+                page = await self.removed.list_page(store, top, marker=marker, max_keys=most)
                 for info in page.objects:
-                    part, below, _ = info.key[len(top) :].partition("/")
+                    part = info.key[len(top) :].partition("/")[0]
                     if info.key == top and not info.size:
-                        directory.marker = True
-                    elif not known.newer_than(part_to_name(part), sequence) and (below or not known.hides(part, info.etag)):
+                        directory.marker = not is_folder(info)
+                    elif not known.newer_than(part_to_name(part), sequence):
                         return False
                 if self.moved(directory, moves):
                     return await self.is_empty(directory)  # renamed meanwhile: the answer may be of what was left there

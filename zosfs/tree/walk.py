@@ -215,7 +215,7 @@ class Walks:
             if tree.moves != run.moves:
                 return False
             sequence, asked = tree.sequence, trio.current_time()
-            page = await scope.store.list_page(run.prefix, marker=run.marker)
+            page = await tree.removed.list_page(scope.store, run.prefix, marker=run.marker)
             run.slowest = max(run.slowest, trio.current_time() - asked)
             complete = await self._take(run, page, sequence)
             if complete is None or (wanted is not None and wanted not in complete and wanted not in run.partial):

@@ -1,0 +1,75 @@
+"""Objects whose names were removed here, and which live on for those who have them open: nobody is shown them, nor a directory in which
+nothing else is.
+
+Owns: which objects those are. May use: the store, for listings. Must not know: who has them open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zosfs.store.api import ListPage, ObjectInfo, Store
+from zosfs.store.objects import is_folder, objects_below
+
+MOST = 1000
+"""Keys that a page of a listing has at most (S3's limit)."""
+
+_Etags = Mapping[str, str | None]
+"""By key; None where it is not known."""
+
+
+class Removed:
+    """Those of a mount."""
+
+    def __init__(self) -> None:
+        self._etags: dict[tuple[str, str], str | None] = {}
+
+    def add(self, store: Store, key: str, info: ObjectInfo | None) -> None:
+        """The object *info* at *key* lost its name, and is not deleted yet. Without *info*: whatever lies there."""
+        self._etags[store.bucket, key] = info.etag if info is not None else None
+
+    def discard(self, store: Store, key: str) -> None:
+        """It is deleted, or another one may lie there by now."""
+        self._etags.pop((store.bucket, key), None)
+
+    def hides(self, store: Store, info: ObjectInfo) -> bool:
+        """Whether *info* is one of them."""
+        return bool(self._etags) and _hides(self._below(store, info.key), info)
+
+    def any_below(self, store: Store, prefix: str) -> bool:
+        """Whether there are any whose keys begin with *prefix*."""
+        return bool(self._etags) and bool(self._below(store, prefix))
+
+    async def list_page(
+        self, store: Store, prefix: str, *, delimiter: str = "", marker: str = "", max_keys: int | None = None
+    ) -> ListPage:
+        """As Store.list_page, without them."""
+        hidden = self._below(store, prefix) if self._etags else {}
+        if max_keys is None:
+            page = await store.list_page(prefix, delimiter=delimiter, marker=marker)
+        else:
+            page = await store.list_page(prefix, delimiter=delimiter, marker=marker, max_keys=min(MOST, max_keys + len(hidden)))
+        if not hidden:
+            return page
+        objects = [info for info in page.objects if not _hides(hidden, info)]
+        prefixes = [
+            below for below in page.prefixes
+            if not any(key.startswith(below) for key in hidden) or await _has_others(store, below, hidden)
+        ]  # fmt: skip
+        if page.next_marker and not objects and not prefixes:
+            return await self.list_page(store, prefix, delimiter=delimiter, marker=page.next_marker, max_keys=max_keys)
+        return ListPage(objects, prefixes, page.next_marker)
+
+    def _below(self, store: Store, prefix: str) -> _Etags:
+        return {key: etag for (bucket, key), etag in self._etags.items() if bucket == store.bucket and key.startswith(prefix)}
+
+
+def _hides(hidden: _Etags, info: ObjectInfo) -> bool:
+    return info.key in hidden and hidden[info.key] in (None, info.etag)
+
+
+async def _has_others(store: Store, prefix: str, hidden: _Etags) -> bool:
+    async for info in objects_below(store, prefix):
+        if not _hides(hidden, info) and not is_folder(info):
+            return True
+    return False
