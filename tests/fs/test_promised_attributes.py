@@ -359,7 +359,11 @@ def test_a_server_away_for_a_while_gets_them_later(proxy: Proxy, mount: Mounting
     wait_for(lambda: stored(s3, bucket, "f")[::3] == CHANGED[::3], 20, "the delivery of the attributes")
 
 
-def test_a_copy_whose_answer_was_lost_is_known_for_ours(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+@pytest.mark.parametrize(("again", "killed"), [(False, False), (True, False), (True, True)])
+def test_a_copy_whose_answer_was_lost_is_known_for_ours(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, again: bool, killed: bool
+) -> None:
+    """Also when attributes that were set later were tried in vain."""
     living = mount(url=proxy.url, retries=0, retry_timeout=1, patched="import zosfs.fs.promised_attributes as soon; soon.DOUBTED = 0.0")
     living.forgive("not delivered yet")
     path = living.path / "f"
@@ -374,9 +378,17 @@ def test_a_copy_whose_answer_was_lost_is_known_for_ours(proxy: Proxy, mount: Mou
 
     proxy.intercept = lose
     change(path)
-    wait_for(lambda: "not delivered yet" in living.log(), 20, "a failure")
+    failures = wait_for(lambda: living.log().count("not delivered yet"), 20, "a failure")
     assert stored(s3, bucket, "f") == CHANGED
     path.chmod(0o604)
+    wait_for(lambda: not again or living.log().count("not delivered yet") > failures + 1, 20, "a failure of the new ones")
+    if killed:
+        path.chmod(0o606)
+        living.kill()
+        proxy.intercept = None
+        living.start()
+        assert shown(path) == ("0o606", *CHANGED[1:])
+        return
     proxy.intercept = None
     wait_for(lambda: stored(s3, bucket, "f")[0] == "0o604", 20, "the delivery of the attributes")
     living.again()

@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -372,14 +372,13 @@ class Content:
 
         self.store.delete_soon(info, done)
 
-    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: ObjectHeaders | None = None) -> None:
+    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: Sequence[Mapping[str, str]] = ()) -> None:
         """Promise that the object *info* gets *headers*, here or by the next run, unless another one takes its place: the caller delivers
-        them, and says `headers_done` then. Instead of what was promised for its key before, of which *tried* may have got there.
+        them, and says `headers_done` then. Instead of what was promised for its key before; metadata of *tried* may have got there.
 
         OSError when the promise cannot be kept on this disk: what was promised before holds then.
         """
-        before = [dict(info.metadata or {}), *([dict(tried.metadata)] if tried is not None else [])]
-        promise = PromisedHeaders(info.key, info.etag, before, headers)
+        promise = PromisedHeaders(info.key, info.etag, [info.metadata or {}, *tried], headers)
         self._header_log.add(promise.key, promise.facts())
 
     async def headers_kept(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -212,7 +212,7 @@ class Changes:
         assert info is not None
         described.grants = await self._acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
-        tried = self._promised.tries(file, wanted)
+        tried = self._promised.tries(file, wanted.metadata)
         if self._promised.late(file):
             await _refuse_changed(store, info, tried)
         if info.appendable and store.abilities.append and self._options.append == "auto":
@@ -257,11 +257,11 @@ class Changes:
                 self._tree.delivered(inode, now)
 
 
-async def _refuse_changed(store: Store, info: ObjectInfo, tried: ObjectHeaders | None) -> None:
-    """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* are the
-    headers that a try of ours without an answer may have given it."""
+async def _refuse_changed(store: Store, info: ObjectInfo, tried: Sequence[Mapping[str, str]]) -> None:
+    """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* is the
+    metadata that tries of ours without an answer may have given it."""
     found = await look(store, info.key)
-    known = [info.metadata, *([tried.metadata] if tried is not None else [])]
+    known = [info.metadata, *tried]
     if found is None or found.etag != info.etag or not any(same_attributes(found.metadata, one) for one in known):
         raise conflict(info.key, "others have changed it since")
 
