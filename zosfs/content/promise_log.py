@@ -36,8 +36,10 @@ class PromiseLog(Generic[Promise]):
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         left: dict[str, Promise] = {}
         content = self._path.read_bytes()
-        self._length = len(content)
-        for line in content.split(b"\n"):
+        self._length = content.rfind(b"\n") + 1
+        if self._length < len(content):
+            os.ftruncate(self._fd, self._length)  # or what is promised next would be a part of the torn line
+        for line in content[: self._length].split(b"\n"):
             with contextlib.suppress(ValueError, TypeError):
                 key, *facts = json.loads(line)
                 left.pop(key, None)
@@ -46,9 +48,6 @@ class PromiseLog(Generic[Promise]):
                     left[key] = self._of(key, *facts)
                     self._open[key] = line + b"\n"
         self._needed = sum(map(len, self._open.values()))
-        if content and not content.endswith(b"\n"):
-            with contextlib.suppress(OSError):
-                self._write(b"\n")  # or what is promised next would be a part of the torn line
         return list(left.values())
 
     def clear(self) -> None:
@@ -90,11 +89,10 @@ class PromiseLog(Generic[Promise]):
                 self.clear()
 
     def _write(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        self._length += written
-        if written != len(line):
-            self._length += os.write(self._fd, b"\n")
+        if os.write(self._fd, line) != len(line):
+            os.ftruncate(self._fd, self._length)  # which needs no room
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._length += len(line)
 
     def _rewrite(self) -> None:
         path = self._path.with_name(self._path.name + ".new")
