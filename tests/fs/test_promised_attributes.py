@@ -412,6 +412,84 @@ def test_at_a_server_that_is_away_the_next_run_has_them_before_other_changes(pro
     assert stored(s3, bucket, "f") == ("0o604", *CHANGED[1:])
 
 
+@pytest.mark.parametrize("how", ["write", "truncate", "rename", "rename of the directory", "xattr", "chmod", "umount"])
+def test_what_the_next_run_cannot_deliver_at_once_goes_before_the_object_is_another_one(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, how: str
+) -> None:
+    living = mount(url=proxy.url, retries=0, retry_timeout=1, patched=UNHURRIED)
+    living.forgive("has not yet the attributes")
+    (living.path / "d").mkdir()
+    path = make(living.path / "d" / "f")
+    living.kill()
+    no_copies(proxy)
+    living.start()
+    assert shown(path) != CHANGED, "it is known as it was"
+    if how == "rename of the directory":
+        refused(errno.EIO, path.parent.rename, living.path / "e")
+    if how == "write":
+        refused(errno.EIO, path.open, "r+b")
+    proxy.intercept = None
+    if how == "write":
+        with path.open("r+b") as file:
+            file.write(b"C")
+    elif how == "truncate":
+        os.truncate(path, 3)
+    elif how == "rename":
+        path = path.rename(living.path / "d" / "g")
+    elif how == "rename of the directory":
+        path = path.parent.rename(living.path / "e") / "f"
+    elif how == "xattr":
+        os.setxattr(path, "user.own", b"value")
+    elif how == "chmod":
+        path.chmod(0o640)
+    times = how in ("write", "truncate")  # which change them
+    for again in (False, True):
+        if again or how == "umount":
+            living.again()
+        assert shown(path)[: 3 if times else 4] == CHANGED[: 3 if times else 4]
+        assert stored(s3, bucket, str(path.relative_to(living.path)))[:3] == CHANGED[:3]
+    (promises,) = living.cache_dir.rglob("headers")
+    assert promises.stat().st_size == 0
+
+
+def test_what_is_refused_to_the_next_run_waits_for_one_that_may(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """The keys of a mount that only reads need not allow more."""
+    living = mount(url=proxy.url, patched=UNHURRIED)
+    living.forgive("earlier run promised are refused|not everything was delivered")
+    path = make(living.path / "f")
+    living.kill()
+    no_copies(proxy, 403, "AccessDenied")
+    living.start()
+    assert "promised are refused" in living.log()
+    assert path.read_bytes() == b"content"
+    living.kill()
+    proxy.intercept = None
+    living.start()
+    assert shown(path) == CHANGED
+
+
+def test_who_changes_what_is_refused_to_the_next_run_is_told_of_its_own_change_only(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    living = mount(url=proxy.url, patched=UNHURRIED)
+    living.forgive("earlier run promised are refused")
+    path = make(living.path / "f")
+    living.kill()
+
+    def no_copy(method: str, target: str) -> bytes | None:
+        return answer(403, "AccessDenied") if method == "PUT" and "x-amz-copy-source" in proxy.heads[-1] else None
+
+    proxy.intercept = no_copy
+    living.start()
+    refused(errno.EACCES, path.chmod, 0o604)
+    with path.open("r+b") as file:
+        file.write(b"C")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"Content"
+    (promises,) = living.cache_dir.rglob("headers")
+    assert promises.stat().st_size == 0
+    proxy.intercept = None
+
+
 def test_links_have_them_too(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(patched=UNHURRIED)
     os.listdir(living.path)

@@ -23,6 +23,7 @@ from zosfs.content.chunks import ChunkCache
 from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.earlier_run import REPLAY_PATIENCE, EarlierRun
 from zosfs.content.journal_rows import CONFLICT, FAILED, PARKED, Deletion, Record
+from zosfs.content.left_headers import LeftHeaders
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
 from zosfs.content.multipart import UploadRecord
@@ -85,6 +86,7 @@ class Content:
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
         self.earlier = EarlierRun(self)
+        self.left_headers = LeftHeaders(self, self.earlier.replayed)
 
     @property
     def abilities(self) -> Abilities:
@@ -380,6 +382,7 @@ class Content:
         """
         promise = PromisedHeaders(info.key, info.etag, [info.metadata or {}, *tried], headers)
         self._header_log.add(promise.key, promise.facts())
+        self.left_headers.forget(promise.key)
 
     async def headers_kept(self) -> None:
         """Wait until what is promised of headers is on the disk. OSError where that fails."""
@@ -419,9 +422,22 @@ class Content:
                     await self.failed(writer, exc)
                 remaining.done(left.pop(writer))
 
+        async def keep(key: str) -> None:
+            async with slots:
+                if patience.exhausted:
+                    return
+                try:
+                    await self.left_headers.keep(key)
+                    patience.delivered()
+                except OSError as exc:
+                    failures.append(exc)
+                    patience.failed(exc)
+
         async with trio.open_nursery() as nursery:
             for writer in list(left):
                 nursery.start_soon(one, writer)
+            for key in self.left_headers.lacking():
+                nursery.start_soon(keep, key)
         if left:
             failures += [patience.failures[-1]] * len(left)
             await self.keep(patience.failures[-1])

@@ -63,7 +63,14 @@ class Changes:
         await self._contents.learn(inode.volume)
         if not inode.is_dir:
             await (await self._contents.of(inode.volume)).settle(inode.key)  # what an earlier run promised of it comes first
+        await self.inherit(inode)
         await self._tree.refresh(inode)
+
+    async def inherit(self, inode: Inode) -> None:
+        """Before the object of *inode* is changed or copied: it has what an earlier run promised of its attributes, and that is known here.
+        Raises StoreError."""
+        if not (inode.is_dir or inode.dirty or inode.unlinked):
+            await (await self._contents.of(inode.volume)).left_headers.settle(inode.key)
 
     async def apply(self, inode: Inode, described: Described | None = None) -> None:
         """Deliver the attributes that *inode* has now, and what else *described* says (None: as it is).

@@ -166,6 +166,7 @@ class Renames:
                         if carried is None:
                             await self._changes.deliver(file)
                     await file.content.settle(old_key)
+                    await self._changes.inherit(source)
                     if half is not None and writer is not None:
                         half = await writer.standing_on()
                         await writer.entry.has_room_to_move()  # or what is replaced would be gone, and the renaming fail
@@ -232,6 +233,7 @@ class Renames:
             ancestor = ancestor.parent
         content, prefix = await self._contents.of(source.volume), self._tree.key_of(new_parent, new_name) + "/"
         await self._deliveries.deliver_below(source, but=_is_being_written)
+        await content.left_headers.settle_below(source.key)
         while True:
             # before others have to wait for us: this may have to wait for the room on the disk that their deliveries make
             await self._unlinks.free_below(source, prefix)
