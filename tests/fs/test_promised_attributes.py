@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,56 @@ def test_a_directory_takes_them_along(mount: Mounting, bucket: str, s3: Any) -> 
     assert [shown(living.path / "e" / f"f{n}") for n in range(5)] == [CHANGED] * 5
 
 
+def test_what_is_promised_while_a_directory_is_about_to_be_renamed_goes_along(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """The rename has begun to deliver what lies there, and waits for another file."""
+    living = mount(url=proxy.url, writeback="1h", patched=UNHURRIED)
+    (living.path / "d").mkdir()
+    path = living.path / "d" / "f"
+    with path.open("wb") as file:
+        file.write(b"content")
+        os.fsync(file.fileno())
+    (living.path / "d" / "slow").write_bytes(b"promised")
+    proxy.hold = lambda target: 0 if target == f"/{bucket}/d/slow" else None
+    with ThreadPoolExecutor(1) as pool:
+        renamed = pool.submit(os.rename, living.path / "d", living.path / "e")
+        try:
+            wait_for(lambda: proxy.held, 60, "the rename to be delivering the other file")
+            change(path)
+            assert stored(s3, bucket, "d/f") != CHANGED
+            proxy.hold = lambda target: None
+            renamed.result(60)
+        except BaseException:
+            living.kill()  # or the rename would be waited for
+            raise
+    assert stored(s3, bucket, "e/f") == CHANGED
+    assert shown(living.path / "e" / "f") == CHANGED
+
+
+def test_what_is_promised_of_a_file_is_not_delivered_to_what_replaces_it(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """The renaming takes so long that its time comes, and the bytes are the same."""
+    soon = 1.0
+    living = mount(url=proxy.url, patched=f"import zosfs.fs.promised_attributes as soon; soon.QUIET = soon.LONGEST = {soon}")
+    path = make(living.path / "f")
+    (living.path / "g").write_bytes(b"content")
+    (living.path / "g").chmod(0o604)
+
+    def from_another(target: str) -> int | None:
+        return 0 if target == f"/{bucket}/g" and f"x-amz-copy-source: /{bucket}/f" in proxy.heads[-1] else None
+
+    proxy.hold = from_another
+    with ThreadPoolExecutor(1) as pool:
+        renamed = pool.submit(os.rename, path, living.path / "g")
+        wait_for(lambda: proxy.held, 60, "the copy")
+        wait_for(later_than(2 * soon), 10, "what was promised of the other file to be due")
+        proxy.hold = lambda target: None
+        renamed.result()
+    assert shown(living.path / "g") == CHANGED
+    living.stop()
+    assert stored(s3, bucket, "g") == CHANGED
+
+
 def test_what_takes_the_place_of_a_file_does_not_get_its_attributes(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(patched=UNHURRIED)
     (living.path / "g").write_bytes(b"content")
@@ -274,6 +326,30 @@ def test_what_others_have_put_in_its_place_is_not_touched(mount: Mounting, bucke
     sync_directory(living.path)
     assert s3.get_object(Bucket=bucket, Key="g")["Body"].read() == b"Made by somebody else"
     assert stored(s3, bucket, "g")[0] == "0o611"
+
+
+@pytest.mark.parametrize("how", ["rename", "rename of what has tags", "rename of the directory", "getxattr"])
+def test_that_others_have_replaced_it_is_told_though_the_kernel_hides_it(mount: Mounting, bucket: str, s3: Any, how: str) -> None:
+    """A call that names a path is made again by the kernel where it fails with ESTALE: nobody has been told by that."""
+    living = mount(patched=UNHURRIED)
+    living.forgive(LOST)
+    (living.path / "d").mkdir()
+    path = living.path / "d" / "f"
+    path.write_bytes(b"content")
+    if how == "rename of what has tags":
+        os.setxattr(path, "user.zos.tag.team", b"blue")
+    change(path)
+    s3.put_object(Bucket=bucket, Key="d/f", Body=b"made by somebody else", Metadata={"mode": str(0o100611)})
+    if how == "getxattr":
+        assert os.getxattr(path, "user.zos.etag").decode() == hashlib.md5(b"made by somebody else").hexdigest()
+    elif how == "rename of the directory":
+        path = path.parent.rename(living.path / "e") / "f"
+    else:
+        path = path.rename(living.path / "d" / "g")
+    assert path.read_bytes() == b"made by somebody else"
+    assert shown(path)[0] == "0o611"
+    refused(errno.ESTALE, sync_directory, living.path)
+    sync_directory(living.path)
 
 
 def test_what_others_changed_of_the_same_bytes_is_not_touched(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -137,7 +137,8 @@ class Changes:
 
     async def settle(self, file: OpenFile) -> None:
         """Deliver what is promised of *file*'s attributes, before something that could tell that they are not there; the caller holds the
-        file's lock. Where others have changed the object, or the server refuses, they are given up, and fsync tells of it.
+        file's lock. Where others have changed the object, or the server refuses, they are given up, and fsync tells of it: the kernel makes
+        calls that name a path again where they fail with ESTALE, so that these tell nobody.
 
         Raises StoreError when it cannot be told, and they are kept.
         """

@@ -167,9 +167,6 @@ class PromisedAttributes:
                     await self.deliver(file)
                 except OSError as exc:
                     self._failing.add(file.content)
-                    if self._promises.get(file) is not promise:
-                        self.failed(file.inode, file.content, exc)
-                        return
                     log.warning("%s: changed attributes are not delivered yet: %s", promise.key, exc)
                 if slot:
                     self._slots.release_on_behalf_of(promise)
