@@ -29,7 +29,7 @@ from zosfs.content.moves import Moves
 from zosfs.content.multipart import UploadRecord
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
-from zosfs.content.promise_log import PromiseLog
+from zosfs.content.promise_log import HEADERS, REMOVALS, PromiseLog
 from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
@@ -80,8 +80,8 @@ class Content:
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self.moves = Moves(store, self.promises, options)
-        self._removal_log = PromiseLog(cache_dir / "journal" / "removals", Deletion)
-        self._header_log = PromiseLog(cache_dir / "journal" / "headers", PromisedHeaders.read)
+        self._removal_log = PromiseLog(cache_dir / "journal" / REMOVALS, Deletion)
+        self._header_log = PromiseLog(cache_dir / "journal" / HEADERS, PromisedHeaders.read)
         self._busy: dict[str, Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
