@@ -566,6 +566,28 @@ def test_who_changes_what_is_refused_to_the_next_run_is_told_of_its_own_change_o
     proxy.intercept = None
 
 
+def test_what_others_remove_while_it_is_being_promised_does_not_stay_promised(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """A listing finds that the file is gone."""
+    living = mount(url=proxy.url, metadata_ttl=0, negative_ttl=0)
+    living.forgive(LOST)
+    path = living.path / "f"
+    path.write_bytes(b"content")
+    proxy.hold = lambda target: 0 if target.endswith("/f?acl=") else None
+    with ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(path.chmod, 0o640)
+        wait_for(lambda: proxy.held, 60, "the question for the ACL")
+        s3.delete_object(Bucket=bucket, Key="f")
+        os.listdir(living.path)
+        proxy.hold = lambda target: None
+        changed.result(60)
+    (promises,) = living.cache_dir.rglob("headers")
+    wait_for(lambda: promises.stat().st_size == 0, 60, "the promise to be given up")
+    refused(errno.ENOENT, sync_directory, living.path)
+    assert os.listdir(living.path) == []
+
+
 def test_links_have_them_too(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(patched=UNHURRIED)
     os.listdir(living.path)

@@ -121,18 +121,31 @@ class Changes:
         if not self._promised.may_wait(file) or info is None or info.metadata is None or info.key != inode.key or info.appendable:
             return False
         described = file.described or of_object(info, self._options)
-        described.grants = await self._acls.of(inode.store, info)
+        changed, file.attributes_changed = file.attributes_changed, True  # what the store says of it meanwhile is not believed
         try:
-            file.content.promise_headers(info, headers(described, inode.attributes, self._options), self._promised.tried(file))
+            described.grants = await self._acls.of(inode.store, info)
+            kept = await self._keep(file, info, headers(described, inode.attributes, self._options))
+        except BaseException:
+            file.attributes_changed = changed
+            raise
+        if kept:
+            file.described = described
+            self._promised.add(file)
+        else:
+            file.attributes_changed = changed
+        return kept
+
+    async def _keep(self, file: OpenFile, info: ObjectInfo, wanted: ObjectHeaders) -> bool:
+        """Promise in the journal that the object *info* of *file* gets the headers *wanted*. False, and nothing happened, where that cannot
+        be."""
+        try:
+            file.content.promise_headers(info, wanted, self._promised.tried(file))
             await file.content.headers_kept()
         except OSError as exc:
             log.warning("changed attributes are not gathered: %s", exc)
             if not file.promised:
                 file.content.headers_done(info.key)
             return False
-        file.described = described
-        file.attributes_changed = True
-        self._promised.add(file)
         return True
 
     async def settle(self, file: OpenFile) -> None:
