@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,39 @@ def test_a_log_that_never_comes_to_rest_stays_small(tmp_path: Path, monkeypatch:
     log.close()
     again = PromiseLog(tmp_path / "log", Deletion)
     assert [deletion.key for deletion in again.open()] == [f"key{n}" for n in range(1990, 2000)]
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Within, no file grows beyond *size* bytes: a write that reaches that is cut short, the next one refused, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 1, 5])
+@pytest.mark.parametrize("torn", ["in this run", "by a crash"])
+def test_what_found_no_room_on_the_disk_spoils_nothing_that_is_promised_later(tmp_path: Path, room: int, torn: str) -> None:
+    path = tmp_path / "log"
+    log = PromiseLog(path, Deletion)
+    log.open()
+    log.add("first", ("etag", 1))
+    if torn == "by a crash":
+        log.close()
+        with path.open("ab") as file:
+            file.write(b'["never answ')
+        log = PromiseLog(path, Deletion)
+        with room_for(path.stat().st_size):
+            assert log.open() == [Deletion("first", "etag", 1)]
+    with room_for(path.stat().st_size + room), pytest.raises(OSError, match=r"No space|too large"):
+        log.add("refused, and long", ("e" * 100, 1))
+    log.add("second", ("etag", 2))
+    log.close()
+    again = PromiseLog(path, Deletion)
+    assert [deletion.key for deletion in again.open()] == ["first", "second"]
 
 
 def test_what_was_promised_before_is_brought_to_the_disk_though_the_log_is_written_anew(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.fs.mounting import Mount, wait_for, zosfs
 from tests.fs.running import noise, refused
+from tests.fs.test_promised_attributes import UNHURRIED
 from tests.proxy import Proxy, answer
 
 pytestmark = pytest.mark.long_on("weed")
@@ -287,6 +288,39 @@ def test_uploading_the_journal_of_a_bucket_that_is_mounted_is_refused_in_a_line(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
     assert "is in use by another mount" in done.stderr
     assert "Errno" not in done.stderr
+
+
+def test_attributes_and_removals_that_are_not_delivered_are_listed(proxy: Proxy, mount: Any, bucket: str) -> None:
+    """While the mount lives, after it was killed, and while the next one cannot deliver them either."""
+    living: Mount = mount(url=proxy.url, retries=0, retry_timeout=1, patched=UNHURRIED)
+    living.forgive("")
+    names = [f"gone{n}" for n in range(6)]
+    for name in ("f", *names):
+        (living.path / name).write_bytes(b"content")
+    (living.path / "f").chmod(0o640)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    (living.path / names.pop()).unlink()  # the first of a row waits for the server
+    for name in names:
+        (living.path / name).unlink()
+    # on a busy machine some came too late for the row, and are gone
+    removed = {entry["key"] for entry in entries(living) if entry["state"] == "removal"}
+    assert removed
+    assert removed <= set(names)
+    wanted = {("f", "attributes", 0, bucket), *((name, "removal", 0, bucket) for name in removed)}
+
+    def listed() -> set[tuple[Any, ...]]:
+        return {tuple(entry[column] for column in ("key", "state", "size", "bucket")) for entry in entries(living)}
+
+    assert listed() == wanted
+    living.kill()
+    assert listed() == wanted
+    assert zosfs("journal", "list", f"--cache-dir={living.cache_dir}").stdout.count("\n") == len(wanted)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method in ("DELETE", "PUT") else None
+    living.start()
+    assert listed() == wanted
+    proxy.intercept = None
+    living.again()
+    wait_for(lambda: not entries(living), 60, "the journal to be delivered")
 
 
 def test_promised_files_go_along_when_their_directory_is_renamed(server: Any, mount: Any, bucket: str, s3: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,56 @@ def test_a_directory_takes_them_along(mount: Mounting, bucket: str, s3: Any) -> 
     assert [shown(living.path / "e" / f"f{n}") for n in range(5)] == [CHANGED] * 5
 
 
+def test_what_is_promised_while_a_directory_is_about_to_be_renamed_goes_along(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """The rename has begun to deliver what lies there, and waits for another file."""
+    living = mount(url=proxy.url, writeback="1h", patched=UNHURRIED)
+    (living.path / "d").mkdir()
+    path = living.path / "d" / "f"
+    with path.open("wb") as file:
+        file.write(b"content")
+        os.fsync(file.fileno())
+    (living.path / "d" / "slow").write_bytes(b"promised")
+    proxy.hold = lambda target: 0 if target == f"/{bucket}/d/slow" else None
+    with ThreadPoolExecutor(1) as pool:
+        renamed = pool.submit(os.rename, living.path / "d", living.path / "e")
+        try:
+            wait_for(lambda: proxy.held, 60, "the rename to be delivering the other file")
+            change(path)
+            assert stored(s3, bucket, "d/f") != CHANGED
+            proxy.hold = lambda target: None
+            renamed.result(60)
+        except BaseException:
+            living.kill()  # or the rename would be waited for
+            raise
+    assert stored(s3, bucket, "e/f") == CHANGED
+    assert shown(living.path / "e" / "f") == CHANGED
+
+
+def test_what_is_promised_of_a_file_is_not_delivered_to_what_replaces_it(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """The renaming takes so long that its time comes, and the bytes are the same."""
+    soon = 1.0
+    living = mount(url=proxy.url, patched=f"import zosfs.fs.promised_attributes as soon; soon.QUIET = soon.LONGEST = {soon}")
+    path = make(living.path / "f")
+    (living.path / "g").write_bytes(b"content")
+    (living.path / "g").chmod(0o604)
+
+    def from_another(target: str) -> int | None:
+        return 0 if target == f"/{bucket}/g" and f"x-amz-copy-source: /{bucket}/f" in proxy.heads[-1] else None
+
+    proxy.hold = from_another
+    with ThreadPoolExecutor(1) as pool:
+        renamed = pool.submit(os.rename, path, living.path / "g")
+        wait_for(lambda: proxy.held, 60, "the copy")
+        wait_for(later_than(2 * soon), 10, "what was promised of the other file to be due")
+        proxy.hold = lambda target: None
+        renamed.result()
+    assert shown(living.path / "g") == CHANGED
+    living.stop()
+    assert stored(s3, bucket, "g") == CHANGED
+
+
 def test_what_takes_the_place_of_a_file_does_not_get_its_attributes(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(patched=UNHURRIED)
     (living.path / "g").write_bytes(b"content")
@@ -276,6 +328,30 @@ def test_what_others_have_put_in_its_place_is_not_touched(mount: Mounting, bucke
     assert stored(s3, bucket, "g")[0] == "0o611"
 
 
+@pytest.mark.parametrize("how", ["rename", "rename of what has tags", "rename of the directory", "getxattr"])
+def test_that_others_have_replaced_it_is_told_though_the_kernel_hides_it(mount: Mounting, bucket: str, s3: Any, how: str) -> None:
+    """A call that names a path is made again by the kernel where it fails with ESTALE: nobody has been told by that."""
+    living = mount(patched=UNHURRIED)
+    living.forgive(LOST)
+    (living.path / "d").mkdir()
+    path = living.path / "d" / "f"
+    path.write_bytes(b"content")
+    if how == "rename of what has tags":
+        os.setxattr(path, "user.zos.tag.team", b"blue")
+    change(path)
+    s3.put_object(Bucket=bucket, Key="d/f", Body=b"made by somebody else", Metadata={"mode": str(0o100611)})
+    if how == "getxattr":
+        assert os.getxattr(path, "user.zos.etag").decode() == hashlib.md5(b"made by somebody else").hexdigest()
+    elif how == "rename of the directory":
+        path = path.parent.rename(living.path / "e") / "f"
+    else:
+        path = path.rename(living.path / "d" / "g")
+    assert path.read_bytes() == b"made by somebody else"
+    assert shown(path)[0] == "0o611"
+    refused(errno.ESTALE, sync_directory, living.path)
+    sync_directory(living.path)
+
+
 def test_what_others_changed_of_the_same_bytes_is_not_touched(mount: Mounting, bucket: str, s3: Any) -> None:
     living = mount(patched=UNHURRIED)
     living.forgive(LOST)
@@ -359,7 +435,11 @@ def test_a_server_away_for_a_while_gets_them_later(proxy: Proxy, mount: Mounting
     wait_for(lambda: stored(s3, bucket, "f")[::3] == CHANGED[::3], 20, "the delivery of the attributes")
 
 
-def test_a_copy_whose_answer_was_lost_is_known_for_ours(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+@pytest.mark.parametrize(("again", "killed"), [(False, False), (True, False), (True, True)])
+def test_a_copy_whose_answer_was_lost_is_known_for_ours(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, again: bool, killed: bool
+) -> None:
+    """Also when attributes that were set later were tried in vain."""
     living = mount(url=proxy.url, retries=0, retry_timeout=1, patched="import zosfs.fs.promised_attributes as soon; soon.DOUBTED = 0.0")
     living.forgive("not delivered yet")
     path = living.path / "f"
@@ -374,9 +454,17 @@ def test_a_copy_whose_answer_was_lost_is_known_for_ours(proxy: Proxy, mount: Mou
 
     proxy.intercept = lose
     change(path)
-    wait_for(lambda: "not delivered yet" in living.log(), 20, "a failure")
+    failures = wait_for(lambda: living.log().count("not delivered yet"), 20, "a failure")
     assert stored(s3, bucket, "f") == CHANGED
     path.chmod(0o604)
+    wait_for(lambda: not again or living.log().count("not delivered yet") > failures + 1, 20, "a failure of the new ones")
+    if killed:
+        path.chmod(0o606)
+        living.kill()
+        proxy.intercept = None
+        living.start()
+        assert shown(path) == ("0o606", *CHANGED[1:])
+        return
     proxy.intercept = None
     wait_for(lambda: stored(s3, bucket, "f")[0] == "0o604", 20, "the delivery of the attributes")
     living.again()
@@ -398,6 +486,106 @@ def test_at_a_server_that_is_away_the_next_run_has_them_before_other_changes(pro
     assert shown(path) == ("0o604", *CHANGED[1:])
     living.again()
     assert stored(s3, bucket, "f") == ("0o604", *CHANGED[1:])
+
+
+@pytest.mark.parametrize("how", ["write", "truncate", "rename", "rename of the directory", "xattr", "chmod", "umount"])
+def test_what_the_next_run_cannot_deliver_at_once_goes_before_the_object_is_another_one(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, how: str
+) -> None:
+    living = mount(url=proxy.url, retries=0, retry_timeout=1, patched=UNHURRIED)
+    living.forgive("has not yet the attributes")
+    (living.path / "d").mkdir()
+    path = make(living.path / "d" / "f")
+    living.kill()
+    no_copies(proxy)
+    living.start()
+    assert shown(path) != CHANGED, "it is known as it was"
+    if how == "rename of the directory":
+        refused(errno.EIO, path.parent.rename, living.path / "e")
+    if how == "write":
+        refused(errno.EIO, path.open, "r+b")
+    proxy.intercept = None
+    if how == "write":
+        with path.open("r+b") as file:
+            file.write(b"C")
+    elif how == "truncate":
+        os.truncate(path, 3)
+    elif how == "rename":
+        path = path.rename(living.path / "d" / "g")
+    elif how == "rename of the directory":
+        path = path.parent.rename(living.path / "e") / "f"
+    elif how == "xattr":
+        os.setxattr(path, "user.own", b"value")
+    elif how == "chmod":
+        path.chmod(0o640)
+    times = how in ("write", "truncate")  # which change them
+    for again in (False, True):
+        if again or how == "umount":
+            living.again()
+        assert shown(path)[: 3 if times else 4] == CHANGED[: 3 if times else 4]
+        assert stored(s3, bucket, str(path.relative_to(living.path)))[:3] == CHANGED[:3]
+    (promises,) = living.cache_dir.rglob("headers")
+    assert promises.stat().st_size == 0
+
+
+def test_what_is_refused_to_the_next_run_waits_for_one_that_may(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """The keys of a mount that only reads need not allow more."""
+    living = mount(url=proxy.url, patched=UNHURRIED)
+    living.forgive("earlier run promised are refused|not everything was delivered")
+    path = make(living.path / "f")
+    living.kill()
+    no_copies(proxy, 403, "AccessDenied")
+    living.start()
+    assert "promised are refused" in living.log()
+    assert path.read_bytes() == b"content"
+    living.kill()
+    proxy.intercept = None
+    living.start()
+    assert shown(path) == CHANGED
+
+
+def test_who_changes_what_is_refused_to_the_next_run_is_told_of_its_own_change_only(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    living = mount(url=proxy.url, patched=UNHURRIED)
+    living.forgive("earlier run promised are refused")
+    path = make(living.path / "f")
+    living.kill()
+
+    def no_copy(method: str, target: str) -> bytes | None:
+        return answer(403, "AccessDenied") if method == "PUT" and "x-amz-copy-source" in proxy.heads[-1] else None
+
+    proxy.intercept = no_copy
+    living.start()
+    refused(errno.EACCES, path.chmod, 0o604)
+    with path.open("r+b") as file:
+        file.write(b"C")
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"Content"
+    (promises,) = living.cache_dir.rglob("headers")
+    assert promises.stat().st_size == 0
+    proxy.intercept = None
+
+
+def test_what_others_remove_while_it_is_being_promised_does_not_stay_promised(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any
+) -> None:
+    """A listing finds that the file is gone."""
+    living = mount(url=proxy.url, metadata_ttl=0, negative_ttl=0)
+    living.forgive(LOST)
+    path = living.path / "f"
+    path.write_bytes(b"content")
+    proxy.hold = lambda target: 0 if target.endswith("/f?acl=") else None
+    with ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(path.chmod, 0o640)
+        wait_for(lambda: proxy.held, 60, "the question for the ACL")
+        s3.delete_object(Bucket=bucket, Key="f")
+        os.listdir(living.path)
+        proxy.hold = lambda target: None
+        changed.result(60)
+    (promises,) = living.cache_dir.rglob("headers")
+    wait_for(lambda: promises.stat().st_size == 0, 60, "the promise to be given up")
+    refused(errno.ENOENT, sync_directory, living.path)
+    assert os.listdir(living.path) == []
 
 
 def test_links_have_them_too(mount: Mounting, bucket: str, s3: Any) -> None:

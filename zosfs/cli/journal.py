@@ -1,4 +1,5 @@
-"""`zosfs journal`: what was written on this host and is not in the store, because of a crash, a conflict, or a server that refused.
+"""`zosfs journal`: what was written, changed or removed on this host and is not so in the store, because of a crash, a conflict, or a
+server that refused.
 
 `list`, `show` and `export` also work while the bucket is mounted; `discard` and `upload` need the journal for themselves.
 """
@@ -17,7 +18,9 @@ from zosfs.cli.options import add_option_arguments, options_of
 from zosfs.cli.place import show_rows
 from zosfs.config_values import OptionError
 from zosfs.content.journal import DATABASE, Journal
-from zosfs.content.journal_rows import Record, remove_record
+from zosfs.content.journal_rows import Deletion, Record, remove_record
+from zosfs.content.promise_log import HEADERS, REMOVALS, PromiseLog
+from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.mount.daemon import say
 
 COLUMNS = ("id", "bucket", "key", "size", "state", "changed", "cause")
@@ -27,7 +30,7 @@ PIECE = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command each."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
-    listing = commands.add_parser("list", help="every entry: id, bucket, key, size, state, cause")
+    listing = commands.add_parser("list", help="every entry: id, bucket, key, size, state, cause; and attributes and removals to come")
     listing.add_argument("--json", action="store_true", help="print one JSON list")
     for name, text in (
         ("show", "one entry with its ranges"),
@@ -70,6 +73,21 @@ def _row(bucket: str, record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _without_bytes(cache_dir: Path) -> Iterator[dict[str, Any]]:
+    """A row for each object that is to get other attributes, or to go."""
+    for bucket, directory in _directories(cache_dir):
+        journal = Journal(directory)
+        journal.look()
+        try:
+            removals = [*journal.deletions(), *PromiseLog(directory / REMOVALS, Deletion).look()]
+        finally:
+            journal.close()
+        attributes = PromiseLog(directory / HEADERS, PromisedHeaders.read).look()
+        keys = [*(("attributes", promise.key) for promise in attributes), *(("removal", removal.key) for removal in removals)]
+        for state, key in dict.fromkeys(keys):  # one that goes into the journal may be read twice
+            yield {"id": "", "bucket": bucket, "key": key, "size": 0, "state": state, "changed": "", "cause": ""}
+
+
 def _find(cache_dir: Path, begin: str) -> tuple[str, Path, Record]:
     """The entry whose id begins so. LookupError when there is none, or more than one."""
     found = [entry for entry in _entries(cache_dir) if entry[2].id.startswith(begin)]
@@ -85,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
         options = options_of(args, names).options
         cache_dir = places.cache_dir(options.cache_dir)
         if args.what == "list":
-            show_rows([_row(bucket, record) for bucket, _, record in _entries(cache_dir)], COLUMNS, args.json)
+            rows = [*(_row(bucket, record) for bucket, _, record in _entries(cache_dir)), *_without_bytes(cache_dir)]
+            show_rows(rows, COLUMNS, args.json)
             return 0
         if args.what == "upload":
             return _upload(options, args.bucket, cache_dir)

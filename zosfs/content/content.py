@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from zosfs.content.chunks import ChunkCache
 from zosfs.content.disk_budget import DiskBudget
 from zosfs.content.earlier_run import REPLAY_PATIENCE, EarlierRun
 from zosfs.content.journal_rows import CONFLICT, FAILED, PARKED, Deletion, Record
+from zosfs.content.left_headers import LeftHeaders
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.moves import Moves
 from zosfs.content.multipart import UploadRecord
 from zosfs.content.patience import Patience
 from zosfs.content.plan import Limits
-from zosfs.content.promise_log import PromiseLog
+from zosfs.content.promise_log import HEADERS, REMOVALS, PromiseLog
 from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.promises import Promises
 from zosfs.content.reader import Reader, Readers
@@ -79,12 +80,13 @@ class Content:
         self._readers = Readers(store, budget, counters, nursery, options, self.chunks)
         self.promises = Promises(cache_dir / "journal", self._staged, self._disk)
         self.moves = Moves(store, self.promises, options)
-        self._removal_log = PromiseLog(cache_dir / "journal" / "removals", Deletion)
-        self._header_log = PromiseLog(cache_dir / "journal" / "headers", PromisedHeaders.read)
+        self._removal_log = PromiseLog(cache_dir / "journal" / REMOVALS, Deletion)
+        self._header_log = PromiseLog(cache_dir / "journal" / HEADERS, PromisedHeaders.read)
         self._busy: dict[str, Lock] = {}
         self._writers: dict[Writer, None] = {}
         self._early: set[Writer] = set()
         self.earlier = EarlierRun(self)
+        self.left_headers = LeftHeaders(self, self.earlier.replayed)
 
     @property
     def abilities(self) -> Abilities:
@@ -372,15 +374,15 @@ class Content:
 
         self.store.delete_soon(info, done)
 
-    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: ObjectHeaders | None = None) -> None:
+    def promise_headers(self, info: ObjectInfo, headers: ObjectHeaders, tried: Sequence[Mapping[str, str]] = ()) -> None:
         """Promise that the object *info* gets *headers*, here or by the next run, unless another one takes its place: the caller delivers
-        them, and says `headers_done` then. Instead of what was promised for its key before, of which *tried* may have got there.
+        them, and says `headers_done` then. Instead of what was promised for its key before; metadata of *tried* may have got there.
 
         OSError when the promise cannot be kept on this disk: what was promised before holds then.
         """
-        before = [dict(info.metadata or {}), *([dict(tried.metadata)] if tried is not None else [])]
-        promise = PromisedHeaders(info.key, info.etag, before, headers)
+        promise = PromisedHeaders(info.key, info.etag, [info.metadata or {}, *tried], headers)
         self._header_log.add(promise.key, promise.facts())
+        self.left_headers.forget(promise.key)
 
     async def headers_kept(self) -> None:
         """Wait until what is promised of headers is on the disk. OSError where that fails."""
@@ -420,9 +422,22 @@ class Content:
                     await self.failed(writer, exc)
                 remaining.done(left.pop(writer))
 
+        async def keep(key: str) -> None:
+            async with slots:
+                if patience.exhausted:
+                    return
+                try:
+                    await self.left_headers.keep(key)
+                    patience.delivered()
+                except OSError as exc:
+                    failures.append(exc)
+                    patience.failed(exc)
+
         async with trio.open_nursery() as nursery:
             for writer in list(left):
                 nursery.start_soon(one, writer)
+            for key in self.left_headers.lacking():
+                nursery.start_soon(keep, key)
         if left:
             failures += [patience.failures[-1]] * len(left)
             await self.keep(patience.failures[-1])

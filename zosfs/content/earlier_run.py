@@ -10,7 +10,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ from zosfs.content.journal_rows import CONFLICT, FAILED, Deletion, Move, Record,
 from zosfs.content.multipart import abort
 from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.content.writer import Writer
-from zosfs.errors import StoreError
 from zosfs.store.api import ObjectHeaders, ObjectInfo
 from zosfs.store.objects import is_folder, waves
 
@@ -40,8 +39,6 @@ STUCK_SECONDS = 30.0
 """Nothing of a renaming was done for so long: who asks for a name at either of its places is refused from then on, until something is."""
 LOOK_SECONDS = 1.0
 """How often who waits for the end of a renaming looks whether it is stuck."""
-HEADERS_AGAIN = (1, 5, 15)
-"""Seconds after which promised headers are tried again in this run; who changes the file meanwhile waits for that."""
 PARALLEL = 8
 
 
@@ -60,10 +57,10 @@ class EarlierRun:
     """What the runs before this one left of one bucket."""
 
     on_replayed: Callable[[ObjectInfo], None] | None = None
-    """Told of every file that was delivered while the mount lives."""
+    """Told of every object that was made of what was promised, as a HEAD would tell of it."""
 
     on_moved: Callable[[], object] | None = None
-    """Told when names changed because a renaming was ended, and attributes as they were promised."""
+    """Told when names changed because a renaming was ended."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -95,9 +92,11 @@ class EarlierRun:
         self._goes_on()
         if not (uploads or deletions or headers or self.moving or self._revived):
             return
-        self._uncompared = {*self._revived, *map(_headers_of, headers)}
+        left = self._content.left_headers
+        left.take(self._not_of_what_goes(headers, deletions))
+        self._uncompared = {*self._revived, *map(_headers_of, left.lacking())}
         done = trio.Event()
-        self._content.nursery.start_soon(self._replay_all, uploads, deletions, headers, done)
+        self._content.nursery.start_soon(self._replay_all, uploads, deletions, done)
         with trio.move_on_after(patience):
             await self._compared.wait()
             with trio.move_on_after(DELIVERY_PATIENCE):
@@ -136,9 +135,16 @@ class EarlierRun:
         self._went_on = trio.current_time()
         self._stuck_told = False
 
-    async def _replay_all(
-        self, uploads: list[Upload], deletions: list[Deletion], headers: list[PromisedHeaders], done: trio.Event
-    ) -> None:
+    def _not_of_what_goes(self, headers: list[PromisedHeaders], deletions: list[Deletion]) -> Iterator[PromisedHeaders]:
+        """Those of *headers* whose objects are not to go: a copy onto itself would bring such an object back, or make it another one."""
+        going = {(deletion.key, deletion.etag) for deletion in deletions}
+        for promise in headers:
+            if (promise.key, promise.etag) in going:
+                self._content.headers_done(promise.key)
+            else:
+                yield promise
+
+    async def _replay_all(self, uploads: list[Upload], deletions: list[Deletion], done: trio.Event) -> None:
         slots = trio.CapacityLimiter(PARALLEL)
         async with trio.open_nursery() as nursery:
             for upload in uploads:
@@ -148,13 +154,7 @@ class EarlierRun:
             async with trio.open_nursery() as nursery:
                 for key in wave:
                     nursery.start_soon(self._delete_unlinked, removed[key], slots)
-        # behind the removals, and not of what is still to go: a copy onto itself would bring it back, or make it another object
-        for promise in headers:
-            if promise.key in removed:
-                self._content.headers_done(promise.key)
-                self._is_compared(_headers_of(promise))
-            else:
-                self._content.nursery.start_soon(self._keep_headers, promise)
+        self._content.left_headers.begin(lambda key: self._is_compared(_headers_of(key)))  # the start waits for the removals, too
         # before what was promised, which a server may keep waiting: nobody is to meet names that are about to go
         while self.moving:
             for pause in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
@@ -202,6 +202,11 @@ class EarlierRun:
             return False
         return True
 
+    def replayed(self, info: ObjectInfo) -> None:
+        """Its object is *info* now, as was promised."""
+        if self.on_replayed is not None:
+            self.on_replayed(info)
+
     async def _abort_stray(self, upload: Upload, slots: trio.CapacityLimiter) -> None:
         async with slots:
             await abort(self._content.store, upload.key, upload.upload.upload_id)
@@ -225,34 +230,6 @@ class EarlierRun:
                 await content.promises.deletion_done(deletion.key)
             except OSError as exc:
                 log.warning("%s, unlinked in an earlier run, is not deleted yet: %s", deletion.key, exc)
-
-    async def _keep_headers(self, promise: PromisedHeaders) -> None:
-        content, key = self._content, promise.key
-        try:
-            async with content.only_one(key):
-                for pause in (*HEADERS_AGAIN, None):
-                    try:
-                        async with self._comparing:
-                            kept = await promise.keep(content.store)
-                    except StoreError as exc:
-                        if exc.refused:
-                            log.error("%s: the changed attributes that an earlier run promised are refused: %s", key, exc)
-                        elif pause is not None:
-                            self._is_compared(_headers_of(promise))
-                            await trio.sleep(pause)
-                            continue
-                        else:
-                            log.warning("%s has not yet the attributes that an earlier run promised: %s", key, exc)
-                            return
-                    else:
-                        if not kept:
-                            log.info("%s is not the object any more that an earlier run promised other attributes", key)
-                    break
-                content.headers_done(key)
-        finally:
-            self._is_compared(_headers_of(promise))
-        if self.on_moved is not None:
-            self.on_moved()  # what is known of it is from before
 
     def _undecided(self, deletion: Deletion) -> list[Record]:
         """Changes of the very object that was to go: its removal was cut short, and nobody was told that it is gone."""
@@ -293,8 +270,8 @@ class EarlierRun:
         self._content.counters.add("journal_replayed")
         log.info("%s, left by an earlier run, is delivered", writer.draft.key)
         await writer.aclose()
-        if info is not None and self.on_replayed is not None:
-            self.on_replayed(info)
+        if info is not None:
+            self.replayed(info)
 
     async def _replay(self, writer: Writer, record: Record, slots: trio.CapacityLimiter) -> ObjectInfo | None:
         async with self._comparing:  # not one of the slots, which deliveries may keep for long
@@ -339,8 +316,8 @@ class EarlierRun:
         self._revived.update(revived)
 
 
-def _headers_of(promise: PromisedHeaders) -> str:
-    return f"headers of {promise.key}"  # no record's id
+def _headers_of(key: str) -> str:
+    return f"headers of {key}"  # no record's id
 
 
 def _is_replaced(writer: Writer) -> bool:

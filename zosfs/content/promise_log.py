@@ -17,6 +17,9 @@ from typing import Any, Generic, TypeVar
 
 Promise = TypeVar("Promise")
 
+REMOVALS, HEADERS = "removals", "headers"
+"""What the logs are called that lie beside the journal."""
+
 REWRITTEN = 1 << 20
 """Bytes from which on a log is written anew when those of the promises that still hold are less than half of it."""
 
@@ -31,13 +34,27 @@ class PromiseLog(Generic[Promise]):
         self._open: dict[str, bytes] = {}  # the line of each promise that holds
         self._length = self._needed = 0  # bytes of the file, and of those lines
 
+    def look(self) -> list[Promise]:
+        """What the file promises, be it in use: it is not opened."""
+        with contextlib.suppress(FileNotFoundError):
+            return list(self._read(self._path.read_bytes()).values())
+        return []
+
     def open(self) -> list[Promise]:
         """Open or make the file; what an earlier run promised and did not finish, which holds on. A torn last line was never answered."""
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        left: dict[str, Promise] = {}
         content = self._path.read_bytes()
-        self._length = len(content)
-        for line in content.split(b"\n"):
+        self._length = content.rfind(b"\n") + 1
+        if self._length < len(content):
+            os.ftruncate(self._fd, self._length)  # or what is promised next would be a part of the torn line
+        left = self._read(content)
+        self._needed = sum(map(len, self._open.values()))
+        return list(left.values())
+
+    def _read(self, content: bytes) -> dict[str, Promise]:
+        left: dict[str, Promise] = {}
+        *lines, _ = content.split(b"\n")
+        for line in lines:
             with contextlib.suppress(ValueError, TypeError):
                 key, *facts = json.loads(line)
                 left.pop(key, None)
@@ -45,11 +62,7 @@ class PromiseLog(Generic[Promise]):
                 if facts:
                     left[key] = self._of(key, *facts)
                     self._open[key] = line + b"\n"
-        self._needed = sum(map(len, self._open.values()))
-        if content and not content.endswith(b"\n"):
-            with contextlib.suppress(OSError):
-                self._write(b"\n")  # or what is promised next would be a part of the torn line
-        return list(left.values())
+        return left
 
     def clear(self) -> None:
         """Nothing is owed any more."""
@@ -90,11 +103,10 @@ class PromiseLog(Generic[Promise]):
                 self.clear()
 
     def _write(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        self._length += written
-        if written != len(line):
-            self._length += os.write(self._fd, b"\n")
+        if os.write(self._fd, line) != len(line):
+            os.ftruncate(self._fd, self._length)  # which needs no room
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._length += len(line)
 
     def _rewrite(self) -> None:
         path = self._path.with_name(self._path.name + ".new")

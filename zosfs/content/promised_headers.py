@@ -5,6 +5,7 @@ Owns: nothing. May use: store/ and the other modules here. Must not know: attrib
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from zosfs.content.append import look
 from zosfs.content.finishing import attributes_said, rewrite, same_attributes
 from zosfs.content.journal_rows import headers_said
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, Store
+from zosfs.store.api import ObjectHeaders, ObjectInfo, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +37,26 @@ class PromisedHeaders:
         """All of it but the key, as JSON has it."""
         return self.etag, [attributes_said(one) for one in self.before], headers_said(self.headers)
 
-    async def keep(self, store: Store) -> bool:
-        """Give the object its headers, unless it has them. False, and nothing was changed, where there is another object by now, or none.
+    async def keep(self, store: Store) -> ObjectInfo | None:
+        """Give the object its headers, unless it has them; returns what a HEAD says of it now. None, and nothing was changed, where
+        there is another object by now, or none.
 
         Raises StoreError where the server did not do it.
         """
         found = await look(store, self.key)
         if found is None or found.etag != self.etag:
-            return False
+            return None
         if same_attributes(found.metadata, self.headers.metadata):
-            return True
+            return found
         if not any(same_attributes(found.metadata, one) for one in self.before):
-            return False
+            return None
         try:
-            await rewrite(store, found, self.headers)
+            etag, modified_ns = await rewrite(store, found, self.headers)
         except StoreError as exc:
             if exc.errno in (errno.ESTALE, errno.ENOENT):
-                return False
+                return None
             raise
-        return True
+        return dataclasses.replace(
+            found, etag=etag or found.etag, modified_ns=modified_ns or found.modified_ns, metadata=dict(self.headers.metadata),
+            content_type=self.headers.content_type,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -63,7 +63,14 @@ class Changes:
         await self._contents.learn(inode.volume)
         if not inode.is_dir:
             await (await self._contents.of(inode.volume)).settle(inode.key)  # what an earlier run promised of it comes first
+        await self.inherit(inode)
         await self._tree.refresh(inode)
+
+    async def inherit(self, inode: Inode) -> None:
+        """Before the object of *inode* is changed or copied: it has what an earlier run promised of its attributes, and that is known here.
+        Raises StoreError."""
+        if not (inode.is_dir or inode.dirty or inode.unlinked):
+            await (await self._contents.of(inode.volume)).left_headers.settle(inode.key)
 
     async def apply(self, inode: Inode, described: Described | None = None) -> None:
         """Deliver the attributes that *inode* has now, and what else *described* says (None: as it is).
@@ -114,23 +121,37 @@ class Changes:
         if not self._promised.may_wait(file) or info is None or info.metadata is None or info.key != inode.key or info.appendable:
             return False
         described = file.described or of_object(info, self._options)
-        described.grants = await self._acls.of(inode.store, info)
+        changed, file.attributes_changed = file.attributes_changed, True  # what the store says of it meanwhile is not believed
         try:
-            file.content.promise_headers(info, headers(described, inode.attributes, self._options), self._promised.tried(file))
+            described.grants = await self._acls.of(inode.store, info)
+            kept = await self._keep(file, info, headers(described, inode.attributes, self._options))
+        except BaseException:
+            file.attributes_changed = changed
+            raise
+        if kept:
+            file.described = described
+            self._promised.add(file)
+        else:
+            file.attributes_changed = changed
+        return kept
+
+    async def _keep(self, file: OpenFile, info: ObjectInfo, wanted: ObjectHeaders) -> bool:
+        """Promise in the journal that the object *info* of *file* gets the headers *wanted*. False, and nothing happened, where that cannot
+        be."""
+        try:
+            file.content.promise_headers(info, wanted, self._promised.tried(file))
             await file.content.headers_kept()
         except OSError as exc:
             log.warning("changed attributes are not gathered: %s", exc)
             if not file.promised:
                 file.content.headers_done(info.key)
             return False
-        file.described = described
-        file.attributes_changed = True
-        self._promised.add(file)
         return True
 
     async def settle(self, file: OpenFile) -> None:
         """Deliver what is promised of *file*'s attributes, before something that could tell that they are not there; the caller holds the
-        file's lock. Where others have changed the object, or the server refuses, they are given up, and fsync tells of it.
+        file's lock. Where others have changed the object, or the server refuses, they are given up, and fsync tells of it: the kernel makes
+        calls that name a path again where they fail with ESTALE, so that these tell nobody.
 
         Raises StoreError when it cannot be told, and they are kept.
         """
@@ -212,7 +233,7 @@ class Changes:
         assert info is not None
         described.grants = await self._acls.of(store, info)
         wanted = headers(described, inode.attributes, self._options)
-        tried = self._promised.tries(file, wanted)
+        tried = self._promised.tries(file, wanted.metadata)
         if self._promised.late(file):
             await _refuse_changed(store, info, tried)
         if info.appendable and store.abilities.append and self._options.append == "auto":
@@ -257,11 +278,11 @@ class Changes:
                 self._tree.delivered(inode, now)
 
 
-async def _refuse_changed(store: Store, info: ObjectInfo, tried: ObjectHeaders | None) -> None:
-    """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* are the
-    headers that a try of ours without an answer may have given it."""
+async def _refuse_changed(store: Store, info: ObjectInfo, tried: Sequence[Mapping[str, str]]) -> None:
+    """Raise ``Conflict`` (ESTALE) where somebody else has made another object of *info*, be it with other attributes only: *tried* is the
+    metadata that tries of ours without an answer may have given it."""
     found = await look(store, info.key)
-    known = [info.metadata, *([tried.metadata] if tried is not None else [])]
+    known = [info.metadata, *tried]
     if found is None or found.etag != info.etag or not any(same_attributes(found.metadata, one) for one in known):
         raise conflict(info.key, "others have changed it since")
 

@@ -6,6 +6,7 @@ Owns: which bucket has which Content. A mount of one bucket has one; `zos:` has 
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from zosfs.content.earlier_run import REPLAY_PATIENCE
 from zosfs.content.memory import MemoryBudget
 from zosfs.content.patience import Patience
 from zosfs.counters import Counters
+from zosfs.store.api import ObjectInfo
 from zosfs.tree.inodes import Volume
 
 PROBE_PATIENCE = 4.0
@@ -40,6 +42,7 @@ class Contents:
         self._making = trio.Lock()
         self._probed_at: dict[str, float] = {}
         self.on_moved: Callable[[], object] = lambda: None  # see EarlierRun.on_moved
+        self.on_replayed: Callable[[str, ObjectInfo], object] = lambda bucket, info: None  # see EarlierRun.on_replayed
 
     async def of(self, volume: Volume | None, *, moved: bool = True, patience: float = REPLAY_PATIENCE) -> Content:
         """The Content of *volume*, started; OSError(EBUSY) when another mount uses its journal, EPERM for no bucket.
@@ -61,12 +64,16 @@ class Contents:
                     cache_dir=self._cache_dir / places.bucket_folder(self._options.url, volume.store.bucket),
                 )  # fmt: skip
                 content.earlier.on_moved = lambda: self.on_moved()
+                content.earlier.on_replayed = functools.partial(self._replayed, volume.store.bucket)
                 await content.start(patience)
                 self._made[volume.store.bucket] = content
         if moved:
             await content.earlier.moved()
         volume.content = content
         return content
+
+    def _replayed(self, bucket: str, info: ObjectInfo) -> None:
+        self.on_replayed(bucket, info)
 
     async def learn(self, volume: Volume | None) -> None:
         """Before something of *volume* is changed: know what its server can do there.

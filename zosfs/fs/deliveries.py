@@ -60,8 +60,7 @@ class Deliveries:
             if writer is not None and writer.on_its_way and not (promise and writer.entry.promised):
                 await writer.settled()  # begun by somebody else, and what comes of it is told to all who ask
             if writer is None or not writer.dirty:
-                if file.attributes_changed:
-                    await self._changes.deliver(file)
+                await self.attributes(file)
                 return
             generation = writer.draft.generation
             try:
@@ -83,6 +82,12 @@ class Deliveries:
                     self._counters["conflicts"] += 1
                 await file.content.failed(writer, exc)
                 raise
+
+    async def attributes(self, file: OpenFile) -> None:
+        """Bring changed attributes of *file* to its object, promised or not; the caller holds the file's lock. Raises StoreError."""
+        await self._changes.settle(file)
+        if file.attributes_changed:
+            await self._changes.deliver(file)
 
     async def promise_attributes(self, file: OpenFile) -> bool:
         """After the last close of *file*: where nothing but attributes is to be delivered, they are promised, and wait with others. False,

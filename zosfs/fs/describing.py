@@ -44,6 +44,7 @@ class Describing:
             return
         await self._contents.learn(inode.volume)
         await file.content.settle(inode.key)  # what an earlier run promised of it comes first
+        await self._changes.inherit(inode)
         known = inode.info
         if not (appending and known is not None and known.appendable and known.metadata is not None):
             await self._refresh(inode)

@@ -33,7 +33,7 @@ from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.file_io import FileIO
 from zosfs.fs.handler import handler
-from zosfs.fs.kernel_pages import KernelPages
+from zosfs.fs.kernel_pages import KernelPages, forget_attributes
 from zosfs.fs.links import Links
 from zosfs.fs.modes import new_attributes, without_setid
 from zosfs.fs.moving import Moving
@@ -47,7 +47,7 @@ from zosfs.fs.rename import Renames
 from zosfs.fs.unlink import Unlinks
 from zosfs.fs.writers import Writers
 from zosfs.fs.xattrs import NEVER, Xattrs
-from zosfs.store.api import Account
+from zosfs.store.api import Account, ObjectInfo
 from zosfs.tree.inodes import Inode
 from zosfs.tree.names import NAME_MAX
 from zosfs.tree.tree import Tree
@@ -125,6 +125,7 @@ class Operations(pyfuse3.Operations):
         self.creates = Creates(tree, contents, self.open_files, writers, self.unlinks, options)
         self.closes = Closes(tree, self.open_files, writers, self.unlinks, self.deliveries, compacting, self.promised, options, mountpoint)
         contents.on_moved = lambda: tree.invalidate(tree.root)
+        contents.on_replayed = self._replayed
         self.directories = Directories(tree, self.moving, options, nursery, self.removals, self.about_to_open)
         self.renames = Renames(
             tree, contents, self.open_files, self.moving, self.changes, self.deliveries, self.unlinks, self.directories, self.promised,
@@ -141,6 +142,14 @@ class Operations(pyfuse3.Operations):
             "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
         }
+
+    def _replayed(self, bucket: str, info: ObjectInfo) -> None:
+        """*info* is in *bucket* since an earlier run's promise was kept."""
+        if self.tree.cache is not None:
+            self.tree.cache.put(bucket, info)
+        inode = self.tree.rewritten(bucket, info)
+        if inode is not None:
+            forget_attributes(inode)
 
     def place(self, request: str, args: Sequence[Any]) -> str:
         """The path from the mount point that *request* is about, which was asked for with *args*; "" where none is known."""
@@ -494,6 +503,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         found = self._inode(inode)
         async with self.moving.still(found), self.changes.turn(found):
+            await self.changes.inherit(found)
             await self.xattrs.set(found, os.fsdecode(name), value)
 
     @handler()
@@ -501,6 +511,7 @@ class Operations(pyfuse3.Operations):
         self._writable()
         found = self._inode(inode)
         async with self.moving.still(found), self.changes.turn(found):
+            await self.changes.inherit(found)
             await self.xattrs.remove(found, os.fsdecode(name))
 
     @handler()

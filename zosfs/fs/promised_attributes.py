@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cachetools
 import trio
 
 from zosfs.config import Options
 from zosfs.content.content import Content
+from zosfs.content.finishing import same_attributes
 from zosfs.counters import Counters
 from zosfs.fs.open_file import OpenFile
-from zosfs.store.api import ObjectHeaders
 from zosfs.tree.inodes import Inode
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class _Promise:
     key: str
     began: float
     due: float
-    tried: ObjectHeaders | None = None  # what a delivery that failed may have given the object
+    tried: list[Mapping[str, str]] = field(default_factory=list)
+    """Metadata that deliveries which failed may have given the object: each of them may be the one that did, unanswered."""
 
 
 class PromisedAttributes:
@@ -105,18 +106,18 @@ class PromisedAttributes:
             file.content.headers_done(promise.key)
             self._let_go(file)
 
-    def tries(self, file: OpenFile, headers: ObjectHeaders) -> ObjectHeaders | None:
-        """The object of *file* is about to be given *headers*; returns what `tried` was before."""
+    def tries(self, file: OpenFile, metadata: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+        """The object of *file* is about to be given *metadata*; returns what `tried` was before."""
+        before = self.tried(file)
         promise = self._promises.get(file)
-        if promise is None:
-            return None
-        before, promise.tried = promise.tried, headers
+        if promise is not None and not any(same_attributes(metadata, one) for one in before):
+            promise.tried.append(metadata)
         return before
 
-    def tried(self, file: OpenFile) -> ObjectHeaders | None:
-        """What a delivery of them that failed may have given the object."""
+    def tried(self, file: OpenFile) -> Sequence[Mapping[str, str]]:
+        """The metadata, one of which deliveries of them that failed may have given the object."""
         promise = self._promises.get(file)
-        return promise.tried if promise is not None else None
+        return tuple(promise.tried) if promise is not None else ()
 
     def late(self, file: OpenFile) -> bool:
         """Whether they were promised so long ago that the object is to be looked at before."""
@@ -166,9 +167,6 @@ class PromisedAttributes:
                     await self.deliver(file)
                 except OSError as exc:
                     self._failing.add(file.content)
-                    if self._promises.get(file) is not promise:
-                        self.failed(file.inode, file.content, exc)
-                        return
                     log.warning("%s: changed attributes are not delivered yet: %s", promise.key, exc)
                 if slot:
                     self._slots.release_on_behalf_of(promise)

@@ -164,14 +164,15 @@ class Renames:
                     elif half is None and file.attributes_changed:
                         carried = self._changes.carried(file)
                         if carried is None:
-                            await self._changes.deliver(file)
+                            await self._deliveries.attributes(file)
                     await file.content.settle(old_key)
+                    await self._changes.inherit(source)
                     if half is not None and writer is not None:
                         half = await writer.standing_on()
                         await writer.entry.has_room_to_move()  # or what is replaced would be gone, and the renaming fail
                     info = half or source.info or await source.store.head(source.key)
                     async with file.content.replacing(new_key, info.etag, writer) as etags:
-                        moved = await self._copy(source, info, new_key, etags, carried)
+                        moved = await self._copy(file, info, new_key, etags, carried)
                         goes_along = writer if half is not None else None
                         try:
                             if goes_along is not None:
@@ -204,10 +205,11 @@ class Renames:
             self._open_files.let_go(file)
 
     async def _copy(
-        self, source: Inode, info: ObjectInfo, new_key: str, etags: set[str], carried: ObjectHeaders | None
+        self, file: OpenFile, info: ObjectInfo, new_key: str, etags: set[str], carried: ObjectHeaders | None
     ) -> ObjectInfo:
-        """The object *info* under *new_key*, with the headers *carried* if those are others; *etags* are those that it may have there, also
-        when this fails."""
+        """The object *info* of *file* under *new_key*, with the headers *carried* if those are others; *etags* are those that it may have
+        there, also when this fails."""
+        source = file.inode
         acl = await acl_under_another_name(source.store, info.key, self._options)
         etags.add(info.etag)
         try:
@@ -215,6 +217,10 @@ class Renames:
         except StoreError as exc:
             if not exc.ambiguous:
                 etags.clear()
+            if exc.errno == errno.ESTALE:
+                with contextlib.suppress(OSError):  # the kernel calls again: it is what others have put there that is to be renamed
+                    await self._changes.settle(file)
+                    await self._tree.refresh(source, force=True)
             raise
         etags.add(written.etag or info.etag)
         if carried is not None:
@@ -231,7 +237,8 @@ class Renames:
                 raise _fail(errno.EINVAL)
             ancestor = ancestor.parent
         content, prefix = await self._contents.of(source.volume), self._tree.key_of(new_parent, new_name) + "/"
-        await self._deliveries.deliver_below(source, but=_is_being_written)
+        await self._deliveries.deliver_below(source, but=lambda file: file.promised or _is_being_written(file))
+        await content.left_headers.settle_below(source.key)
         while True:
             # before others have to wait for us: this may have to wait for the room on the disk that their deliveries make
             await self._unlinks.free_below(source, prefix)

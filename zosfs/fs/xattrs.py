@@ -163,6 +163,7 @@ class Xattrs:
         """The object's facts; a file with undelivered changes is delivered first, but not what a program is in the middle of writing."""
         if inode.file is not None and inode.file.dirty:
             await self.deliveries.deliver(inode.file, only_promised=True)
+            await self.tree.refresh(inode)  # what was promised of it may have been given up
         return await self.info(inode)
 
     async def described(self, inode: Inode) -> Described:
@@ -308,6 +309,7 @@ def _fact(pick: Callable[[ObjectInfo], str]) -> Callable[[Xattrs, Inode, str], A
     async def get(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
         if inode.file is not None and inode.file.promised:
             await xattrs.deliveries.deliver(inode.file)  # which may make another version
+            await xattrs.tree.refresh(inode)
         value = pick(await xattrs.info(inode))
         if not value:
             raise _no_data()

@@ -102,16 +102,12 @@ class LastDelivery:
             async with limit:
                 if patience.exhausted:
                     return
-                promised = file.promised
                 try:
                     await self._operations.deliveries.deliver(file)
                     patience.delivered()
                 except OSError as error:
-                    if promised and not file.promised:
-                        patience.delivered()  # its attributes were given up, which the log says: nothing is left to deliver
-                    else:
-                        _log.error("%s was not delivered: %s", file.inode.key, error)
-                        patience.failed(error)
+                    _log.error("%s was not delivered: %s", file.inode.key, error)
+                    patience.failed(error)
                 remaining.done(size)
 
         async with trio.open_nursery() as nursery:

@@ -95,6 +95,8 @@ async def run(
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
         memory = MemoryBudget(options.memory, counters)
         contents = Contents(options, counters, nursery, memory, cache_dir)
+        if cache is not None:
+            contents.on_replayed = cache.put
         stack.push_async_callback(contents.aclose)
         if cache is not None:
             nursery.start_soon(cache.keep_writing)

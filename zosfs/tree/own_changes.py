@@ -14,7 +14,7 @@ from zosfs.tree.attributes import Attributes
 from zosfs.tree.directory import Directory
 from zosfs.tree.facts import Facts
 from zosfs.tree.inodes import Inode
-from zosfs.tree.names import name_to_part
+from zosfs.tree.names import name_to_part, part_to_name
 
 _UNKNOWN: Mapping[str, int] = {}
 
@@ -159,6 +159,24 @@ class OwnChanges(Facts):
         inode.stamp += 1
         if self.cache is not None and info.metadata is not None:
             self.cache.put(inode.store.bucket, info)
+
+    def rewritten(self, bucket: str, info: ObjectInfo) -> Inode | None:
+        """*bucket* has *info* now, by this mount's hand, but past its inode. Returns that, where one is known and does not know better."""
+        inode: Inode | None = self.root
+        prefix = self.root.volume.prefix if self.root.volume is not None else ""
+        if self.root.volume is None and self.root.directory is not None:
+            inode = self.root.directory.children.get(bucket.encode())
+        if not info.key.startswith(prefix):
+            return None
+        for part in info.key.removeprefix(prefix).split("/"):
+            directory = inode.directory if inode is not None else None
+            inode = directory.children.get(part_to_name(part)) if directory is not None else None
+        if inode is None or inode.is_dir or inode.dirty:
+            return None
+        self.learn(inode, info)
+        inode.fresh_until = self.fresh_until()
+        self.changed(inode)
+        return inode
 
     def changed(self, inode: Inode) -> None:
         """*inode*'s attributes were changed here."""
