@@ -44,10 +44,15 @@ class Opens:
         self._options = options
 
     async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
-        """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete."""
+        """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete.
+
+        ESTALE has the kernel look the name up again, once: others have removed the file.
+        """
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if (writable or flags & os.O_TRUNC) and self._options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if self._tree.taken(inode):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if flags & os.O_TRUNC and not writable:
             await self._file_io.truncate(inode, 0)  # such a descriptor cannot deliver it
         file = await self._open_files.hold(inode)

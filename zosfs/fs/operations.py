@@ -226,6 +226,8 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
+        if self.tree.taken(found):
+            raise _fail(errno.ESTALE)
         async with self.moving.still(found):
             if fields.update_size:
                 await self.file_io.truncate(found, attr.st_size)
