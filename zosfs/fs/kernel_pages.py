@@ -28,6 +28,12 @@ def forget_attributes(inode: Inode) -> None:
         log.debug("the kernel is not told of %s: %s", inode.key, exc)
 
 
+def forget_name(inode: Inode) -> None:
+    """The kernel looks up anew what the name of *inode* is."""
+    assert inode.parent is not None
+    pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.parent.number), pyfuse3.FileNameT(inode.name), ignore_enoent=True)
+
+
 class KernelPages:
     """The pages that the kernel has of a mount's files."""
 

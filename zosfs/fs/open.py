@@ -46,7 +46,7 @@ class Opens:
     async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
         """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete.
 
-        ESTALE has the kernel look the name up again, once: others have removed the file.
+        ESTALE has the kernel look the name up again, once: others have removed the file, or replaced it while somebody reads it here.
         """
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if (writable or flags & os.O_TRUNC) and self._options.ro:

@@ -48,6 +48,18 @@ def same_version(a: ObjectInfo, b: ObjectInfo) -> bool:
     return a.modified_ns // second == b.modified_ns // second
 
 
+def is_replaced(inode: Inode, info: ObjectInfo) -> bool:
+    """Whether *info* is of an object that others have put in the place of the one that somebody is in the middle of reading here.
+
+    To the kernel that is another file, as it is when a local one is replaced: pages and size are kept by inode, and who has the old version
+    open must be shown none of the new one's. An object that only grew stays the same file.
+    """
+    old = inode.info
+    if old is None or old.etag == info.etag or inode.file is None or not inode.file.pinned:
+        return False
+    return not info.grew_from(old)
+
+
 class Facts:
     """All inodes of a mount, and what the store said of them."""
 
@@ -215,7 +227,7 @@ class Facts:
         """The store says that *name* is this; *info* is of a HEAD, or of a listing (no metadata), or None (directories)."""
         directory = self.directory(parent)
         inode = directory.children.get(name)
-        if inode is not None and inode.is_dir != is_dir:
+        if inode is not None and (inode.is_dir != is_dir or (info is not None and is_replaced(inode, info))):
             inode = self.vanished(parent, name)
             if inode is not None:
                 return inode
