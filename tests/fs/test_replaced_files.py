@@ -164,3 +164,24 @@ def test_a_log_is_read_while_another_host_appends_to_it(mount: Any, server: Any)
                 os.fsync(writer.fileno())
             assert os.pread(fd, SIZE, SIZE) == begin[SIZE : 2 * SIZE]
     assert (here.path / "log").read_bytes() == begin + b"one more line\n" * 3
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_who_opens_to_write_beside_a_reader_works_on_what_another_host_has_left(mount: Any, bucket: str, s3: Any, looks: bool) -> None:
+    """What was written here before is delivered, and kept for who reads it: that is no reason to lose against the other host."""
+    s3.put_object(Bucket=bucket, Key="f", Body=OLD)
+    living: Mount = mount()
+    path = living.path / "f"
+    with page_by_page(path) as fd:
+        if looks:
+            assert os.pread(fd, PAGE, 0) == OLD[:PAGE]
+        with path.open("r+b") as writer:
+            writer.write(b"mine")
+        if looks:
+            assert os.pread(fd, PAGE, 0) == b"mine" + OLD[4:PAGE]
+        s3.put_object(Bucket=bucket, Key="f", Body=NEW)
+        with path.open("r+b") as writer:
+            writer.write(b"again")
+        assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"again" + NEW[5:]
+        rest(fd, PAGE, OLD if looks else NEW)
+    assert path.read_bytes() == b"again" + NEW[5:]

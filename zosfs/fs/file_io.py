@@ -74,6 +74,7 @@ class FileIO:
         writer = handle.lost or file.writer
         if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
             data = await writer.read(offset, size)
+            handle.served = True
         else:
             reader, pinned = handle.reader, file.inode.info
             if reader is None or handle.reader_version != file.version or (pinned is not None and pinned.grew_from(reader.info)):

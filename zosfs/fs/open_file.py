@@ -64,7 +64,7 @@ class OpenFile:
     @property
     def pinned(self) -> bool:
         """Whether programs have seen some of the version that is known, and nobody here is about to change it."""
-        return self.writer is None and any(handle.served for handle in self.handles) and not (self.dirty or self.open_to_write)
+        return any(handle.served for handle in self.handles) and not (self.dirty or self.open_to_write)
 
     def bytes_changed(self) -> None:
         """Bytes were changed here: everybody here sees that at once."""
