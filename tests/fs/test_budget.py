@@ -285,6 +285,25 @@ def test_rsync_of_small_files(mount: Mounting, bucket: str, tmp_path: Path, opti
 
 
 @pytest.mark.long_on  # depends on the server
+def test_cp_with_all_attributes(mount: Mounting, bucket: str, tmp_path: Path, s3: Any, server: Any) -> None:
+    """`cp -a` asks for the size of the ACL, for the ACL, and sets it on the copy."""
+    if server.kind != "rgw":
+        pytest.skip("keeps no ACLs of objects")
+    put_many(s3, bucket, {f"d/f{n:02}": b"x" * 100 for n in range(20)})
+    living = mount()
+    run("cp", "-r", living.path / "d", tmp_path / "warm")
+    run("cp", "-a", living.path / "d" / "f00", living.path / "f")
+    with living.requests() as spent:
+        run("cp", "-a", living.path / "d", living.path / "e")
+    assert spent["put"] <= 20 + 4, "the files, and their directory with its attributes"
+    assert spent["head"] <= 20 + 1
+    assert spent["acl"] <= 20 + 2, spent
+    assert not spent.keys() - {"put", "head", "acl", "list", "copy"}, spent
+    for n in (0, 19):
+        grants = [s3.get_object_acl(Bucket=bucket, Key=f"{folder}/f{n:02}")["Grants"] for folder in "de"]
+        assert grants[0] == grants[1]
+
+
 def test_appending_sends_only_the_new_bytes(mount: Mounting, bucket: str, server: Any) -> None:
     living = mount()
     os.listdir(living.path)
