@@ -367,7 +367,7 @@ class Operations(pyfuse3.Operations):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise _fail(errno.ENOTSUP)
+        raise pyfuse3.FUSEError(errno.ENOTSUP)  # without a line in the log: git tries for each object
 
     @handler()
     async def mknod(
@@ -502,6 +502,8 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
+        if name.startswith(NOT_KEPT):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)  # without a line in the log: cp -p, install and sed -i try for each file
         found = self._inode(inode)
         async with self.moving.still(found), self.changes.turn(found):
             await self.xattrs.set(found, os.fsdecode(name), value)
