@@ -185,3 +185,19 @@ def test_who_opens_to_write_beside_a_reader_works_on_what_another_host_has_left(
         assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"again" + NEW[5:]
         rest(fd, PAGE, OLD if looks else NEW)
     assert path.read_bytes() == b"again" + NEW[5:]
+
+
+@pytest.mark.parametrize("size", [10, SIZE])
+def test_who_opens_a_log_reads_all_that_was_appended_before(mount: Any, server: Any, size: int) -> None:
+    """What is known here of it is old, and nothing of it is cached: the bytes that are asked for are there, but they are not all."""
+    if server.kind != "rgw":
+        pytest.skip("no append uploads: a log that grew is another object")
+    here, there = mount(), mount()
+    written = noise(size)
+    for n in range(2):
+        with (there.path / "log").open("ab", buffering=0) as writer:
+            writer.write(written[n * size // 2 : (n + 1) * size // 2])
+        assert n or (here.path / "log").stat().st_size == size // 2
+    with (here.path / "log").open("rb") as reader:
+        assert reader.read() == written
+    assert (here.path / "log").stat().st_size == size

@@ -81,6 +81,8 @@ class FileIO:
                 reader = self._open_reader(handle)
             try:
                 data = await reader.read(offset, size)
+                if not handle.served and reader.outgrown:
+                    data = await self._read_anew(handle, offset, size)
             except StoreError as exc:
                 if handle.reader is not reader:  # another read of this handle went on to what the file is now, and ended this one
                     return await self.read(number, offset, size)
