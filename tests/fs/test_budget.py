@@ -233,6 +233,19 @@ def test_a_small_new_file_is_one_put(mount: Mounting, bucket: str) -> None:
     assert spent == {"put": 1}
 
 
+def test_reading_a_small_file_that_was_written_here(mount: Mounting) -> None:
+    """The kernel keeps whole pages of what is written: of less it has nothing, and the GET tells whether the object is still the same."""
+    living = mount()
+    for n in range(5):
+        (living.path / f"f{n}").write_bytes(b"%d" % n * 100)
+    with living.requests() as spent:
+        assert [(living.path / f"f{n}").read_bytes() for n in range(5)] == [b"%d" % n * 100 for n in range(5)]
+    assert spent == {"get": 5}
+    with living.requests() as spent:
+        assert [(living.path / f"f{n}").read_bytes() for n in range(5)] == [b"%d" % n * 100 for n in range(5)]
+    assert spent == {"head": 5}
+
+
 def test_attributes_of_a_fresh_file_ride_on_its_put(mount: Mounting, bucket: str) -> None:
     living = mount()
     os.listdir(living.path)

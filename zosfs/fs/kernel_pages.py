@@ -44,6 +44,10 @@ class KernelPages:
         """The kernel has seen every byte of the version *etag*, or will."""
         self._of[inode.number] = etag
 
+    def none_of(self, inode: Inode) -> None:
+        """The kernel has no page of *inode* that is worth keeping: of what is written it keeps those that were written whole."""
+        self._of.pop(inode.number, None)
+
     def forget(self, inode: Inode) -> None:
         """What the kernel has of *inode* is not the file, its size included."""
         self._of[inode.number] = ""
