@@ -94,7 +94,7 @@ class Options:
     metadata_ttl: float = option(60.0, "how long names and attributes are trusted without asking", group="freshness", kind="duration", aliases=("stat_cache_expire", "dir_cache_time", "attr_cache", "attr_timeout"))
     open_ttl: float = option(0.0, "how old what is known of a file may be when it is opened from a local cache", group="freshness", kind="duration")
     prefetch: float = option(0.0, "fetch small files ahead of a program that reads one after the other; an open may miss what was written elsewhere in so long", group="freshness", kind="duration")
-    negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing", group="freshness", kind="duration")
+    negative_ttl: float = option(10.0, "how long a missing name is trusted to be missing where its directory was not listed (there metadata_ttl holds)", group="freshness", kind="duration")
     notify: str = option("", "hear of other hosts' changes at once: http://HOST:PORT, as the server reaches this host (docs/semantics.md says what to mind)", group="freshness")
 
     # memory and disk

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tests.content.memory_bucket import CUT, LOST, MemoryBucket
 from tests.content.room import Bucket, new, room, run
 from zosfs.content.append import AppendState, Sent, Verdict, append, judge, set_headers_by_empty_append
-from zosfs.content.etags import appends_of, body_bytes, chain_etag, slice_body
+from zosfs.content.etags import body_bytes, chain_etag, slice_body
 from zosfs.errors import StoreError
-from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Store
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, Store, appends_of
 from zosfs.store.digests import multipart_etag
 
 PLAIN = ObjectHeaders()

@@ -233,6 +233,19 @@ def test_a_small_new_file_is_one_put(mount: Mounting, bucket: str) -> None:
     assert spent == {"put": 1}
 
 
+def test_reading_a_small_file_that_was_written_here(mount: Mounting) -> None:
+    """The kernel keeps whole pages of what is written: of less it has nothing, and the GET tells whether the object is still the same."""
+    living = mount()
+    for n in range(5):
+        (living.path / f"f{n}").write_bytes(b"%d" % n * 100)
+    with living.requests() as spent:
+        assert [(living.path / f"f{n}").read_bytes() for n in range(5)] == [b"%d" % n * 100 for n in range(5)]
+    assert spent == {"get": 5}
+    with living.requests() as spent:
+        assert [(living.path / f"f{n}").read_bytes() for n in range(5)] == [b"%d" % n * 100 for n in range(5)]
+    assert spent == {"head": 5}
+
+
 def test_attributes_of_a_fresh_file_ride_on_its_put(mount: Mounting, bucket: str) -> None:
     living = mount()
     os.listdir(living.path)
@@ -285,6 +298,25 @@ def test_rsync_of_small_files(mount: Mounting, bucket: str, tmp_path: Path, opti
 
 
 @pytest.mark.long_on  # depends on the server
+def test_cp_with_all_attributes(mount: Mounting, bucket: str, tmp_path: Path, s3: Any, server: Any) -> None:
+    """`cp -a` asks for the size of the ACL, for the ACL, and sets it on the copy."""
+    if server.kind != "rgw":
+        pytest.skip("keeps no ACLs of objects")
+    put_many(s3, bucket, {f"d/f{n:02}": b"x" * 100 for n in range(20)})
+    living = mount()
+    run("cp", "-r", living.path / "d", tmp_path / "warm")
+    run("cp", "-a", living.path / "d" / "f00", living.path / "f")
+    with living.requests() as spent:
+        run("cp", "-a", living.path / "d", living.path / "e")
+    assert spent["put"] <= 20 + 4, "the files, and their directory with its attributes"
+    assert spent["head"] <= 20 + 1
+    assert spent["acl"] <= 20 + 2, spent
+    assert not spent.keys() - {"put", "head", "acl", "list", "copy"}, spent
+    for n in (0, 19):
+        grants = [s3.get_object_acl(Bucket=bucket, Key=f"{folder}/f{n:02}")["Grants"] for folder in "de"]
+        assert grants[0] == grants[1]
+
+
 def test_appending_sends_only_the_new_bytes(mount: Mounting, bucket: str, server: Any) -> None:
     living = mount()
     os.listdir(living.path)

@@ -36,7 +36,7 @@ class XattrRow:
     """One attribute. The coroutines take (store, key, info of a HEAD, what follows a prefix row's name[, text]); they raise Refusal
     (ENODATA where there is none, EINVAL, E2BIG) or StoreError. None: not allowed (EPERM). *listed*: by listxattr, where
     it costs no request of its own. *rewrites*: setting it makes a new ETag's worth of changes (refresh the inode). *stays*: what is written
-    over the object later has it, too."""
+    over the object later has it, too. *copied*: programs that copy ask for its size and then for it, and should not cost two requests."""
 
     get: Get
     set: Set | None = None
@@ -44,6 +44,7 @@ class XattrRow:
     listed: bool = False
     rewrites: bool = False
     stays: bool = False
+    copied: bool = False
     help: str = ""
 
 
@@ -274,7 +275,7 @@ async def _get_url(store: Store, key: str, info: ObjectInfo, _: str) -> str:
 
 OBJECT_XATTRS: Mapping[str, XattrRow] = {
     "tags": XattrRow(_get_tags, _set_tags, _remove_tags, stays=True, help="all tags, a JSON object"),
-    "acl": XattrRow(_get_acl, _set_acl, _remove_acl, stays=True, help="the ACL: JSON; set also with a canned word or grants"),
+    "acl": XattrRow(_get_acl, _set_acl, _remove_acl, stays=True, copied=True, help="the ACL: JSON; set also with a canned word or grants"),
     "legal-hold": XattrRow(_get_hold, _set_hold, _remove_hold, help="ON or OFF"),
     "retention": XattrRow(_get_retention, _set_retention, help="JSON, or mode=…,until=…|days=…[,bypass=1]"),
     "restore": XattrRow(_get_restore, _set_restore, help="the state of thawing; set days=7,tier=Standard"),

@@ -2,7 +2,8 @@
 
 Owns: the blocks of a version and the requests that fill them. A byte is fetched once however many want it; a fetch that nobody
 wants any more is cancelled. Every request is pinned to the version by its ETag (and version id, once known), so that blocks never mix
-two versions. Must not know: what will be read next (readahead.py), files on disk (chunks.py).
+two versions; of an object that grows by appends, which may have grown meanwhile, the answer is looked at instead.
+Must not know: what will be read next (readahead.py), files on disk (chunks.py).
 """
 
 from __future__ import annotations
@@ -208,8 +209,9 @@ class Version:
             with block.scope:
                 try:
                     answer = await self._store.get_range(
-                        self.info.key, block.start, slab.view, if_match=self._etag, version_id=self._version_id, arrival=block.arrival
-                    )
+                        self.info.key, block.start, slab.view, if_match="" if self.info.appendable else self._etag,
+                        version_id=self._version_id, arrival=block.arrival,
+                    )  # fmt: skip
                     self._check(answer)
                     good = True
                 except StoreError as exc:
@@ -245,7 +247,7 @@ class Version:
         """Keep what the answer tells, pin the first one's, and refuse another version where the server did not."""
         if not self._etag:
             self._etag = answer.etag
-        elif answer.etag and answer.etag != self._etag:
+        elif answer.etag and answer.etag != self._etag and not answer.grew_from(self.info):
             raise StoreError("PreconditionFailed", status=412, operation="get", key=self.info.key)
         self.answer = answer
         if not self._version_id and answer.version_id != "null":

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 from zosfs.content.append import look
 from zosfs.content.conflicts import check_unchanged
 from zosfs.content.delivered import delivered_info
-from zosfs.content.etags import appends_of
 from zosfs.content.multipart import UploadRecord, abort
 from zosfs.content.parallel import in_parallel
 from zosfs.content.plan import Base, Limits
-from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo
+from zosfs.store.api import ObjectHeaders, ObjectInfo, PartInfo, appends_of
 
 if TYPE_CHECKING:
     from zosfs.content.content import Content

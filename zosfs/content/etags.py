@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from zosfs.store.api import Body, FileSlice, Piece
+from zosfs.store.api import Body, FileSlice, Piece, appends_of
 
 
 def chain_etag(before: str, chunk: str) -> str:
@@ -21,14 +21,6 @@ def chain_etag(before: str, chunk: str) -> str:
         return chunk
     raw = bytes.fromhex(before.partition("-")[0]) + bytes.fromhex(chunk)
     return f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}-{appends_of(before) + 1}"
-
-
-def appends_of(etag: str) -> int:
-    """How many appends made the appendable object of this *etag*; 0 for ""."""
-    _, dash, count = etag.partition("-")
-    if dash:
-        return int(count) if count.isdigit() else 1
-    return 1 if etag else 0
 
 
 def body_bytes(body: Body) -> bytes:

@@ -112,6 +112,12 @@ class Reader:
         """The version that is read."""
         return self._version.info
 
+    @property
+    def outgrown(self) -> bool:
+        """Whether the object had more than this version when some of it was fetched: that is no failure for who is in the middle of it."""
+        answer = self._version.answer
+        return answer is not None and answer.grew_from(self.info)
+
     async def read(self, offset: int, size: int) -> Buffer:
         """Bytes ``[offset, offset + size)`` of the version, short only at its end, b"" beyond it.
 

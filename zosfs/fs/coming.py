@@ -3,7 +3,8 @@
 What was set so far is part of the file's `Described`: every delivery has it in its headers, and what the journal promises, too. Nobody
 sees half a file because somebody sets an attribute, and no object is there for a moment without it.
 
-Owns: how each attribute becomes a header. One row an attribute (ROWS, PREFIXES); those without a row need an object that is there.
+Owns: how each attribute becomes a header, and what was found out of ACLs of objects to come, once for each bucket of a mount. One row an
+attribute (ROWS, PREFIXES); those without a row need an object that is there.
 Must not know: when a file is delivered, the kernel.
 """
 
@@ -17,6 +18,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 
@@ -82,13 +84,19 @@ def _acl(described: Described, _: str) -> str | None:
     return None  # how the server will say it, it says once there is an object
 
 
+_knows_acls: WeakSet[Store] = WeakSet()
+_owners: WeakKeyDictionary[Store, Mapping[str, Any]] = WeakKeyDictionary()
+
+
 async def _set_acl(store: Store, key: str, described: Described, _: str, text: str) -> None:
     members = parse_acl(text)
-    try:
-        await store.get_acl(key)
-    except StoreError as exc:  # a server that knows no ACLs says something else than that there is no such object
-        if exc.errno != errno.ENOENT:
-            raise
+    if store not in _knows_acls:
+        try:
+            await store.get_acl(key)
+        except StoreError as exc:  # a server that knows no ACLs says something else than that there is no such object
+            if exc.errno != errno.ENOENT:
+                raise
+        _knows_acls.add(store)
     if "AccessControlPolicy" in members:
         described.grants = grant_headers(adopted(members["AccessControlPolicy"], await _owner_to_be(store, key)))
     else:
@@ -97,12 +105,16 @@ async def _set_acl(store: Store, key: str, described: Described, _: str, text: s
 
 async def _owner_to_be(store: Store, key: str) -> Mapping[str, Any]:
     """Whose an object will be that is made with our keys: an upload that nothing comes of tells. The bucket's owner where it does not."""
+    owner = _owners.get(store)
+    if owner is not None:
+        return owner
     try:
         async with _upload(store, key, ObjectHeaders()) as upload:
             found = await store.call("list_multipart_uploads", Prefix=key)  # Ceph tells it there, and not with the upload's parts
         for each in found.get("Uploads", ()):
             told: Mapping[str, Any] = each.get("Owner") or {}
             if each.get("UploadId") == upload and told.get("ID"):
+                _owners[store] = told
                 return told
     except StoreError as exc:
         log.debug("whose %s will be is not told: %s", key, exc)

@@ -74,14 +74,18 @@ class FileIO:
         writer = handle.lost or file.writer
         if writer is not None and (handle.past is None or writer.draft.base is not handle.past):
             data = await writer.read(offset, size)
+            handle.served = True
         else:
-            reader = handle.reader
-            if reader is None or handle.reader_version != file.version:
+            reader, pinned = handle.reader, file.inode.info
+            if reader is None or handle.reader_version != file.version or (pinned is not None and pinned.grew_from(reader.info)):
                 reader = self._open_reader(handle)
-            pinned = file.inode.info
             try:
                 data = await reader.read(offset, size)
+                if not handle.served and reader.outgrown:
+                    data = await self._read_anew(handle, offset, size)
             except StoreError as exc:
+                if handle.reader is not reader:  # another read of this handle went on to what the file is now, and ended this one
+                    return await self.read(number, offset, size)
                 if exc.errno not in (errno.ESTALE, errno.ENOENT):
                     raise
                 if await self._moved(handle, pinned):

@@ -28,6 +28,12 @@ def forget_attributes(inode: Inode) -> None:
         log.debug("the kernel is not told of %s: %s", inode.key, exc)
 
 
+def forget_name(inode: Inode) -> None:
+    """The kernel looks up anew what the name of *inode* is."""
+    assert inode.parent is not None
+    pyfuse3.invalidate_entry_async(pyfuse3.InodeT(inode.parent.number), pyfuse3.FileNameT(inode.name), ignore_enoent=True)
+
+
 class KernelPages:
     """The pages that the kernel has of a mount's files."""
 
@@ -37,6 +43,10 @@ class KernelPages:
     def are_of(self, inode: Inode, etag: str) -> None:
         """The kernel has seen every byte of the version *etag*, or will."""
         self._of[inode.number] = etag
+
+    def none_of(self, inode: Inode) -> None:
+        """The kernel has no page of *inode* that is worth keeping: of what is written it keeps those that were written whole."""
+        self._of.pop(inode.number, None)
 
     def forget(self, inode: Inode) -> None:
         """What the kernel has of *inode* is not the file, its size included."""

@@ -44,10 +44,15 @@ class Opens:
         self._options = options
 
     async def open(self, inode: Inode, flags: int, pid: int) -> Handle:
-        """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete."""
+        """Open an existing file. O_TRUNC sends nothing: the old object stays until the new one is complete.
+
+        ESTALE has the kernel look the name up again, once: others have removed the file, or replaced it while somebody reads it here.
+        """
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if (writable or flags & os.O_TRUNC) and self._options.ro:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if self._tree.taken(inode):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if flags & os.O_TRUNC and not writable:
             await self._file_io.truncate(inode, 0)  # such a descriptor cannot deliver it
         file = await self._open_files.hold(inode)
@@ -63,6 +68,8 @@ class Opens:
             if writable:
                 append = bool(flags & os.O_APPEND)
                 async with file.lock:
+                    if not append:
+                        await self._outdated(file)
                     await self._describing.know(file, appending=append and not flags & os.O_TRUNC)
                     if not flags & os.O_TRUNC:
                         await refuse_archived(file)
@@ -102,6 +109,18 @@ class Opens:
         if not writable:
             read_past(handle)
         return handle
+
+    async def _outdated(self, file: OpenFile) -> None:
+        """Close-to-open of who means to write: a Writer that owes nothing, and is kept for who reads, gives way where others changed the
+        object since. One that appends finds that out by itself."""
+        writer = file.writer
+        if writer is None or file.dirty or file.open_to_write:
+            return
+        await self._tree.refresh(file.inode, force=True)
+        base, info = writer.draft.base, file.inode.info
+        if file.writer is writer and not file.dirty and base is not None and info is not None and base.etag != info.etag:
+            await self._writers.drop(file)
+            file.described = None
 
     async def _revalidate(self, file: OpenFile) -> None:
         """Close-to-open: what is opened is what the server has now.

@@ -61,6 +61,11 @@ class OpenFile:
         """Whether a program may be in the middle of writing it, and will close it."""
         return any(handle.writable for handle in self.handles)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether programs have seen some of the version that is known, and nobody here is about to change it."""
+        return any(handle.served for handle in self.handles) and not (self.dirty or self.open_to_write)
+
     def bytes_changed(self) -> None:
         """Bytes were changed here: everybody here sees that at once."""
         self.untouched = False
@@ -87,7 +92,8 @@ class Handle:
         self.pid = pid
         self.reader: Reader | None = None
         self.reader_version = -1
-        self.served = False  # bytes of the pinned version were handed out: from then on no other version may be
+        self.served = False
+        """Bytes of the pinned version were handed out, by us or from the kernel's pages: from then on no other version may be."""
         self.unchecked = False  # whether the object is still the one that is known was not asked when it was opened
         self.past: ObjectInfo | None = None
         """The base of a writer that owed nothing when this was opened, and that others' changes have left behind: it is read past."""

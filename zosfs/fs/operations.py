@@ -5,6 +5,7 @@ Owns: nothing; it translates inode numbers and handles. Unexpected exceptions en
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -33,7 +34,7 @@ from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.file_io import FileIO
 from zosfs.fs.handler import handler
-from zosfs.fs.kernel_pages import KernelPages, forget_attributes
+from zosfs.fs.kernel_pages import KernelPages, forget_attributes, forget_name
 from zosfs.fs.links import Links
 from zosfs.fs.modes import new_attributes, without_setid
 from zosfs.fs.moving import Moving
@@ -228,7 +229,14 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
-        soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
+        try:
+            soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
+        except OSError as exc:
+            if exc.errno != errno.ESTALE or not self.tree.taken(found):
+                raise
+            # replaced by others: who has it open is shown what it has, and whoever comes by the name will find the new one
+            forget_name(found)
+            soon = False
         shown = entry(found, self.ttl)
         if soon:
             shown.attr_timeout = 0.0
@@ -240,6 +248,8 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         self._writable()
         found = self._inode(inode)
+        if self.tree.taken(found):
+            raise _fail(errno.ESTALE)
         async with self.moving.still(found):
             if fields.update_size:
                 await self.file_io.truncate(found, attr.st_size)
@@ -273,12 +283,16 @@ class Operations(pyfuse3.Operations):
         if self.options.posix and not found.unlinked:
             try:
                 await self.changes.apply(found)
-            except BaseException:
+            except BaseException as exc:
                 facts = found.attributes
                 for name in SETTABLE:  # but what was set by a write meanwhile
                     if getattr(facts, name) == getattr(wanted, name):
                         setattr(facts, name, getattr(before, name))
                 self.tree.invalidate(found)
+                if isinstance(exc, OSError) and exc.errno == errno.ESTALE:
+                    # the kernel looks the name up again, and then changes what it finds: once, so that we have to know by then
+                    with contextlib.suppress(OSError):
+                        await self.tree.refresh(found, force=True)
                 raise
 
     @handler()
@@ -367,7 +381,7 @@ class Operations(pyfuse3.Operations):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise _fail(errno.ENOTSUP)
+        raise pyfuse3.FUSEError(errno.ENOTSUP)  # without a line in the log: git tries for each object
 
     @handler()
     async def mknod(
@@ -388,7 +402,8 @@ class Operations(pyfuse3.Operations):
         found = self._inode(inode)
         await self.moving.unmoved(found)
         handle = await self.opens.open(found, flags, ctx.pid)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=self.pages.keep(found))
+        handle.served = self.pages.keep(found)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.number), keep_cache=handle.served)
 
     def _create_known(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -501,6 +516,8 @@ class Operations(pyfuse3.Operations):
     @handler()
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
+        if name.startswith(NOT_KEPT):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)  # without a line in the log: cp -p, install and sed -i try for each file
         found = self._inode(inode)
         async with self.moving.still(found), self.changes.turn(found):
             await self.changes.inherit(found)

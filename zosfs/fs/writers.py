@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from mmap import PAGESIZE
 
 from zosfs.config import Options
 from zosfs.content.writer import Writer
@@ -72,7 +73,10 @@ class Writers:
                 self._acls.note(inode.store, info, file.described.grants)
                 if file.described.locks is locks:
                     file.described.locks = {}  # they were of this version
-            self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
+            if info.size < PAGESIZE:
+                self._pages.none_of(inode)
+            else:
+                self._pages.are_of(inode, info.etag)  # the kernel saw every byte that was written through it
             if inode.unlinked:
                 return
             size = writer.draft.size  # with what was written since

@@ -99,6 +99,21 @@ class ObjectInfo:
         """Whether the object grows by append uploads."""
         return self.object_type == "Appendable"
 
+    def grew_from(self, before: ObjectInfo) -> bool:
+        """Whether it is the object *before* with more behind it, as far as that can be told: it grows by append uploads, it is not shorter,
+        and more of them have made it, which its ETag counts."""
+        return (
+            self.appendable and before.appendable and self.size >= before.size and appends_of(self.etag) > appends_of(before.etag)
+        )
+
+
+def appends_of(etag: str) -> int:
+    """How many appends made the appendable object of this *etag*; 0 for ""."""
+    _, dash, count = etag.partition("-")
+    if dash:
+        return int(count) if count.isdigit() else 1
+    return 1 if etag else 0
+
 
 @dataclass(frozen=True, slots=True)
 class ListPage:

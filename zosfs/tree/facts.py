@@ -49,6 +49,18 @@ def same_version(a: ObjectInfo, b: ObjectInfo) -> bool:
     return a.modified_ns // second == b.modified_ns // second
 
 
+def is_replaced(inode: Inode, info: ObjectInfo) -> bool:
+    """Whether *info* is of an object that others have put in the place of the one that somebody is in the middle of reading here.
+
+    To the kernel that is another file, as it is when a local one is replaced: pages and size are kept by inode, and who has the old version
+    open must be shown none of the new one's. An object that only grew stays the same file.
+    """
+    old = inode.info
+    if old is None or old.etag == info.etag or inode.file is None or not inode.file.pinned:
+        return False
+    return not info.grew_from(old)
+
+
 class Facts:
     """All inodes of a mount, and what the store said of them."""
 
@@ -70,6 +82,7 @@ class Facts:
         self.removed = Removed()
         self._moment = self._later = float("-inf")
         self._table = InodeTable()
+        self._taken: set[int] = set()  # inodes whose names others took away, which the kernel may still find by them
         now = time.time_ns()
         self.root = self._table.allocate(
             None, b"", "", True, volume, Attributes(stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, 0, now, now, now)
@@ -140,6 +153,11 @@ class Facts:
         """Whether *inode* was forgotten, and its name is gone since."""
         return self._table.outlived(inode)
 
+    def taken(self, inode: Inode) -> bool:
+        """Whether others removed or replaced *inode*: who comes to it by a name has that from the kernel's caches. ESTALE has the kernel
+        look the name up again."""
+        return inode.unlinked and inode.number in self._taken
+
     def forget_names(self, parent: Inode) -> None:
         """The names of directory *parent* are not worth their memory any more: drop those that nobody refers to."""
         directory = parent.directory
@@ -167,6 +185,7 @@ class Facts:
             if known is not None:
                 self._loader.discard(inode)
             self._table.discard(inode)
+            self._taken.discard(inode.number)
             inode = parent
 
     def new_inode(self, parent: Inode, name: bytes, part: str, is_dir: bool, attributes: Attributes | None = None) -> Inode:
@@ -211,7 +230,7 @@ class Facts:
         """The store says that *name* is this; *info* is of a HEAD, or of a listing (no metadata), or None (directories)."""
         directory = self.directory(parent)
         inode = directory.children.get(name)
-        if inode is not None and inode.is_dir != is_dir:
+        if inode is not None and (inode.is_dir != is_dir or (info is not None and is_replaced(inode, info))):
             inode = self.vanished(parent, name)
             if inode is not None:
                 return inode
@@ -319,7 +338,7 @@ class Facts:
             return inode
         del directory.children[name]
         directory.listed_at = trio.current_time()
-        self._unlink(inode)
+        self._unlink(inode, by_others=True)
         return None
 
     def _holds_own(self, top: Inode) -> bool:
@@ -333,16 +352,18 @@ class Facts:
                     waiting.append(child)
         return False
 
-    def _unlink(self, inode: Inode) -> None:
+    def _unlink(self, inode: Inode, *, by_others: bool = False) -> None:
         """*inode* hangs nowhere any more, nor does what is below it."""
         inode.unlinked = True
+        if by_others:
+            self._taken.add(inode.number)
         inode.stamp += 1
         if inode.directory is not None:
             children, inode.directory.children = inode.directory.children, {}
             inode.directory.complete_until = float("inf")
             inode.directory.listed_at = trio.current_time()
             for child in children.values():
-                self._unlink(child)
+                self._unlink(child, by_others=by_others)
         self._let_go(inode)
 
     def known_children(self, directory: Inode) -> Collection[Inode]:

@@ -87,6 +87,7 @@ class OwnChanges(Facts):
         inode.call(name, name_to_part(name))
         new.children[name] = inode
         inode.unlinked = False  # whoever asked for it on its way may have found it missing
+        self._taken.discard(inode.number)
         self._table.keep(inode)
         if inode.directory is not None:
             self.moves += 1

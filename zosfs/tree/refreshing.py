@@ -18,7 +18,7 @@ from zosfs.store.api import HEADS_TOGETHER, ObjectInfo
 from zosfs.store.objects import is_folder
 from zosfs.tree.asked_ahead import FIRST, AskedAhead
 from zosfs.tree.directory import Directory
-from zosfs.tree.facts import Facts, fault
+from zosfs.tree.facts import Facts, fault, is_replaced
 from zosfs.tree.inodes import Inode
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ class Refresher:
     async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
         """Bring attributes and info up to date: nothing is asked within metadata_ttl unless *force*.
 
-        ENOENT when the object vanished (the name is taken away then). What *force* tells was true after it was asked. Who asks for
+        ENOENT when the object vanished (the name is taken away then), ESTALE when somebody is reading it here and others have replaced it
+        (the name is another inode's then). What *force* tells was true after it was asked. Who asks for
         one name after the other, of which the attributes are only guessed, finds the next ones asked for already. *ask* is used in place
         of a HEAD, unless one is under way; where it fails, and nothing else is said of the object, a HEAD follows.
         """
@@ -89,7 +90,7 @@ class Refresher:
         while (flight := self._heads.get(inode)) is not None:
             await flight.done.wait()
             if inode.unlinked:
-                raise fault(errno.ENOENT)
+                raise fault(errno.ESTALE if self._tree.taken(inode) else errno.ENOENT)
             if flight.arrived and (not force or flight.began >= now):
                 return
         flight = self._take_off(inode)
@@ -120,6 +121,8 @@ class Refresher:
             return
         if not self._told(question, info):
             await self._head_now(inode, force)
+        elif self._tree.taken(inode):
+            raise fault(errno.ESTALE)
 
     def _question(self, inode: Inode) -> _Question:
         assert inode.parent is not None
@@ -136,8 +139,11 @@ class Refresher:
             return inode.known
         if inode.is_dir:
             inode.marker = not is_folder(info)
-        self._tree.learn(inode, info)
-        inode.fresh_until = self._tree.fresh_until()
+        if is_replaced(inode, info):
+            self._tree.settle(question.parent, question.name, inode.part, False, info)
+        else:
+            self._tree.learn(inode, info)
+            inode.fresh_until = self._tree.fresh_until()
         if self._tree.cache is not None:
             self._tree.cache.put(inode.store.bucket, info)
         return True
