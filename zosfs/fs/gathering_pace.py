@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FIRST = 128
+FIRST = 32
 """Removals in the first batch of a row."""
 
 MOST = 1000
