@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +148,35 @@ def test_who_reads_a_log_goes_on_with_what_another_host_appends(mount: Any, serv
         wait_for(lambda: (here.path / "log").stat().st_size == 110_000, 20, "the new log to be told")
         assert reader.read(5000) == b""
         assert os.pread(reader.fileno(), 6, 0) == b"first\n"
+
+
+def test_who_waits_at_the_end_of_a_log_is_told_soon_of_more(mount: Any, server: Any) -> None:
+    if server.kind != "rgw":
+        pytest.skip("no append uploads: a log that grew is another object")
+    here, there = mount(metadata_ttl=600), mount()
+    log = here.path / "log"
+    with (there.path / "log").open("ab", buffering=0) as writer:
+        writer.write(b"first\n")
+    with log.open("rb", buffering=0) as reader:
+        with here.requests() as spent:
+            for _ in range(50):
+                assert os.fstat(reader.fileno()).st_size == 6
+        assert spent.get("head", 0) <= 1, "nobody has come to the end"
+        assert reader.read(100) == b"first\n"
+        with (there.path / "log").open("ab", buffering=0) as writer:
+            writer.write(b"second\n")
+        wait_for(lambda: os.fstat(reader.fileno()).st_size == 13, 20, "the new size to be told long before metadata_ttl")
+        assert reader.read(100) == b"second\n"
+        before = time.monotonic()
+        with here.requests() as spent:
+            for _ in range(500):
+                os.fstat(reader.fileno())
+        assert spent.get("head", 0) <= 2 + (time.monotonic() - before)
+    log.stat()
+    with here.requests() as spent:
+        for _ in range(50):
+            log.stat()
+    assert spent.get("head", 0) <= 1, "nobody waits any more"
 
 
 def test_a_log_is_read_while_another_host_appends_to_it(mount: Any, server: Any) -> None:

@@ -96,6 +96,8 @@ class FileIO:
                 else:
                     data = await self._read_anew(handle, offset, size)
             handle.served = True
+            if len(data) < size and not file.followed:
+                file.followed = file.inode.info is not None and file.inode.info.appendable
         self._counters["read_bytes"] += len(data)
         return data
 

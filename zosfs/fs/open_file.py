@@ -25,8 +25,8 @@ class OpenFile:
     """The state of one inode while it is open or has something undelivered."""
 
     __slots__ = (
-        "attributes_changed", "content", "described", "doomed", "error", "failed", "handles", "inode", "kernel_end", "lock", "passed",
-        "promised", "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
+        "attributes_changed", "content", "described", "doomed", "error", "failed", "followed", "handles", "inode", "kernel_end", "lock",
+        "passed", "promised", "renaming", "unreported", "untouched", "users", "version", "waits", "writer",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, content: Content) -> None:
@@ -50,6 +50,7 @@ class OpenFile:
         self.waits = False  # for its delivery, behind others
         self.failed: trio.Event | None = None  # while it is tried again and again: set when somebody else failed, too
         self.renaming = False
+        self.followed = False  # somebody has read to the end of an object that grows by appends: he may wait for more (tail -f)
 
     @property
     def dirty(self) -> bool:

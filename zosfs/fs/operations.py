@@ -65,6 +65,9 @@ OF_NAMES = frozenset({"lookup", "mkdir", "rmdir", "unlink", "rename", "symlink",
 WITHOUT_A_NUMBER = frozenset({"readdir", "releasedir", "fsyncdir", "statfs"})
 """Those of which no path is told."""
 
+FOLLOWED = 1.0
+"""Seconds for which the size of a log is trusted whose end somebody here has reached: tail(1) looks as often."""
+
 SETTABLE = ("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
 """The attributes that setattr sets but the size."""
 
@@ -193,7 +196,7 @@ class Operations(pyfuse3.Operations):
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
         found = self.tree.find(inode)
-        if found is None or not self.tree.is_fresh(found):
+        if found is None or not self.tree.is_fresh(found) or self._followed(found):
             return None
         self.counters["attribute_hits"] += 1
         self.about_to_open.shown(found, ctx.pid)
@@ -229,7 +232,10 @@ class Operations(pyfuse3.Operations):
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self._inode(inode)
+        followed = self._followed(found)
         try:
+            if followed and trio.current_time() >= found.fresh_until - self.ttl + FOLLOWED:
+                await self.tree.refresh(found, force=True)
             soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
         except OSError as exc:
             if exc.errno != errno.ESTALE or not self.tree.taken(found):
@@ -240,7 +246,12 @@ class Operations(pyfuse3.Operations):
         shown = entry(found, self.ttl)
         if soon:
             shown.attr_timeout = 0.0
+        elif followed:
+            shown.attr_timeout = min(shown.attr_timeout, FOLLOWED)
         return shown
+
+    def _followed(self, inode: Inode) -> bool:
+        return inode.file is not None and inode.file.followed and not inode.dirty
 
     @handler()
     async def setattr(
