@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import put_many, run
+from tests.proxy import Proxy
 
 Mounting = Callable[..., Mount]
 UNKNOWN, FIFO, DIRECTORY, REGULAR, LINK = 0, 1, 4, 8, 10
@@ -150,6 +152,42 @@ def test_a_name_that_was_missing_can_be_opened_when_it_is_listed(mount: Mounting
     s3.put_object(Bucket=bucket, Key="d/new", Body=b"new")
     wait_for(lambda: "new" in os.listdir(d), 15, "the listing to show what another host made")
     assert (d / "new").read_bytes() == b"new"
+
+
+def test_what_a_listing_shows_to_be_changed_is_told_anew(mount: Mounting, bucket: str, s3: Any) -> None:
+    """The kernel has attributes of its own, and trusts them for as long."""
+    put_many(s3, bucket, {f"d/f{n:02}": b"x" for n in range(40)})
+    living = mount(metadata_ttl=4)
+    d = living.path / "d"
+    began = time.monotonic()
+    os.listdir(d)
+    wait_for(lambda: time.monotonic() > began + 2, 20, "half of metadata_ttl to be over")
+    assert (d / "f20").stat().st_size == 1
+    asked = time.monotonic()
+    s3.put_object(Bucket=bucket, Key="d/f20", Body=b"changed")
+    s3.put_object(Bucket=bucket, Key="d/new", Body=b"new")
+    wait_for(lambda: "new" in os.listdir(d), 15, "the listing to show what another host did")
+    size = (d / "f20").stat().st_size
+    assert time.monotonic() < asked + 4, "too slow to tell anything"
+    assert size == len(b"changed")
+
+
+def test_a_name_of_which_the_server_says_nothing_is_left_open(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, {f"d/f{n:02}": b"x" for n in range(40)})
+    link(s3, bucket, "d/link", b"f00")
+    living = mount(url=proxy.url, pipeline=False)
+    living.forgive("AccessDenied|HTTP 403")
+    d = living.path / "d"
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    proxy.intercept = lambda method, target: refusal if method == "HEAD" and target.partition("?")[0].endswith("/d/link") else None
+    for name in sorted(kinds(d)):
+        if name != "link":
+            assert stat.S_ISREG((d / name).lstat().st_mode)
+    with pytest.raises(PermissionError):
+        (d / "link").lstat()
+    assert {name: kind for name, kind in kinds(d).items() if kind != REGULAR} == {"link": UNKNOWN}
+    proxy.intercept = None
+    assert os.readlink(d / "link") == "f00", "nothing wrong was believed meanwhile"
 
 
 def test_who_opens_what_he_listed_pays_one_request_a_file(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -10,7 +10,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import pyfuse3
 import trio
@@ -84,7 +84,7 @@ class Directories:
         if held:
             await self._tree.sweep_unsure(held)
             batch = await listing.batch(start, limit, kinds=kinds)
-        self._answer(number, batch, after, token, kinds)
+        self._answer(number, batch, after, token)
 
     def read_now(self, number: int, after: int, token: pyfuse3.ReaddirToken) -> bool:
         """As `read`, where nothing has to be waited for; False, and nothing happened, where something has."""
@@ -93,7 +93,7 @@ class Directories:
         batch = listing.batch_now(max(0, after - 2), self._limit(after, kinds), kinds=kinds)
         if batch is None or (not kinds and self._held(directory, batch)):
             return False
-        self._answer(number, batch, after, token, kinds)
+        self._answer(number, batch, after, token)
         return True
 
     def asked_for(self, directory: Inode) -> None:
@@ -109,27 +109,23 @@ class Directories:
         return BATCH if kinds or after > 2 or self._tree.lists_kinds else FIRST_UNKNOWN
 
     def _held(self, directory: Inode, batch: Sequence[tuple[int, bytes, Inode]]) -> Sequence[Inode]:
-        """Those that cannot be told without their kinds: the kernel would go on taking their names for missing."""
-        now = trio.current_time()
-        if not self._negative.any(now):
+        """Those that cannot be told without their kinds: the kernel would go on believing what it knows, an older version's attributes, or
+        that there is no such name."""
+        if self._tree.lists_kinds:
             return ()
-        return [inode for _, name, inode in batch if self._tree.is_unsure(inode) and self._negative.hold(directory.number, name, now)]
+        now, negative = trio.current_time(), self._negative
+        return [
+            inode for _, name, inode in batch
+            if self._tree.is_unsure(inode) and (inode.lookups or negative.hold(directory.number, name, now))
+        ]  # fmt: skip
 
     def _wants_kinds(self, thread: int) -> bool:
         return not MAY_BE_UNKNOWN or self._kinds.wants(thread, trio.current_time())
 
-    def _answer(
-        self, number: int, batch: Sequence[tuple[int, bytes, Inode]], after: int, token: pyfuse3.ReaddirToken, kinds: bool
-    ) -> None:  # fmt: skip
+    def _answer(self, number: int, batch: Sequence[tuple[int, bytes, Inode]], after: int, token: pyfuse3.ReaddirToken) -> None:
         directory, _, thread = self._open[number]
-        ttl = self._options.metadata_ttl
-        unsure: Callable[[Inode], bool] | None = None if kinds else self._tree.is_unsure
-        held = frozenset(() if kinds else self._held(directory, batch))
-        if held:  # the server refuses to say what they are: they are guessed
-
-            def unsure(inode: Inode) -> bool:
-                return inode not in held and self._tree.is_unsure(inode)
-
+        # where the server refused to say it, too: what was told wrongly could not be taken back
+        ttl, unsure = self._options.metadata_ttl, self._tree.is_unsure if MAY_BE_UNKNOWN and not self._tree.lists_kinds else None
         parent = directory.parent or directory
         for cookie, name, inode in ((1, b".", directory), (2, b"..", parent)):
             if after < cookie and not pyfuse3.readdir_reply(token, name, entry(inode, ttl), cookie):

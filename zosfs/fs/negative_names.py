@@ -33,10 +33,6 @@ class NegativeNames:
                 self._all_until = now + self._ttl
         self._until[directory, name] = now + self._ttl
 
-    def any(self, now: float) -> bool:
-        """Whether there are such names, as far as can be told at once."""
-        return bool(self._until) or now < self._all_until
-
     def hold(self, directory: int, name: bytes, now: float) -> bool:
         """Whether the kernel may take *name* in *directory* for missing."""
         return now < self._all_until or now < self._until.get((directory, name), -math.inf)
