@@ -179,7 +179,7 @@ async def passers_by(tree: Tree, rng: random.Random) -> None:
                     if rng.random() < 0.2:
                         await trio.sleep(rng.choice((0.1, 3)))
         except OSError as exc:
-            if exc.errno != errno.ENOENT:  # it was removed before it was reached
+            if exc.errno not in (errno.ENOENT, errno.ESTALE):  # it was removed, or taken for removed, before it was reached
                 raise
         await trio.sleep(rng.choice((0, 0.5, 4)))
 
