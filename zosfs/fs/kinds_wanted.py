@@ -40,7 +40,7 @@ class KindsWanted:
         self._told: cachetools.LRUCache[int, _Told] = cachetools.LRUCache(REMEMBERED)  # by directory
 
     def wants(self, thread: int, now: float) -> bool:
-        """Whether *thread*, which reads names *now*, wants to know what they are."""
+        """Whether *thread*, which reads names *now*, wants to know what they are: for LASTS seconds more then."""
         if self._until.get(thread, -math.inf) <= now:
             return False
         self._until[thread] = now + LASTS
