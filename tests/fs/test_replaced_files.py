@@ -179,6 +179,17 @@ def test_who_waits_at_the_end_of_a_log_is_told_soon_of_more(mount: Any, server: 
     assert spent.get("head", 0) <= 1, "nobody waits any more"
 
 
+def test_who_has_a_file_open_that_others_removed_is_shown_it_still(mount: Any, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=OLD)
+    living: Mount = mount(metadata_ttl=0)
+    with (living.path / "f").open("rb", buffering=0) as reader:
+        assert reader.read(PAGE) == OLD[:PAGE]
+        s3.delete_object(Bucket=bucket, Key="f")
+        for _ in range(3):
+            assert os.fstat(reader.fileno()).st_size == len(OLD)
+    assert not (living.path / "f").exists()
+
+
 def test_a_log_is_read_while_another_host_appends_to_it(mount: Any, server: Any) -> None:
     if server.kind != "rgw":
         pytest.skip("no append uploads: a log that grew is another object")

@@ -238,9 +238,9 @@ class Operations(pyfuse3.Operations):
                 await self.tree.refresh(found, force=True)
             soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
         except OSError as exc:
-            if exc.errno != errno.ESTALE or not self.tree.taken(found):
+            if not self.tree.taken(found) or (exc.errno != errno.ESTALE and found.file is None):
                 raise
-            # replaced by others: who has it open is shown what it has, and whoever comes by the name will find the new one
+            # replaced or removed by others: who has it open is shown what it has, and whoever comes by the name will find the new one
             forget_name(found)
             soon = False
         shown = entry(found, self.ttl)
