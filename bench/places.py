@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,16 +87,15 @@ class Bucket:
         """Copy on the server."""
         self.s3.copy_object(Bucket=self.name, Key=key, CopySource={"Bucket": self.name, "Key": source})
 
-    def keys(self, prefix: str) -> list[str]:
-        """The keys that begin with *prefix*."""
-        found: list[str] = []
-        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            found += [item["Key"] for item in page.get("Contents", [])]
-        return found
+    def keys(self, prefix: str, together: int = 1000) -> Iterator[str]:
+        """The keys that begin with *prefix*, of which *together* are asked for at once."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, PaginationConfig={"PageSize": together})
+        for page in pages:
+            yield from (item["Key"] for item in page.get("Contents", []))
 
     def clear(self, prefix: str) -> None:
         """Delete all below *prefix*."""
-        keys = self.keys(prefix)
+        keys = list(self.keys(prefix))
         for at in range(0, len(keys), 1000):
             objects = [{"Key": key} for key in keys[at : at + 1000]]
             self.s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})

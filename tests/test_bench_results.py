@@ -248,8 +248,8 @@ def test_curl_does_the_requests_of_a_workload(workload: str, weed: Server, tmp_p
     try:
         set_up(bucket, SPECK, [work])
         found = floors(workload, target, SPECK, "near", "r1", tmp_path, make_ready)
-        assert len(bucket.keys("scratch/tree/")) == (SPECK.some if workload == "rename" else 0)
-        assert len(bucket.keys("scratch/renamed/")) == (SPECK.some if workload == "rename" else 0)
+        assert len(list(bucket.keys("scratch/tree/"))) == (SPECK.some if workload == "rename" else 0)
+        assert len(list(bucket.keys("scratch/renamed/"))) == (SPECK.some if workload == "rename" else 0)
     finally:
         bucket.delete()
     assert [one.tool for one in found] == [f"curl: {floor.what}" for floor in FLOORS[workload]]
