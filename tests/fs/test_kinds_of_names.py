@@ -16,6 +16,7 @@ import pytest
 from tests.fs.mounting import Mount, wait_for
 from tests.fs.running import put_many, run
 from tests.proxy import Proxy
+from zosfs.tree.asked_ahead import FIRST
 
 Mounting = Callable[..., Mount]
 UNKNOWN, FIFO, DIRECTORY, REGULAR, LINK = 0, 1, 4, 8, 10
@@ -125,6 +126,22 @@ def test_find_tells_links_from_files(mount: Mounting, bucket: str, s3: Any, kind
     found = run("find", living.path / "t", "-type", kind).split()
     assert len(found) == {"l": 4, "f": 80}[kind]
     assert all((Path(path).name == "link") == (kind == "l") for path in found)
+
+
+def test_who_asks_for_the_first_name_that_he_read_has_the_next_ones_asked_for(mount: Mounting, bucket: str, s3: Any) -> None:
+    put_many(s3, bucket, {f"{d}/f{n:03}": b"x" for d in "ab" for n in range(100)})
+    living = mount()
+    by_another, by_himself = (sorted(map(str, (living.path / d).iterdir())) for d in "ab")
+    with living.requests() as spent:
+        run("stat", by_another[0])
+    assert spent == {"head": 1}
+    before = living.counters()["requests_head"]
+    with living.requests() as spent:
+        os.stat(by_himself[0])
+        wait_for(lambda: living.counters()["requests_head"] >= before + 1 + FIRST, 10, "the next ones were asked for")
+        for name in by_himself[: 1 + FIRST]:
+            os.stat(name)
+    assert spent == {"head": 1 + FIRST}
 
 
 def test_who_asked_before_is_told_the_kinds_with_the_names(mount: Mounting, bucket: str, s3: Any) -> None:

@@ -13,34 +13,53 @@ from zosfs.fs.negative_names import SLACK, NegativeNames
 def test_nobody_wants_to_know_before_he_asks() -> None:
     kinds = KindsWanted()
     assert not kinds.wants(7, 0.0)
-    kinds.told(1, 7, 100)
+    kinds.told(1, 7, 100, 0.0)
     for _ in range(ENOUGH - 1):
-        kinds.asked(1, 0.0)
+        kinds.asked(1, 7, 0.0, first=False)
     assert not kinds.wants(7, 0.0)
-    kinds.asked(1, 0.0)
+    kinds.asked(1, 7, 0.0, first=False)
     assert kinds.wants(7, 0.0)
     assert not kinds.wants(8, 0.0), "others have habits of their own"
 
 
 def test_a_small_directory_asked_for_whole_is_enough() -> None:
     kinds = KindsWanted()
-    kinds.told(1, 7, 1)
-    kinds.asked(1, 0.0)
+    kinds.told(1, 7, 1, 0.0)
+    kinds.asked(1, 7, 0.0, first=False)
     assert kinds.wants(7, 0.0)
 
 
 def test_asking_for_names_of_other_directories_shows_nothing() -> None:
     kinds = KindsWanted()
-    kinds.told(1, 7, 100)
+    kinds.told(1, 7, 100, 0.0)
     for _ in range(2 * ENOUGH):
-        kinds.asked(2, 0.0)
+        kinds.asked(2, 7, 0.0, first=False)
     assert not kinds.wants(7, 0.0)
+
+
+def test_who_asks_for_the_first_name_begins_to_ask_for_all() -> None:
+    kinds = KindsWanted()
+    kinds.told(1, 7, 100, 0.0)
+    assert kinds.asked(1, 7, 0.0, first=True)
+    assert not kinds.wants(7, 0.0)
+    assert not kinds.asked(1, 7, 0.0, first=False)
+    assert kinds.wants(7, 0.0)
+
+
+def test_others_and_those_who_asked_for_another_name_before_and_those_who_come_late_do_not() -> None:
+    kinds = KindsWanted()
+    for directory in (1, 2, 3):
+        kinds.told(directory, 7, 100, 0.0)
+    assert not kinds.asked(1, 8, 0.0, first=True)
+    assert not kinds.asked(2, 7, 0.0, first=False)
+    assert not kinds.asked(2, 7, 0.0, first=True)
+    assert not kinds.asked(3, 7, LASTS, first=True)
 
 
 def test_it_lasts_while_he_goes_on() -> None:
     kinds = KindsWanted()
-    kinds.told(1, 7, 1)
-    kinds.asked(1, 0.0)
+    kinds.told(1, 7, 1, 0.0)
+    kinds.asked(1, 7, 0.0, first=False)
     now = 0.0
     for _ in range(5):
         now += LASTS * 0.9

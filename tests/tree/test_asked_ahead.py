@@ -32,6 +32,14 @@ def test_in_order_it_doubles() -> None:
     assert missed <= 7
 
 
+def test_who_begins_is_a_name_ahead() -> None:
+    files = inodes(200)
+    ahead = AskedAhead()
+    assert ahead.missed(files[0], 0.0, begins=True) == FIRST
+    ahead.next = files[FIRST + 1 : 2 * FIRST + 1]
+    assert ahead.missed(files[FIRST + 1], 0.0) == 2 * FIRST
+
+
 @given(st.integers(1, 60))
 def test_out_of_order_it_stays_in_proportion(missed: int) -> None:
     ahead = AskedAhead()

@@ -96,9 +96,11 @@ class Directories:
         self._answer(number, batch, after, token)
         return True
 
-    def asked_for(self, directory: Inode) -> None:
-        """Somebody asks for a name of *directory* of which nothing tells yet what it is."""
-        self._kinds.asked(directory.number, trio.current_time())
+    def asked_for(self, directory: Inode, inode: Inode, thread: int) -> bool:
+        """*thread* asks for a name of *directory* of which nothing tells yet what it is, *inode*: whether it has just read the names, and
+        begins to ask for them."""
+        first = next(iter(self._tree.known_children(directory)), None) is inode
+        return self._kinds.asked(directory.number, thread, trio.current_time(), first=first)
 
     def told_missing(self, directory: Inode, name: bytes) -> None:
         """The kernel is told that *directory* has no *name*."""
@@ -140,7 +142,7 @@ class Directories:
             else:
                 untold += 1
         if untold:
-            self._kinds.told(directory.number, thread, untold)
+            self._kinds.told(directory.number, thread, untold, trio.current_time())
         self._about_to_open.shown_all(told)
         self._tree.remember_all(told)
 

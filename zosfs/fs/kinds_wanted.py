@@ -25,11 +25,12 @@ LASTS = 10.0
 
 @dataclass(slots=True)
 class _Told:
-    """The names of a directory that were told without their kinds, and how many of them were asked for since."""
+    """The names of a directory that were told without their kinds, the last ones *at* this time, and how many were asked for since."""
 
     thread: int
     names: int = 0
     asked: int = 0
+    at: float = -math.inf
 
 
 class KindsWanted:
@@ -46,18 +47,22 @@ class KindsWanted:
         self._until[thread] = now + LASTS
         return True
 
-    def told(self, directory: int, thread: int, names: int) -> None:
+    def told(self, directory: int, thread: int, names: int, now: float) -> None:
         """*thread* was told so many *names* of *directory* without their kinds."""
         told = self._told.get(directory)
         if told is None or told.thread != thread:
             told = self._told[directory] = _Told(thread)
         told.names += names
+        told.at = now
 
-    def asked(self, directory: int, now: float) -> None:
-        """Somebody asks what a name of *directory* is: likely who read it, be it by another of its threads."""
+    def asked(self, directory: int, thread: int, now: float, *, first: bool) -> bool:
+        """*thread* asks what a name of *directory* is: likely who read it, be it by another of its threads. Whether he begins to ask for
+        all of them: it is the *first* one that he was told just before, and nobody asked for another. That counts as two."""
         told = self._told.get(directory)
         if told is None:
-            return
-        told.asked += 1
+            return False
+        begins = first and not told.asked and told.thread == thread and now - told.at < LASTS
+        told.asked += 1 + begins
         if told.asked >= min(ENOUGH, told.names):
             self._until[told.thread] = now + LASTS
+        return begins

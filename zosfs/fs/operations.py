@@ -215,8 +215,7 @@ class Operations(pyfuse3.Operations):
         if inode is None:
             return self._missing(parent, name)
         if not inode.known and not self.tree.told_by_listing(inode):
-            self.directories.asked_for(parent)
-            await self.tree.refresh(inode)
+            await self.tree.refresh(inode, begins=self.directories.asked_for(parent, inode, ctx.pid))
         self.tree.remember(inode)
         self.about_to_open.shown(inode, ctx.pid)
         return entry(inode, self.ttl)

@@ -1,6 +1,7 @@
 """How many attributes are asked for ahead of who asks for one name after the other (pure).
 
-Who goes through a directory in its order gets twice as many ahead each time. Who asks in another order (fts(3) sorts by inode number) gets
+Who goes through a directory in its order gets twice as many ahead each time, from the second name on, or the first where it is known that
+he begins to. Who asks in another order (fts(3) sorts by inode number) gets
 more with each name that had to be waited for, so that what is asked for in vain stays in proportion. Owns: one directory's count of these.
 """
 
@@ -29,10 +30,13 @@ class AskedAhead:
         self._last = 0
         self._at = -math.inf
 
-    def missed(self, wanted: Inode, now: float) -> int:
-        """Somebody has to wait for *wanted*: how many of those behind it to ask for. None with the first."""
+    def missed(self, wanted: Inode, now: float, *, begins: bool = False) -> int:
+        """Somebody has to wait for *wanted*: how many of those behind it to ask for. None with the first, unless *begins*: who has just
+        read the names wants to know of the first of them, and likely of the others."""
         if now - self._at > LATE:
             self._missed = self._last = 0
+        if begins and not self._missed:
+            self._missed = 1
         in_order = self._missed > 0 and wanted in self.next
         self._at = now
         self._last = max(FIRST * self._missed, 2 * self._last if in_order else 0)

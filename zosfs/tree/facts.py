@@ -55,10 +55,10 @@ def is_replaced(inode: Inode, info: ObjectInfo) -> bool:
     To the kernel that is another file, as it is when a local one is replaced: pages and size are kept by inode, and who has the old version
     open must be shown none of the new one's. An object that only grew stays the same file.
     """
-    old = inode.info
-    if old is None or old.etag == info.etag or inode.file is None or not inode.file.pinned:
+    if inode.file is None or not inode.file.pinned:
         return False
-    return not info.grew_from(old)
+    old = inode.info
+    return old is not None and old.etag != info.etag and not info.grew_from(old)
 
 
 class Facts:
@@ -295,7 +295,7 @@ class Facts:
 
     def learn(self, inode: Inode, info: ObjectInfo) -> None:
         """Take over what the store says of *inode*'s object, unless it says nothing new."""
-        old = inode.info
+        old = inode.info_as(info.key)
         inode.checked_at = self.about_now()
         if old is not None and same_version(old, info):
             if info.metadata is None or old.metadata is not None:

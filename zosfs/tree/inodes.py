@@ -102,15 +102,20 @@ class Inode:
     def info(self) -> ObjectInfo | None:
         """What the store said of its object, None where it said nothing (yet)."""
         info = self._info
-        if not isinstance(info, bytes):
-            return info
-        return unpack_told(info, self.key) if is_told(info) else unpack(info, self.key)
+        return self.info_as(self.key) if isinstance(info, bytes) else info
 
     @info.setter
     def info(self, info: ObjectInfo | None) -> None:
         if self._attributes is None and isinstance(self._info, bytes):
             self._attributes = self.shown()  # what stat shows came from the row
         self._info = info
+
+    def info_as(self, key: str) -> ObjectInfo | None:
+        """As `info`, for who knows its *key*."""
+        info = self._info
+        if not isinstance(info, bytes):
+            return info
+        return unpack_told(info, key) if is_told(info) else unpack(info, key)
 
     @property
     def attributes(self) -> Attributes:

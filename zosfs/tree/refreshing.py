@@ -67,13 +67,14 @@ class Refresher:
         """Whether `refresh` would ask nothing."""
         return inode.dirty or inode.top or inode.unlinked or (inode.known and trio.current_time() < inode.fresh_until)
 
-    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
+    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None, begins: bool = False) -> None:
         """Bring attributes and info up to date: nothing is asked within metadata_ttl unless *force*.
 
         ENOENT when the object vanished (the name is taken away then), ESTALE when somebody is reading it here and others have replaced it
         (the name is another inode's then). What *force* tells was true after it was asked. Who asks for
-        one name after the other, of which the attributes are only guessed, finds the next ones asked for already. *ask* is used in place
-        of a HEAD, unless one is under way; where it fails, and nothing else is said of the object, a HEAD follows.
+        one name after the other, of which the attributes are only guessed, finds the next ones asked for already, with the first one where
+        he *begins* to. *ask* is used in place of a HEAD, unless one is under way; where it fails, and nothing else is said of the object, a
+        HEAD follows.
         """
         if inode.dirty or inode.top or inode.unlinked:
             return
@@ -81,7 +82,7 @@ class Refresher:
             self._tree.counters.add("attribute_hits")
             return
         if ask is None and not inode.known and not force and trio.current_time() < inode.fresh_until:
-            self._ask_ahead(inode)
+            self._ask_ahead(inode, begins)
         await self._head(inode, force=force, ask=ask)
 
     async def _head(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
@@ -133,7 +134,7 @@ class Refresher:
         inode = question.inode
         if inode.dirty or inode.unlinked:
             return True
-        if inode.key != question.key:
+        if self._has_another_key(question):
             return False
         if self._tree.directory(question.parent).newer_than(question.name, question.sequence):
             return inode.known
@@ -148,8 +149,14 @@ class Refresher:
             self._tree.cache.put(inode.store.bucket, info)
         return True
 
+    def _has_another_key(self, question: _Question) -> bool:
+        inode = question.inode
+        if inode.parent is question.parent and inode.name == question.name and self._tree.moves == question.moves:
+            return False  # nor has any directory above it: a key made of all their names costs as much as the rest of an answer
+        return inode.key != question.key
+
     def _renamed(self, question: _Question) -> bool:
-        return question.inode.key != question.key or self._tree.moved(question.inode, question.moves)
+        return self._has_another_key(question) or self._tree.moved(question.inode, question.moves)
 
     async def _refused(self, question: _Question, failure: StoreError, *, force: bool = False) -> None:
         """The store refused: a missing object has vanished, moved, or its directory lives without it. Raises what is to be told."""
@@ -195,7 +202,7 @@ class Refresher:
         inode.fresh_until = self._tree.fresh_until()
         return True
 
-    def _ask_ahead(self, wanted: Inode) -> None:
+    def _ask_ahead(self, wanted: Inode, begins: bool) -> None:
         """HEAD in the background what stands behind *wanted* in its directory."""
         assert wanted.parent is not None
         directory = self._tree.directory(wanted.parent)
@@ -203,7 +210,7 @@ class Refresher:
             return
         if directory.asked_ahead is None:
             directory.asked_ahead = AskedAhead()
-        ahead = directory.asked_ahead.missed(wanted, trio.current_time())
+        ahead = directory.asked_ahead.missed(wanted, trio.current_time(), begins=begins)
         behind = itertools.dropwhile(lambda child: child is not wanted, directory.children.values())
         unknown = (child for child in behind if _is_unknown(child) and child is not wanted)
         some = list(itertools.islice(unknown, ahead))

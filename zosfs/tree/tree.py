@@ -225,9 +225,9 @@ class Tree(OwnChanges):
         """See Loader.sweep_unsure."""
         await self._loader.sweep_unsure(inodes)
 
-    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None) -> None:
+    async def refresh(self, inode: Inode, *, force: bool = False, ask: Ask | None = None, begins: bool = False) -> None:
         """See Refresher.refresh."""
-        await self._refresher.refresh(inode, force=force, ask=ask)
+        await self._refresher.refresh(inode, force=force, ask=ask, begins=begins)
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
         """See Refresher.head_all."""
