@@ -72,6 +72,10 @@ def _random(scale: Scale) -> list[Request]:
     return [_get("large.bin", at, at + 4096) for at in random_places(scale)]
 
 
+def _heads(keys: Sequence[str]) -> list[Request]:
+    return [Request("HEAD", key) for key in keys]
+
+
 def _pages(prefix: str, keys: Sequence[str]) -> list[Request]:
     ordered = sorted(keys)
     query = {"prefix": prefix, "max-keys": str(_TOGETHER), "encoding-type": "url"}
@@ -99,7 +103,7 @@ FLOORS: Mapping[str, Sequence[Floor]] = {
     "par-read": (Floor("GETs of 8 MiB, 16 at once", _quarters, 16),),
     "rand-read": (Floor("the same GETs, one after the other", _random),),
     "ls": (
-        Floor("a HEAD of each, 64 at once", lambda scale: [Request("HEAD", key) for key in many_keys(scale)], 64),
+        Floor("a HEAD of each, 64 at once", lambda scale: _heads(many_keys(scale)), 64),
         Floor("its LISTs, 4 at once", lambda scale: _pages("many/", many_keys(scale)), 4),
     ),
     "find": (Floor("LISTs of all names, 4 at once", lambda scale: _pages("tree/", tree_keys(scale)), 4),),
@@ -107,7 +111,10 @@ FLOORS: Mapping[str, Sequence[Floor]] = {
         Floor("a GET of each, one after the other", _some),
         Floor("a GET of each, 64 at once", _some, 64),
     ),
-    "rm": (Floor("one DELETE of all", _removals),),
+    "rm": (
+        Floor("a HEAD of each, 64 at once", lambda scale: _heads(scratch_keys(scale)), 64),
+        Floor("one DELETE of all", _removals),
+    ),
     "rename": (Floor("a copy of each, 32 at once", _copies, 32),),
 }  # fmt: skip
 """By the workload's name."""

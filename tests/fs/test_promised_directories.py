@@ -17,7 +17,7 @@ from tests.fs.test_attributes_meanwhile import body
 Mounting = Callable[..., Mount]
 
 
-@pytest.mark.parametrize("ttl", [0, pytest.param(0.5, marks=pytest.mark.long_on("weed"))])
+@pytest.mark.parametrize("ttl", [0, pytest.param(0.2, marks=pytest.mark.long_on("weed"))])
 @pytest.mark.parametrize("options", [{}, {"posix": False}], ids=["posix", "noposix"])
 @pytest.mark.parametrize("by", ["others", "us"])
 def test_a_directory_that_only_a_promised_file_keeps_stays(
