@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,46 @@ def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket:
     wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f30"}, 20, "the removals of the earlier run")
     assert os.listdir(living.path / "d") == ["f30"]
     assert (living.path / "d" / "f30").read_text() == "made by somebody else since"
+
+
+@pytest.mark.parametrize("made", ["file", "directory"])
+def test_what_is_made_anew_at_once_outlives_the_promise_to_remove_the_old_one(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, made: str
+) -> None:  # fmt: skip
+    """The disk is full when the server has removed the old one, the daemon is killed, and the next run cannot tell the two apart."""
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(60)])
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("removals are not delivered yet")
+    directory = living.path / "d"
+    os.listdir(directory)
+
+    def make() -> None:
+        if made == "file":
+            (directory / "again").write_text("the same")
+        else:
+            (directory / "again").mkdir()
+
+    make()
+    proxy.hold = lambda target: 0 if "?delete" in target else None
+    (directory / "f00").unlink()
+    (directory / "again").unlink() if made == "file" else (directory / "again").rmdir()
+    for n in range(1, 59):
+        (directory / f"f{n:02}").unlink()
+    wait_for(lambda: proxy.held, 10, "the first delivery")
+    size = (next(living.cache_dir.glob("**/journal/removals"))).stat().st_size
+    resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    posts = sum(method == "POST" for method, _ in proxy.requests)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    proxy.hold = lambda target: None
+    wait_for(lambda: sum(method == "POST" for method, _ in proxy.requests) > posts, 10, "the second delivery")
+    make()
+    key = "d/again" if made == "file" else "d/again/"
+    assert key in keys(s3, bucket)
+    living.kill()
+    proxy.intercept = None
+    living.start()
+    wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f59", key}, 20, "the removals of the earlier run")
+    assert sorted(os.listdir(directory)) == ["again", "f59"]
 
 
 def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
