@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import json
 import os
 import resource
@@ -162,6 +164,33 @@ def test_what_is_made_anew_at_once_outlives_the_promise_to_remove_the_old_one(
     living.start()
     wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f59", key}, 20, "the removals of the earlier run")
     assert sorted(os.listdir(directory)) == ["again", "f59"]
+
+
+@pytest.mark.parametrize("how", ["renamed", "linked"])
+def test_what_takes_the_place_of_a_file_whose_removal_the_journal_still_has_stays(
+    mount: Mounting, bucket: str, s3: Any, how: str
+) -> None:  # fmt: skip
+    """The disk is full when the last who had it open closes it: the journal goes on having its object deleted by the next run."""
+    living = mount(negative_ttl=0, metadata_ttl=0)
+    s3.put_object(Bucket=bucket, Key="other", Body=b"target")
+    other, name = living.path / "other", living.path / "f"
+    other.stat()
+    s3.put_object(Bucket=bucket, Key="f", Body=b"target")
+    with name.open("rb"):
+        name.unlink()
+        resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    wait_for(lambda: "f" not in keys(s3, bucket), 10, "the removal of the object")
+    take = functools.partial(other.rename, name) if how == "renamed" else functools.partial(name.symlink_to, "target")
+    with contextlib.suppress(OSError):  # where the journal cannot be told, nothing may be promised anew
+        take()
+    if not os.path.lexists(name):
+        resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        take()
+    living.kill()
+    assert "f" in keys(s3, bucket)
+    living.start()
+    assert os.path.lexists(name)
+    assert "f" in keys(s3, bucket)
 
 
 def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:

@@ -12,10 +12,13 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from zosfs.content.staging import sync_directory
+from zosfs.locks import Lock
 
 Promise = TypeVar("Promise")
 
@@ -24,6 +27,9 @@ REMOVALS, HEADERS = "removals", "headers"
 
 REWRITTEN = 1 << 20
 """Bytes from which on a log is written anew when those of the promises that still hold are less than half of it."""
+
+UNSYNCED = 10_000
+"""Promises that were done since it was last on the disk what is, at most."""
 
 
 class PromiseLog(Generic[Promise]):
@@ -36,6 +42,9 @@ class PromiseLog(Generic[Promise]):
         self._open: dict[str, tuple[int, bytes]] = {}  # the line of each promise that the file has, and where it begins
         self._over: set[str] = set()  # those of them that hold no more, though the disk refused to be told so
         self._length = self._needed = 0  # bytes of the file, and of those lines
+        self._unsynced: dict[str, int] = {}  # promises that hold no more, of which a power cut might bring the lines back: the how manieth
+        self._written_off = 0
+        self._settling = Lock()
 
     def look(self) -> list[Promise]:
         """What the file promises, be it in use: it is not opened."""
@@ -46,6 +55,7 @@ class PromiseLog(Generic[Promise]):
     def open(self) -> list[Promise]:
         """Open or make the file; what an earlier run promised and did not finish, which holds on. A torn last line was never answered."""
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        sync_directory(self._path.parent)  # what is brought to the disk of a file without a name is not found there
         content = self._path.read_bytes()
         self._length = content.rfind(b"\n") + 1
         if self._length < len(content):
@@ -72,7 +82,7 @@ class PromiseLog(Generic[Promise]):
     def clear(self) -> None:
         """Nothing is owed any more."""
         os.ftruncate(self._fd, 0)
-        self._open.clear()
+        self._have_written_off(*self._open)
         self._over.clear()
         self._length = self._needed = 0
 
@@ -104,8 +114,21 @@ class PromiseLog(Generic[Promise]):
 
         return sync
 
+    async def settle(self, key: str, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        """Return once the disk knows that what was promised of *key*, and is done, holds no more; *in_thread* runs what blocks.
+        OSError where that cannot be."""
+        if not (key in self._unsynced or key in self._over):
+            return
+        async with self._settling:
+            if key in self._over:
+                self._write_off(key)
+            if key in self._unsynced:
+                written_off = self._written_off
+                await in_thread(self.syncing())
+                self._unsynced = {key: number for key, number in self._unsynced.items() if number > written_off}
+
     def done(self, key: str) -> None:
-        """It was made or refused. Never raises: where the disk refuses to be told so, the next run looks at the object once more."""
+        """It was made or refused. Never raises: where the disk refuses to be told so, `settle` or the next run comes back to it."""
         if key in self._open:
             self._over.add(key)
             with contextlib.suppress(OSError):
@@ -119,9 +142,19 @@ class PromiseLog(Generic[Promise]):
         # not blanks: an earlier promise of the key, which this one took the place of, may stand before it
         if os.pwrite(self._fd, _line(key)[:-1].ljust(len(line) - 1) + b"\n", at) != len(line):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        del self._open[key]
         self._over.remove(key)
         self._needed -= len(line)
+        self._have_written_off(key)
+
+    def _have_written_off(self, *keys: str) -> None:
+        for key in keys:
+            del self._open[key]
+            self._written_off += 1
+            self._unsynced[key] = self._written_off
+        if len(self._unsynced) > UNSYNCED:
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._fd)
+                self._unsynced.clear()
 
     def _rewrite(self) -> None:
         path = self._path.with_name(self._path.name + ".new")
@@ -141,6 +174,8 @@ class PromiseLog(Generic[Promise]):
         begins = accumulate(map(len, lines.values()), initial=0)
         self._open = {key: (at, line) for at, (key, line) in zip(begins, lines.items(), strict=False)}
         self._over.clear()
+        sync_directory(self._path.parent)
+        self._unsynced.clear()
 
     def close(self) -> None:
         """What is not done stays for the next run."""
