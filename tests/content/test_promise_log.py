@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import resource
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,71 @@ def test_what_found_no_room_on_the_disk_spoils_nothing_that_is_promised_later(tm
     log.close()
     again = PromiseLog(path, Deletion)
     assert [deletion.key for deletion in again.open()] == ["first", "second"]
+
+
+class Disk:
+    """A thread's place, which counts what is brought to the disk."""
+
+    def __init__(self) -> None:
+        self.synced = 0
+
+    async def run(self, call: Callable[[], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        call()
+        self.synced += 1
+
+
+@pytest.mark.parametrize("left", ["others", "none"])
+def test_what_is_done_is_on_the_disk_before_anything_takes_its_place(tmp_path: Path, left: str) -> None:
+    """A power cut is not to bring the promise back: it would be kept on what is there by then."""
+    log, disk = PromiseLog(tmp_path / "log", Deletion), Disk()
+    log.open()
+
+    async def main() -> None:
+        for key in ("a", "b", *(["c"] if left == "others" else [])):
+            log.add(key, ("etag", 1))
+        log.done("a")
+        log.done("b")
+        await log.settle("never promised", disk.run)
+        assert not disk.synced
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.settle, "a", disk.run)
+            nursery.start_soon(log.settle, "b", disk.run)
+        assert disk.synced == 1
+        await log.settle("a", disk.run)
+        assert disk.synced == 1
+
+    trio.run(main)
+    log.close()
+
+
+def test_who_takes_the_place_of_what_the_disk_keeps_promised_is_told_so(tmp_path: Path) -> None:
+    log, disk = PromiseLog(tmp_path / "log", Deletion), Disk()
+    log.open()
+    log.add("a", ("etag", 1))
+    log.add("b", ("etag", 1))
+
+    async def main() -> None:
+        with room_for(0):
+            log.done("a")
+            with pytest.raises(OSError, match="too large"):
+                await log.settle("a", disk.run)
+        await log.settle("a", disk.run)
+
+    trio.run(main)
+    log.close()
+    assert [deletion.key for deletion in PromiseLog(tmp_path / "log", Deletion).open()] == ["b"]
+
+
+def test_what_is_done_is_not_remembered_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promise_log, "UNSYNCED", 10)
+    log = PromiseLog(tmp_path / "log", Deletion)
+    log.open()
+    for n in range(100):
+        log.add(f"key{n}", ("etag", n))
+        log.done(f"key{n}")
+        assert len(log._unsynced) <= 10
+    log.close()
 
 
 def test_what_was_promised_before_is_brought_to_the_disk_though_the_log_is_written_anew(tmp_path: Path) -> None:

@@ -212,6 +212,27 @@ def test_a_removed_directory_stays_away_while_a_file_in_it_is_open(mount: Mounti
     assert directories(s3, bucket) == {"others/"}
 
 
+@pytest.mark.parametrize("asked", ["listed", "by name"])
+def test_an_empty_directory_that_others_make_in_a_removed_one_is_shown(mount: Mounting, bucket: str, s3: Any, asked: str) -> None:
+    s3.put_object(Bucket=bucket, Key="gone/deep/file.txt", Body=b"x" * 5000)
+    living = mount(metadata_ttl=0, negative_ttl=0)
+    top = living.path
+    with (top / "gone/deep/file.txt").open("rb"):
+        shutil.rmtree(top / "gone")
+        assert os.listdir(top) == []
+        assert not (top / "gone").exists()
+        s3.put_object(Bucket=bucket, Key="gone/theirs/", Body=b"")
+        if asked == "listed":
+            assert os.listdir(top) == ["gone"]
+        assert (top / "gone/theirs").is_dir()
+        assert os.listdir(top / "gone") == ["theirs"]
+        assert os.listdir(top) == ["gone"]
+    assert os.listdir(top) == ["gone"]
+    assert os.listdir(top / "gone") == ["theirs"]
+    living.stop()
+    assert directories(s3, bucket) - {"gone/"} == {"gone/theirs/"}
+
+
 def test_a_new_file_is_shown_beside_an_open_one_that_had_its_name_and_bytes(mount: Mounting, bucket: str) -> None:
     living = mount(metadata_ttl=0, negative_ttl=0, posix=False)
     lock = living.path / "lock"

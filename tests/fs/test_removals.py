@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import json
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +124,73 @@ def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket:
     wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f30"}, 20, "the removals of the earlier run")
     assert os.listdir(living.path / "d") == ["f30"]
     assert (living.path / "d" / "f30").read_text() == "made by somebody else since"
+
+
+@pytest.mark.parametrize("made", ["file", "directory"])
+def test_what_is_made_anew_at_once_outlives_the_promise_to_remove_the_old_one(
+    proxy: Proxy, mount: Mounting, bucket: str, s3: Any, made: str
+) -> None:  # fmt: skip
+    """The disk is full when the server has removed the old one, the daemon is killed, and the next run cannot tell the two apart."""
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(60)])
+    living = mount(url=proxy.url, retries=0)
+    living.forgive("removals are not delivered yet")
+    directory = living.path / "d"
+    os.listdir(directory)
+
+    def make() -> None:
+        if made == "file":
+            (directory / "again").write_text("the same")
+        else:
+            (directory / "again").mkdir()
+
+    make()
+    proxy.hold = lambda target: 0 if "?delete" in target else None
+    (directory / "f00").unlink()
+    (directory / "again").unlink() if made == "file" else (directory / "again").rmdir()
+    for n in range(1, 59):
+        (directory / f"f{n:02}").unlink()
+    wait_for(lambda: proxy.held, 10, "the first delivery")
+    size = (next(living.cache_dir.glob("**/journal/removals"))).stat().st_size
+    resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    posts = sum(method == "POST" for method, _ in proxy.requests)
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    proxy.hold = lambda target: None
+    wait_for(lambda: sum(method == "POST" for method, _ in proxy.requests) > posts, 10, "the second delivery")
+    make()
+    key = "d/again" if made == "file" else "d/again/"
+    assert key in keys(s3, bucket)
+    living.kill()
+    proxy.intercept = None
+    living.start()
+    wait_for(lambda: keys(s3, bucket) <= {"d/", "d/f59", key}, 20, "the removals of the earlier run")
+    assert sorted(os.listdir(directory)) == ["again", "f59"]
+
+
+@pytest.mark.parametrize("how", ["renamed", "linked"])
+def test_what_takes_the_place_of_a_file_whose_removal_the_journal_still_has_stays(
+    mount: Mounting, bucket: str, s3: Any, how: str
+) -> None:  # fmt: skip
+    """The disk is full when the last who had it open closes it: the journal goes on having its object deleted by the next run."""
+    living = mount(negative_ttl=0, metadata_ttl=0)
+    s3.put_object(Bucket=bucket, Key="other", Body=b"target")
+    other, name = living.path / "other", living.path / "f"
+    other.stat()
+    s3.put_object(Bucket=bucket, Key="f", Body=b"target")
+    with name.open("rb"):
+        name.unlink()
+        resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    wait_for(lambda: "f" not in keys(s3, bucket), 10, "the removal of the object")
+    take = functools.partial(other.rename, name) if how == "renamed" else functools.partial(name.symlink_to, "target")
+    with contextlib.suppress(OSError):  # where the journal cannot be told, nothing may be promised anew
+        take()
+    if not os.path.lexists(name):
+        resource.prlimit(living.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        take()
+    living.kill()
+    assert "f" in keys(s3, bucket)
+    living.start()
+    assert os.path.lexists(name)
+    assert "f" in keys(s3, bucket)
 
 
 def test_a_server_away_for_a_while_gets_the_removals_later(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:

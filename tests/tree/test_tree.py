@@ -1018,6 +1018,38 @@ def test_an_unlinked_file_that_is_open_does_not_come_back() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_unlinked_file_that_is_closed_while_it_is_asked_for_does_not_come_back(listed: bool) -> None:
+    """The answer was made before its object went, and comes after that."""
+
+    async def test() -> None:
+        store = Names("d/f", "d/g")
+        async with tree_over(store, posix=False) as tree:
+            directory = await find(tree, "d")
+            inode = await find(tree, "d/f")
+            tree.removed.add(directory.store, "d/f", inode.info)
+            tree.remove(inode)
+            await trio.sleep(1000)
+            store.after = lambda: 2.0
+            assert directory.directory is not None
+            directory.directory.huge = not listed
+
+            async def close() -> None:
+                await trio.sleep(1)
+                store.drop("d/f")
+                tree.removed.discard(directory.store, "d/f")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(close)
+                if listed:
+                    assert await read(tree, directory) == [b"g"]
+                else:
+                    assert await tree.lookup(directory, b"f") is None
+            assert await tree.lookup(directory, b"f") is None
+
+    run(test)
+
+
 def test_a_listing_goes_on_behind_removed_objects_that_live_on() -> None:
     async def test() -> None:
         store = Names(*[f"d/{n}" for n in range(5)], "e/f", "g")

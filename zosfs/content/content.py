@@ -104,6 +104,7 @@ class Content:
             await self.promises.owe(removed)
             await self.threads.run(self._removal_log.clear)
             deletions += removed
+        self.store.tell_before_making(self.deletion_done)  # or the next run would take it for what it has to delete
         headers = await self.threads.run(self._header_log.open)
         await self.chunks.start(self.nursery)
         await self.earlier.see_to(uploads, deletions, headers, patience)
@@ -394,6 +395,7 @@ class Content:
 
     async def deletion_done(self, key: str) -> None:
         """The object that was to go is deleted, or another one is about to take its place; nothing to do where none was to go."""
+        await self._removal_log.settle(key, self.threads.run)
         await self.promises.deletion_done(key)
 
     # -- the end ----------------------------------------------------------------------------------------------------

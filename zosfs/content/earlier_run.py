@@ -216,6 +216,8 @@ class EarlierRun:
         content = self._content
         async with slots, content.only_one(deletion.key):
             try:
+                if content.promises.owed.get(deletion.key) is not deletion:
+                    return  # another one has taken its place in the meantime
                 found = await look(content.store, deletion.key)
                 undecided = self._undecided(deletion)
                 if undecided and found is None:

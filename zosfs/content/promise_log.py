@@ -2,7 +2,8 @@
 
 Owns: one file of lines for one kind of promise, at most one promise a key. It is appended to, emptied when nothing is left, and written
 anew when most of it is of no use any more. A line reaches the kernel before the promise is answered, so that the death of the daemon loses
-none; what is to survive a power cut, too, waits for `syncing`. Must not know: the store.
+none; what is to survive a power cut, too, waits for `syncing`. What is done is written over its line, which a full disk has room for: a
+promise that outlived what it speaks of might be kept on what came after that. Must not know: the store.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from zosfs.content.staging import sync_directory
+from zosfs.locks import Lock
 
 Promise = TypeVar("Promise")
 
@@ -23,6 +28,9 @@ REMOVALS, HEADERS = "removals", "headers"
 REWRITTEN = 1 << 20
 """Bytes from which on a log is written anew when those of the promises that still hold are less than half of it."""
 
+UNSYNCED = 10_000
+"""Promises that were done since it was last on the disk what is, at most."""
+
 
 class PromiseLog(Generic[Promise]):
     """The file *path*, `open` first. *of* makes a promise of its key and its facts; ValueError or TypeError where they are none."""
@@ -31,8 +39,12 @@ class PromiseLog(Generic[Promise]):
         self._path = path
         self._of = of
         self._fd = -1
-        self._open: dict[str, bytes] = {}  # the line of each promise that holds
+        self._open: dict[str, tuple[int, bytes]] = {}  # the line of each promise that the file has, and where it begins
+        self._over: set[str] = set()  # those of them that hold no more, though the disk refused to be told so
         self._length = self._needed = 0  # bytes of the file, and of those lines
+        self._unsynced: dict[str, int] = {}  # promises that hold no more, of which a power cut might bring the lines back: the how manieth
+        self._written_off = 0
+        self._settling = Lock()
 
     def look(self) -> list[Promise]:
         """What the file promises, be it in use: it is not opened."""
@@ -42,18 +54,20 @@ class PromiseLog(Generic[Promise]):
 
     def open(self) -> list[Promise]:
         """Open or make the file; what an earlier run promised and did not finish, which holds on. A torn last line was never answered."""
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        sync_directory(self._path.parent)  # what is brought to the disk of a file without a name is not found there
         content = self._path.read_bytes()
         self._length = content.rfind(b"\n") + 1
         if self._length < len(content):
             os.ftruncate(self._fd, self._length)  # or what is promised next would be a part of the torn line
         left = self._read(content)
-        self._needed = sum(map(len, self._open.values()))
+        self._needed = sum(len(line) for _, line in self._open.values())
         return list(left.values())
 
     def _read(self, content: bytes) -> dict[str, Promise]:
         left: dict[str, Promise] = {}
         *lines, _ = content.split(b"\n")
+        at = 0
         for line in lines:
             with contextlib.suppress(ValueError, TypeError):
                 key, *facts = json.loads(line)
@@ -61,22 +75,29 @@ class PromiseLog(Generic[Promise]):
                 self._open.pop(key, None)
                 if facts:
                     left[key] = self._of(key, *facts)
-                    self._open[key] = line + b"\n"
+                    self._open[key] = at, line + b"\n"
+            at += len(line) + 1
         return left
 
     def clear(self) -> None:
         """Nothing is owed any more."""
         os.ftruncate(self._fd, 0)
-        self._open.clear()
+        self._have_written_off(*self._open)
+        self._over.clear()
         self._length = self._needed = 0
 
     def add(self, key: str, facts: Sequence[Any]) -> None:
         """Promise what *facts* (JSON's values, at least one) say of *key*, in the place of what was promised of it. OSError when the disk
         is full: what was promised before holds then."""
-        line = _line(key, *facts)
-        self._write(line)
-        self._needed += len(line) - len(self._open.pop(key, b""))
-        self._open[key] = line
+        line, at = _line(key, *facts), self._length
+        if os.pwrite(self._fd, line, at) != len(line):
+            os.ftruncate(self._fd, at)  # which needs no room
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._length += len(line)
+        _, before = self._open.pop(key, (0, b""))
+        self._needed += len(line) - len(before)
+        self._open[key] = at, line
+        self._over.discard(key)
         if self._length > max(REWRITTEN, 2 * self._needed):
             with contextlib.suppress(OSError):
                 self._rewrite()
@@ -93,26 +114,54 @@ class PromiseLog(Generic[Promise]):
 
         return sync
 
-    def done(self, key: str) -> None:
-        """It was made or refused. Never raises: at worst the next run looks at the object once more."""
-        self._needed -= len(self._open.pop(key, b""))
-        with contextlib.suppress(OSError):
-            if self._open:
-                self._write(_line(key))
-            else:
-                self.clear()
+    async def settle(self, key: str, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        """Return once the disk knows that what was promised of *key*, and is done, holds no more; *in_thread* runs what blocks.
+        OSError where that cannot be."""
+        if not (key in self._unsynced or key in self._over):
+            return
+        async with self._settling:
+            if key in self._over:
+                self._write_off(key)
+            if key in self._unsynced:
+                written_off = self._written_off
+                await in_thread(self.syncing())
+                self._unsynced = {key: number for key, number in self._unsynced.items() if number > written_off}
 
-    def _write(self, line: bytes) -> None:
-        if os.write(self._fd, line) != len(line):
-            os.ftruncate(self._fd, self._length)  # which needs no room
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._length += len(line)
+    def done(self, key: str) -> None:
+        """It was made or refused. Never raises: where the disk refuses to be told so, `settle` or the next run comes back to it."""
+        if key in self._open:
+            self._over.add(key)
+            with contextlib.suppress(OSError):
+                self._write_off(key)
+
+    def _write_off(self, key: str) -> None:
+        if len(self._over) == len(self._open):
+            self.clear()
+            return
+        at, line = self._open[key]
+        # not blanks: an earlier promise of the key, which this one took the place of, may stand before it
+        if os.pwrite(self._fd, _line(key)[:-1].ljust(len(line) - 1) + b"\n", at) != len(line):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._over.remove(key)
+        self._needed -= len(line)
+        self._have_written_off(key)
+
+    def _have_written_off(self, *keys: str) -> None:
+        for key in keys:
+            del self._open[key]
+            self._written_off += 1
+            self._unsynced[key] = self._written_off
+        if len(self._unsynced) > UNSYNCED:
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._fd)
+                self._unsynced.clear()
 
     def _rewrite(self) -> None:
         path = self._path.with_name(self._path.name + ".new")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            whole = b"".join(self._open.values())
+            lines = {key: line for key, (_, line) in self._open.items() if key not in self._over}
+            whole = b"".join(lines.values())
             if os.write(fd, whole) != len(whole):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(fd)
@@ -121,7 +170,12 @@ class PromiseLog(Generic[Promise]):
             os.close(fd)
             raise
         os.close(self._fd)
-        self._fd, self._length = fd, len(whole)
+        self._fd, self._length, self._needed = fd, len(whole), len(whole)
+        begins = accumulate(map(len, lines.values()), initial=0)
+        self._open = {key: (at, line) for at, (key, line) in zip(begins, lines.items(), strict=False)}
+        self._over.clear()
+        sync_directory(self._path.parent)
+        self._unsynced.clear()
 
     def close(self) -> None:
         """What is not done stays for the next run."""

@@ -1,8 +1,8 @@
 """Changes that lost against another host's: who goes on with what, and that the journal has what was lost.
 
 Handles that were open go on with the Writer of before (`Handle.lost`), and are told ESTALE; who opens the file afterwards gets the other
-host's version. Where nothing was owed nothing is lost: handles opened since then read past the Writer (`Handle.past`), until bytes are
-changed here again.
+host's version, which is a file of its own to the kernel: neither is shown the other's pages. Where nothing was owed nothing is lost:
+handles opened since then read past the Writer (`Handle.past`), until bytes are changed here again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ async def keep_lost(file: OpenFile, writer: Writer) -> None:
 async def leave_behind(file: OpenFile, tree: Tree, pages: KernelPages) -> None:
     """What was written here lost against another host's change, and is in the journal: who opens the file now gets that one's.
 
-    Handles that are open go on with what they have. The caller holds the file's lock.
+    Handles that are open go on with what they have. The caller holds the file's lock. ESTALE where there are any: the name is another
+    inode's then.
     """
     writer = file.writer
     if writer is None or not writer.entry.conflict:
@@ -40,6 +41,7 @@ async def leave_behind(file: OpenFile, tree: Tree, pages: KernelPages) -> None:
             handle.lost = writer
     if not file.handles:
         await writer.aclose()
+    file.inode.pending = False  # the other host's object has its name
     pages.forget(file.inode)
     await tree.refresh(file.inode, force=True)
 

@@ -148,9 +148,7 @@ class FileIO:
         handle = self._open_files.handle(number)
         file = handle.file
         append = handle.append and not (handle.mappable and _is_mapped(file, offset, len(data)))
-        if handle.lost is not None:
-            return await handle.lost.write(offset, data, append=append)
-        writer = file.writer
+        writer = handle.lost or file.writer
         if writer is None:
             async with file.lock:
                 writer = await self._writers.of(file, appending=handle.append)

@@ -62,6 +62,8 @@ class Opens:
             if file.writer is not None and file.writer.entry.conflict:
                 async with file.lock:
                     await leave_behind(file, self._tree, self._pages)
+            elif file.left_behind:
+                await self._tree.refresh(inode, force=True)
             if writable and file.unreported is not None:
                 refused, file.unreported = file.unreported, None
                 raise refused  # once: whoever opens it again means to see to it

@@ -67,6 +67,11 @@ class OpenFile:
         """Whether programs have seen some of the version that is known, and nobody here is about to change it."""
         return any(handle.served for handle in self.handles) and not (self.dirty or self.open_to_write)
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether programs go on with changes that lost against another host's: what is at the name is another file."""
+        return any(handle.lost is not None for handle in self.handles)
+
     def bytes_changed(self) -> None:
         """Bytes were changed here: everybody here sees that at once."""
         self.untouched = False

@@ -10,7 +10,7 @@ what reaches the caller is final or ambiguous (see StoreError.ambiguous).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -307,6 +307,10 @@ class Store(Protocol):
         Until then nothing that is asked of this Store shows the object. When the server was away for a while, another object
         that lies at the key by then is left alone, and *done* is told of success.
         """
+        ...
+
+    def tell_before_making(self, told: Callable[[str], Awaitable[None]]) -> None:
+        """Have *told* called with the key of every object of this Store before it is made; what that raises comes instead of the object."""
         ...
 
     async def settle_deletions(self, *, full: bool = False) -> None:

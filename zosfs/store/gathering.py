@@ -101,6 +101,7 @@ class GatheringStore(S3Store):
         self._gathered = Gathered(self._delete_gathered)
         self._meant: dict[str, tuple[float, ObjectInfo]] = {}  # by key: when its deletion was promised, and of which object
         self._hidden: list[set[str]] = []  # from each listing under way
+        self._told_before_making: Callable[[str], Awaitable[None]] | None = None
 
     @property
     def promised_deletions(self) -> int:
@@ -117,6 +118,10 @@ class GatheringStore(S3Store):
 
         self._meant[info.key] = trio.current_time(), info
         self._gathered.add(info.key, told)
+
+    def tell_before_making(self, told: Callable[[str], Awaitable[None]]) -> None:
+        """See Store.tell_before_making."""
+        self._told_before_making = told
 
     async def settle_deletions(self, *, full: bool = False) -> None:
         """See Store.settle_deletions."""
@@ -170,6 +175,8 @@ class GatheringStore(S3Store):
         # SeaweedFS takes no file in the place of a folder, nor the other way round
         if self._gathered and self._gathered.has_in_the_way_of(key):
             await self._gathered.settle()
+        if self._told_before_making is not None:
+            await self._told_before_making(key)
 
     async def _before_folders(self, *keys: str) -> None:
         # where they are the server's own, one that still has something in it stays

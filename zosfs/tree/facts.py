@@ -53,11 +53,16 @@ def is_replaced(inode: Inode, info: ObjectInfo) -> bool:
     """Whether *info* is of an object that others have put in the place of the one that somebody is in the middle of reading here.
 
     To the kernel that is another file, as it is when a local one is replaced: pages and size are kept by inode, and who has the old version
-    open must be shown none of the new one's. An object that only grew stays the same file.
+    open must be shown none of the new one's. An object that only grew stays the same file. Where what was written here lost against it, and
+    programs go on with that, every object is another file.
     """
-    if inode.file is None or not inode.file.pinned:
+    if inode.file is None:
         return False
     old = inode.info
+    if inode.file.left_behind:
+        return old is None or old.etag != info.etag
+    if not inode.file.pinned:
+        return False
     return old is not None and old.etag != info.etag and not info.grew_from(old)
 
 

@@ -128,9 +128,10 @@ class Pages:
             flight.came.set()
 
     async def _again(self, key: str) -> ObjectInfo | None:
+        hidden = self._tree.removed.hiding(self._store, key)
         try:
             found = await self._store.head(key)
-            return None if self._tree.removed.hides(self._store, found) else found
+            return None if hidden(found) else found
         except StoreError as exc:
             if exc.errno != errno.ENOENT:
                 raise

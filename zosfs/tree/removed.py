@@ -6,7 +6,7 @@ Owns: which objects those are. May use: the store, for listings. Must not know: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from zosfs.store.api import ListPage, ObjectInfo, Store
 from zosfs.store.objects import is_folder, objects_below
@@ -32,9 +32,10 @@ class Removed:
         """It is deleted, or another one may lie there by now."""
         self._etags.pop((store.bucket, key), None)
 
-    def hides(self, store: Store, info: ObjectInfo) -> bool:
-        """Whether *info* is one of them."""
-        return bool(self._etags) and _hides(self._below(store, info.key), info)
+    def hiding(self, store: Store, key: str) -> Callable[[ObjectInfo], bool]:
+        """Before *key* is asked for: whether the answer is one of them, though that may be deleted by the time that it comes."""
+        asked = self._at(store, key)
+        return lambda info: _hides(asked, info) or _hides(self._at(store, key), info)
 
     def any_below(self, store: Store, prefix: str) -> bool:
         """Whether there are any whose keys begin with *prefix*."""
@@ -59,6 +60,9 @@ class Removed:
         if page.next_marker and not objects and not prefixes:
             return await self.list_page(store, prefix, delimiter=delimiter, marker=page.next_marker, max_keys=max_keys)
         return ListPage(objects, prefixes, page.next_marker)
+
+    def _at(self, store: Store, key: str) -> _Etags:
+        return {key: self._etags[store.bucket, key]} if (store.bucket, key) in self._etags else {}
 
     def _below(self, store: Store, prefix: str) -> _Etags:
         return {key: etag for (bucket, key), etag in self._etags.items() if bucket == store.bucket and key.startswith(prefix)}

@@ -142,6 +142,7 @@ class Tree(OwnChanges):
         if len(key.encode("utf-8", "surrogateescape")) > KEY_MAX:
             return None
         store = parent.store
+        hidden = self.removed.hiding(store, key)
         info: ObjectInfo | None = None
         below = False
         failure: OSError | None = None
@@ -174,7 +175,7 @@ class Tree(OwnChanges):
             raise failure
         if directory.newer_than(name, sequence):
             return directory.children.get(name)
-        if info is not None and self.removed.hides(store, info):
+        if info is not None and hidden(info):
             info = None
         beside = name.startswith(FILE.encode()) and part_to_name(part) != name
         if beside and not below:
