@@ -130,8 +130,14 @@ def _model() -> tuple[int, list[Read]]:
     return size, [(0, 64 * KIB), *run_of(64 * KIB, size)]
 
 
+def _skim() -> tuple[int, list[Read]]:
+    size = 1024 * MIB
+    return size, [*run_of(0, 16 * MIB), *((at * MIB, 4 * KIB) for at in range(17, 317, 3))]
+
+
 TRACES: dict[str, Callable[[], tuple[int, list[Read]]]] = {
     "parquet": _parquet, "zip": _zip, "video": _video, "tail": _tail, "sqlite": _sqlite, "index": _index, "model": _model,
+    "skim": _skim,
 }  # fmt: skip
 """Each gives the file's size and the reads."""
 

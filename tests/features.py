@@ -140,8 +140,9 @@ _KINDS = "fs/test_features.py::test_versions_and_kinds_of_objects"
 _OBJECT = "fs/test_features.py::test_tags_acl_and_class_of_a_file"
 _WARM = "fs/test_warmup.py::test_a_warm_file_is_read_without_the_network_even_after_a_remount"
 _EVICT = "fs/test_warmup.py::test_evicted_is_fetched_again_and_the_undelivered_stays"
+_READ_ONLY = "fs/test_warmup.py::test_a_mount_that_is_read_only_is_warmed_up_and_evicted"
 ATTRIBUTE_TESTS: Mapping[str, tuple[str, ...]] = {
-    "cached": (_WARM,), "warm": (_WARM,), "evict": (_EVICT,),
+    "cached": (_WARM,), "warm.": (_WARM, _READ_ONLY), "evict": (_EVICT, _READ_ONLY),
     "etag": (_FACTS,), "version-id": (_KINDS,),
     "object-type": (_KINDS,), "content-type": (_FACTS,), "uri": (_OBJECT,),
     "refresh": ("fs/test_features.py::test_others_changes_show_when_it_is_asked_for",),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zosfs.content.ranges import Ranges
-from zosfs.content.readahead import FIRST, GRANULE, LARGEST, SHARE, WHOLE, Found, History, Way
+from zosfs.content.readahead import FIRST, GRANULE, LARGEST, SHARE, STREAMS, WHOLE, Found, History, Way
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -208,6 +209,42 @@ def test_small_strides_are_joined_to_few_requests() -> None:
     assert fetcher.waits <= 4
 
 
+def test_strides_backward_are_read_ahead_of_as_far_as_those_forward() -> None:
+    requests = []
+    for way in (1, -1):
+        history = History(1 << 30, MOST)
+        ahead = [len(history.observe(512 * MIB + way * at * MIB, 4 * KIB, Found.COMING).ahead) for at in range(100)]
+        requests.append(max(ahead))
+        assert sum(ahead) >= 95
+    assert requests[0] == requests[1]
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("step", [256 * KIB, MIB, 3 * MIB])
+def test_who_skims_after_a_sequential_start_does_not_have_all_fetched(step: int, way: int) -> None:
+    fetcher = Fetcher(1 << 30, slow=True)
+    at = 512 * MIB
+    for _ in range(256):
+        fetcher.read(at, 128 * KIB)
+        at += way * 128 * KIB
+    before, waits = fetcher.fetched, fetcher.waits
+    for _ in range(100):
+        at += way * step
+        fetcher.read(at, 4 * KIB)
+    assert fetcher.fetched - before <= MOST + 16 * MIB, "what the window held, and little more"
+    assert fetcher.waits - waits <= 40
+
+
+def test_holes_now_and_then_do_not_end_a_stream() -> None:
+    fetcher = Fetcher(1 << 30, slow=True)
+    at = 0
+    for n in range(1000):
+        fetcher.read(at, 128 * KIB)
+        at += 128 * KIB + (n % 10 == 9) * 512 * KIB
+    assert len(fetcher.history.streams) == 1
+    assert fetcher.waits <= 3
+
+
 def test_interleaved_streams_are_told_apart() -> None:
     fetcher = Fetcher(8 << 30, slow=True)
     for at in range(64):
@@ -215,6 +252,16 @@ def test_interleaved_streams_are_told_apart() -> None:
             fetcher.read((stream << 30) + at * MIB, MIB)
     assert fetcher.waits <= 8 * 2
     assert len(fetcher.history.streams) == 8
+
+
+def test_many_interleaved_streams_are_told_apart() -> None:
+    dice = random.Random(4)
+    places = [dice.randrange(1 << 30) * 8 for _ in range(48)]
+    fetcher = Fetcher(9 << 30, slow=True)
+    for at in range(64):
+        for place in places:
+            fetcher.read(place + at * 128 * KIB, 128 * KIB)
+    assert fetcher.waits <= 48 * 2
 
 
 def test_full_speed_soon_after_a_seek() -> None:
@@ -283,7 +330,7 @@ def test_any_reads_get_sane_advice(trace: list[tuple[int, int, Found]], units: i
             seen.add(start, stop)
         assert seen.total <= max(most + LARGEST + (end - offset), around)
         assert all(start < stop for start, stop in advice.forget)
-        assert len(history.streams) <= 17
+        assert len(history.streams) <= STREAMS + 1
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,6 +15,7 @@ BOUNDS = {  # requests, bytes fetched for each used, reads that waited
     "sqlite": (201, 1.4, 201),
     "index": (80, 21.0, 42),
     "model": (48, 1.0, 22),
+    "skim": (150, 3.2, 26),
 }
 
 

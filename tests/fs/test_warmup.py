@@ -14,6 +14,7 @@ import pytest
 
 from tests.fs.mounting import ROOT, Mount, zosfs
 from tests.fs.running import noise
+from tests.proxy import Proxy, answer
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
@@ -105,8 +106,78 @@ def test_what_cannot_be_warmed_up_says_why(mount: Mounting, bucket: str, s3: Any
     assert "missing: No such file or directory" in done.stderr
     assert "/etc/passwd does not lie in a mount of zosfs" in done.stderr
     with pytest.raises(OSError, match="Invalid") as caught:
-        os.setxattr(living.path / "d" / "large", "user.zos.warm", b"everything")
+        os.getxattr(living.path / "d" / "large", "user.zos.warm.everything")
     assert caught.value.errno == errno.EINVAL
+
+
+def held(*paths: Any) -> list[int]:
+    """Of each file, how many bytes are in the cache."""
+    return [row["bytes"] for row in json.loads(zosfs("cache", "stat", "--json", *paths).stdout)]
+
+
+def test_what_does_not_fit_drives_nothing_out(mount: Mounting, bucket: str, s3: Any) -> None:
+    for n in range(6):
+        s3.put_object(Bucket=bucket, Key=f"d/f{n}", Body=noise(MIB, n) * 16)
+    s3.put_object(Bucket=bucket, Key="large", Body=noise(MIB) * 65)
+    living = mount(cache_size="64M")
+    files = [living.path / "d" / f"f{n}" for n in range(6)]
+    with living.moved() as growth:
+        done = zosfs("warmup", files[0], *files)
+    why = "the cache has no room for it (mount options cache_size and free_space)"
+    assert (done.returncode, done.stdout) == (1, "4 files are in the cache\n")
+    assert done.stderr == "".join(f"zosfs: {file}: {why}\n" for file in files[4:])
+    assert held(*files) == [16 * MIB] * 4 + [0] * 2
+    assert growth["bytes_received"] < 65 * MIB, "what does not fit is not fetched"
+    with living.moved() as growth:
+        done = zosfs("warmup", living.path / "large")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"zosfs: {living.path}/large: {why}\n")
+    assert growth["bytes_received"] < MIB
+    assert held(*files[:4]) == [16 * MIB] * 4
+
+
+def test_what_others_drive_out_is_not_said_to_be_there(mount: Mounting, bucket: str, s3: Any) -> None:
+    for n in range(3):
+        s3.put_object(Bucket=bucket, Key=f"d/f{n}", Body=noise(MIB, n) * 16)
+    living = mount(cache_size="64M", writeback="1h")
+    (living.path / "promised").write_bytes(noise(MIB) * 40)
+    files = [living.path / "d" / f"f{n}" for n in range(3)]
+    done = zosfs("warmup", "--jobs", "1", *files)
+    assert done.returncode == 1
+    whole = [size == 16 * MIB for size in held(*files)]
+    assert done.stdout == f"{sum(whole)} files are in the cache\n"
+    assert [str(file) in done.stderr for file in files] == [not there for there in whole]
+
+
+def test_a_mount_that_is_read_only_is_warmed_up_and_evicted(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="d/f", Body=noise(3 * MIB))
+    living = mount(ro=True)
+    done = zosfs("warmup", living.path / "d" / "f")
+    assert (done.returncode, done.stdout) == (0, "1 files are in the cache\n"), done.stderr
+    assert held(living.path / "d" / "f") == [3 * MIB]
+    with living.requests() as spent:
+        assert (living.path / "d" / "f").read_bytes() == noise(3 * MIB)
+    assert set(spent) <= {"head"}
+    assert zosfs("cache", "evict", living.path / "d").returncode == 0
+    assert held(living.path / "d" / "f") == [0]
+
+
+def test_a_warmup_goes_on_past_what_cannot_be_reached(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    for key in ("a/1", "a/2", "b/1", "c/1", "c/2"):
+        s3.put_object(Bucket=bucket, Key=f"d/{key}", Body=b"some bytes")
+    living = mount(url=proxy.url)
+
+    def refuse(method: str, target: str) -> bytes | None:
+        if "d%2Fb%2F" in target or target.partition("?")[0].endswith("/d/c/1"):
+            return answer(403, "AccessDenied", "Forbidden")
+        return None
+
+    proxy.intercept = refuse
+    done = zosfs("warmup", "--recursive", living.path / "d")
+    proxy.intercept = None
+    assert (done.returncode, done.stdout) == (1, "3 files are in the cache\n"), done.stderr
+    complaints = sorted(done.stderr.splitlines())
+    assert [line.split(": ")[1] for line in complaints] == [f"{living.path}/d/b", f"{living.path}/d/c/1"]
+    assert held(*(living.path / "d" / name for name in ("a/1", "a/2", "c/2"))) == [10] * 3
 
 
 def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bucket: str, s3: Any) -> None:
@@ -117,13 +188,15 @@ def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bu
         "import os, signal, sys, time\n"
         "from zosfs.cli import main, warmup\n"
         "warmup.PIECE = 1 << 20\n"
-        "real = os.setxattr\n"
-        "def once(path, name, value):\n"
+        "real = os.getxattr\n"
+        "def once(path, name):\n"
+        "    if '.warm.' not in name:\n"
+        "        return real(path, name)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    warmup.interrupted.wait(60)\n"
-        "    real(path, name, value)\n"
-        "    print(value.decode())\n"
-        "os.setxattr = once\n"
+        "    real(path, name)\n"
+        "    print(name.rpartition('.')[2])\n"
+        "os.getxattr = once\n"
         "sys.exit(main.main(['warmup', sys.argv[1]]))\n"
     )
     words = [sys.executable, "-c", patched, living.path / "large"]

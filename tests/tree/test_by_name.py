@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tree.bucket import Names, tree_over
+from tests.tree.bucket import Names, by_bytes, by_letters, by_names, new_file, tree_over
 from tests.tree.test_tree import run
 from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.tree.by_name import EACH, just_before, reach
+from zosfs.tree.hints import changed_elsewhere
 from zosfs.tree.spread import bytewise
+from zosfs.tree.tree import Tree
 
 ALPHABET = st.text(st.sampled_from("ab/-.0\x01é\ud7ff\ue000\U0010ffff"), min_size=1, max_size=6)
 
@@ -49,6 +53,89 @@ def test_missing_names_among_those_of_a_page_cost_nothing_more() -> None:
     run(test)
 
 
+def numbered(step: int = 2) -> Names:
+    """Every second name of a directory of several pages."""
+    return Names(*[f"f{n:04}" for n in range(0, 5000, step)])
+
+
+async def pass_pages(tree: Tree, names: int) -> None:
+    """Read so many names of the root and pause, as `ls | head` does."""
+    listing = tree.listing(tree.root)
+    cookie = 0
+    while cookie < names:
+        batch = await listing.batch(cookie, 100, kinds=False)
+        cookie = batch[-1][0]
+    await trio.sleep(2)
+
+
+def test_names_missing_in_what_was_listed_of_a_huge_directory_cost_nothing() -> None:
+    async def test() -> None:
+        store = numbered()
+        async with tree_over(store, posix=False) as tree:
+            await pass_pages(tree, 1500)
+            assert not tree.directory(tree.root).complete()
+            store.requests.clear()
+            for n in range(1, 2900, 2):
+                assert await tree.lookup(tree.root, f"f{n:04}".encode()) is None
+            assert store.requests.total() == 0
+            assert await tree.lookup(tree.root, b"f4999") is None
+            assert store.requests.total() > 0, "nobody has looked there"
+
+    run(test)
+
+
+def test_names_missing_beside_those_of_a_page_that_was_asked_for_by_name_cost_nothing() -> None:
+    async def test() -> None:
+        store = numbered()
+        async with tree_over(store, posix=False) as tree:
+            for n in range(2000, 2002 + 2 * EACH, 2):
+                await tree.lookup(tree.root, f"f{n:04}".encode())
+            store.requests.clear()
+            for n in range(2003 + 2 * EACH, 3900, 2):
+                assert await tree.lookup(tree.root, f"f{n:04}".encode()) is None
+            assert store.requests.total() == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("event", ["told of", "doubted", "time", "forgotten", "made here", "removed and made by others"])
+def test_a_name_that_was_missing_is_there_when_it_is(event: str) -> None:
+    async def test() -> None:
+        store = numbered()
+        async with tree_over(store, posix=False) as tree:
+            await pass_pages(tree, 1500)
+            assert await tree.lookup(tree.root, b"f0101") is None
+            if event == "forgotten":
+                assert tree.directory(tree.root).loading is None
+                tree.forget_names(tree.root)
+                for n in range(0, 2900, 100):
+                    assert await tree.lookup(tree.root, f"f{n:04}".encode()) is not None
+                return
+            if event == "made here":
+                made = tree.add(tree.root, b"f0101", new_file())
+                assert await tree.lookup(tree.root, b"f0101") is made
+                return
+            if event == "removed and made by others":
+                inode = await tree.lookup(tree.root, b"f0102")
+                assert inode is not None
+                tree.remove(inode)
+                assert await tree.lookup(tree.root, b"f0102") is None
+                tree.invalidate(tree.root)
+                assert await tree.lookup(tree.root, b"f0102") is not None
+                return
+            store.set("f0101")
+            assert await tree.lookup(tree.root, b"f0101") is None, "a listing is believed"
+            if event == "told of":
+                changed_elsewhere(tree, "f0101", "", removed=False)
+            elif event == "doubted":
+                tree.invalidate(tree.root)
+            else:
+                await trio.sleep(61)
+            assert await tree.lookup(tree.root, b"f0101") is not None
+
+    run(test)
+
+
 def test_attributes_are_asked_for_of_the_name_that_was_wanted_only() -> None:
     async def test() -> None:
         store = Names(*[f"f{n:04}" for n in range(3000)])
@@ -73,12 +160,36 @@ def test_what_is_found_is_what_is_there(keys: list[str], wanted: list[str], page
         async with tree_over(store, posix=False) as tree:
             directory = await tree.lookup(tree.root, b"d")
             assert directory is not None
-            for name in (part for path in wanted for part in path.split("/") if part):
+            for name in (part for path in wanted for part in path.split("/") if part not in ("", ".", "..")):
                 file, below = f"d/{name}" in store.objects, any(key.startswith(f"d/{name}/") for key in store.objects)
                 found = await tree.lookup(directory, name.encode())
                 assert (found is not None) == (file or below), name
                 if found is not None and file != below:
                     assert found.is_dir == below, name
+
+    run(test)
+
+
+@given(
+    st.lists(ALPHABET, max_size=60, unique=True), st.lists(ALPHABET, max_size=80), st.integers(2, 5), st.integers(1, 60),
+    st.sampled_from([by_bytes, by_names, by_letters]),
+)  # fmt: skip
+def test_what_is_missing_in_a_part_that_was_listed_is_not_there(
+    keys: list[str], wanted: list[str], page: int, reading: int, order: Callable[[str], Any]
+) -> None:
+    keys = [f"d/{key}" for key in keys if "//" not in f"d/{key}"] + [f"d/a{n}" for n in range(10)]
+
+    async def test() -> None:
+        store = Names(*keys, page=page)
+        store.order = order
+        async with tree_over(store, posix=False) as tree:
+            directory = await tree.lookup(tree.root, b"d")
+            assert directory is not None
+            await tree.listing(directory).batch(0, reading, kinds=False)
+            await trio.sleep(2)
+            for name in {part for path in [*wanted, *keys] for part in path.split("/")} - {"", ".", ".."}:
+                there = f"d/{name}" in store.objects or any(key.startswith(f"d/{name}/") for key in store.objects)
+                assert (await tree.lookup(directory, name.encode()) is not None) == there, name
 
     run(test)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_walk_over_many_directories_lists_pages_not_directories(backwards: boo
             assert sorted(await keys_found(tree, tree.root, backwards=backwards)) == sorted(store.objects)
             assert store.requests["list"] <= 20 + 8, "as many as pages, the top and the first directory, and a few"
             assert trio.current_time() - began <= 14, "several at once"
+
+    run(test)
+
+
+@pytest.mark.parametrize("files", [2, 20])
+def test_a_walk_in_no_order_lists_each_page_once(files: int) -> None:
+    """find, du and rm go through directories of more than 10,000 names in the order of their inode numbers."""
+
+    async def test() -> None:
+        store = Names(*forest(24_000 // files, files))
+        async with tree_over(store, posix=False) as tree:
+            await read(tree, tree.root)
+            before, found = store.requests["list"], list[str]()
+            for directory in sorted(tree.known_children(tree.root), key=lambda child: child.number):
+                await read(tree, directory)
+                found += [child.key for child in tree.known_children(directory)]
+            assert sorted(found) == sorted(store.objects)
+            assert store.requests["list"] - before <= 24 * 1.4
 
     run(test)
 
@@ -350,7 +369,7 @@ def test_what_is_listed_next_lies_beyond_what_is_listed_now(complete: list[bool]
     then = onward(found, at, len(complete))
     listed = {n for some in found for n in some}
     if then is None:
-        assert len(listed) == 1 or {min(listed), max(listed)} & {0, len(complete) - 1}
+        assert len(listed) == 1 or {min(listed), max(listed)} & {0, len(complete) - 1} or at not in (min(listed), max(listed))
         return
     half, edge = then
     assert half in listed
@@ -366,6 +385,19 @@ def test_what_is_listed_next_lies_beyond_what_is_listed_now(complete: list[bool]
     else:
         assert not complete[first]
         assert all(complete[n] for n in range(edge, first, step))
+
+
+@given(st.integers(1, 3000), st.floats(0.1, 900), st.randoms(use_true_random=False))
+def test_in_no_order_portions_leave_no_gaps(count: int, each: float, dice: random.Random) -> None:
+    complete, order, lists = [False] * count, list(range(count)), 0
+    dice.shuffle(order)
+    for at in order:
+        if not complete[at]:
+            lists += 1
+            for n in portions(complete, at, each, 1000, 1)[0]:
+                complete[n] = True
+    size = max(1, int(900 / max(1.0, each)))
+    assert lists <= 1.5 * (count // size + 1) + 1
 
 
 @given(st.floats(0, 10_000))

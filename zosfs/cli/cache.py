@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 
@@ -40,6 +41,15 @@ def _line(row: dict[str, object]) -> str:
     return f"{row['mount']} ({row['bucket']}): {row.get('files', 0)} files, {row.get('bytes', 0)} of {row.get('limit', 0)} bytes"
 
 
+def _evict(path: str) -> None:
+    try:
+        os.setxattr(path, "user.zos.evict", b"1")
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        os.getxattr(path, "user.zos.evict")  # of a mount that is read only
+
+
 def run(args: argparse.Namespace) -> int:
     """Show or drop; 1 when a path could not be asked."""
     paths = args.paths or [entry.mountpoint for entry in registry.entries()]
@@ -49,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             if args.command == "evict":
                 root_of(path)
-                os.setxattr(path, "user.zos.evict", b"1")
+                _evict(path)
             else:
                 rows += _of(path)
         except LookupError as error:

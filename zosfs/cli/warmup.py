@@ -1,6 +1,6 @@
 """`zosfs warmup PATH…`: fetch files into the chunk cache, so that reading them later does not touch the network.
 
-Owns: which files, how many at once, the progress shown. The daemon fetches: each piece is one setxattr of user.zos.warm.
+Owns: which files, how many at once, the progress shown. The daemon fetches: each piece is one getxattr of user.zos.warm.START-END.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ import argparse
 import errno
 import os
 import shlex
+import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from zosfs.cli.ask import root_of
+from zosfs.cli.ask import ask, root_of
 from zosfs.mount.daemon import say
 
 interrupted = threading.Event()
 """Set at Ctrl-C: no further piece is asked for."""
+NO_ROOM = "the cache has no room for it (mount options cache_size and free_space)"
 PIECE = 64 << 20
 """Bytes that the daemon is asked for at once: what the progress moves by, at least."""
 
@@ -30,22 +33,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="files at once [4]")
 
 
-def _files(path: str, recursive: bool) -> Iterator[str]:
-    """The regular files that *path* means. Raises OSError."""
+def _files(path: str, recursive: bool, refuse: Callable[[OSError], None]) -> Iterator[tuple[str, int]]:
+    """The regular files that *path* means, and their sizes. What of it cannot be looked at is told to *refuse*; the rest comes."""
     if not os.path.isdir(path):
-        yield path
+        try:
+            yield path, os.stat(path).st_size
+        except OSError as error:
+            refuse(error)
         return
     if not recursive:
-        raise IsADirectoryError(errno.EISDIR, "is a directory (--recursive takes all files below it)", path)
-
-    def refuse(error: OSError) -> None:
-        raise error
-
+        refuse(IsADirectoryError(errno.EISDIR, "is a directory (--recursive takes all files below it)", path))
+        return
     for folder, _, names in os.walk(path, onerror=refuse):
         for name in names:
-            full = os.path.join(folder, name)
-            if os.path.isfile(full) and not os.path.islink(full):
-                yield full
+            try:
+                facts = os.lstat(os.path.join(folder, name))
+            except OSError as error:
+                refuse(error)
+                continue
+            if stat.S_ISREG(facts.st_mode):
+                yield os.path.join(folder, name), facts.st_size
+
+
+def _told(root: str, name: str) -> dict[str, Any]:
+    try:
+        return ask(root, name)
+    except LookupError:  # it has much to do; nothing here depends on it
+        return {}
+
+
+def _limit(root: str) -> int | None:
+    """How many bytes the mount's caches may hold; None where it does not tell."""
+    limits = [facts["cache"]["limit"] for facts in _told(root, "status").get("buckets", {}).values() if "cache" in facts]
+    return sum(limits) if limits else None
+
+
+def _evicted(roots: Iterable[str]) -> list[int | None]:
+    """How many bytes each mount has evicted so far."""
+    return [_told(root, "stats").get("cache_evicted_bytes") for root in roots]
+
+
+def _whole(cached: bytes) -> bool:
+    held, _, size = cached.decode().partition("/")
+    return int(held or 0) >= int(size or 0)  # nothing is said of what is not delivered: it is on the disk
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,21 +83,37 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    files: list[tuple[str, int]] = []
-    failures = 0
-    for path in args.paths:
-        try:
-            root_of(path)
-            files += [(file, os.stat(file).st_size) for file in _files(path, args.recursive)]
-        except LookupError as error:
-            say(str(error))
-            failures += 1
-        except OSError as error:
-            say(f"{error.filename or path}: {error.strerror}")
-            failures += 1
+    complaints: list[str] = []
+    files: dict[str, int] = {}  # their sizes
+    room: dict[str, int | None] = {}  # by mount: bytes that are not spoken for
+
+    def refuse(error: OSError) -> None:
+        complaints.append(f"{error.filename}: {error.strerror}")
+
+    def find(path: str) -> None:
+        root = root_of(path)
+        if root not in room:
+            room[root] = _limit(root)
+        for file, size in _files(path, args.recursive, refuse):
+            if file in files:
+                continue
+            left = room[root]
+            if left is not None and size > left:  # what is fetched beyond would drive out what was fetched before
+                complaints.append(f"{file}: {NO_ROOM}")
+                continue
+            room[root] = left if left is None else left - size
+            files[file] = size
+
     columns = (TextColumn("warming up"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=sum(size for _, size in files))
+        task = progress.add_task("", total=None)
+        for path in args.paths:
+            try:
+                find(path)
+            except LookupError as error:
+                complaints.append(str(error))
+        progress.update(task, total=sum(files.values()))
+        before = _evicted(room)
 
         def one(file: str, size: int) -> str:
             try:
@@ -75,32 +121,37 @@ def run(args: argparse.Namespace) -> int:
                     if interrupted.is_set():
                         return ""
                     end = min(start + PIECE, size)
-                    os.setxattr(file, "user.zos.warm", f"{start}-{end}".encode())
+                    os.getxattr(file, f"user.zos.warm.{start}-{end}")
                     progress.advance(task, end - start)
-                held, _, whole = os.getxattr(file, "user.zos.cached").decode().partition("/")
-                if int(held) < int(whole):  # its end drove its beginning out
-                    raise OSError(errno.ENOSPC, "")
             except OSError as error:
                 return f"{file}: {_why(file, error)}"
             return ""
 
+        def driven_out(file: str, size: int) -> str:
+            try:  # the end of a file, of which nothing is to be fetched
+                return "" if not size or _whole(os.getxattr(file, f"user.zos.warm.{size}-{size}")) else f"{file}: {NO_ROOM}"
+            except OSError as error:
+                return f"{file}: {_why(file, error)}"
+
         with ThreadPoolExecutor(max(1, args.jobs)) as pool:
             try:
-                complaints = [line for line in pool.map(lambda found: one(*found), files) if line]
+                said = list(pool.map(one, files, files.values()))
+                if None in before or _evicted(room) != before:
+                    said = [line or driven_out(*found) for line, found in zip(said, files.items(), strict=True)]
             except KeyboardInterrupt:
                 interrupted.set()  # the pool waits for those under way
                 raise
-    for line in complaints:
+    for line in complaints + [line for line in said if line]:
         say(line)
-    good = len(files) - len(complaints)
+    good = said.count("")
     if good:
         print(f"{good} files are in the cache")
-    return 1 if failures or complaints else 0
+    return 1 if complaints or good < len(said) else 0
 
 
 def _why(file: str, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return "the cache has no room for it (mount options cache_size and free_space)"
+        return NO_ROOM
     if error.errno == errno.EREMOTEIO:
         return f"it is archived: `zosfs restore {shlex.quote(file)}` thaws it"
     return error.strerror or str(error)

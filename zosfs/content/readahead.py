@@ -42,12 +42,13 @@ LEAST = 1 * MIB
 """Bytes of one request ahead at least, where the file and the window have as many."""
 
 REORDER = 4 * MIB
-"""How far from its place a read may lie and still belong to a long stream: the kernel sends several requests at once."""
+"""How far from its place a read may lie and still belong to a long stream: the kernel sends several requests at once. So many bytes may it
+have passed over, less what it has read since: who reads little here and there is no stream any more."""
 
 HOLE = 64 * KIB
 """Holes up to this between strided reads are fetched too: fewer requests for few bytes."""
 
-STREAMS = 16
+STREAMS = 48
 """Streams that are told apart on one handle."""
 
 SPANS = 32
@@ -55,6 +56,9 @@ SPANS = 32
 
 HOT = 3
 """Random reads into one granule before the granule is fetched whole."""
+
+GRANULES = 64
+"""Granules of which such reads are remembered."""
 
 SHARE = 8
 """Random reads that have touched one granule in so many have the rest of the file fetched, too: never more bytes than so many granules
@@ -85,7 +89,8 @@ class Way(Enum):
 @dataclass(slots=True)
 class Stream:
     """One run of reads. *place*: where the next read is expected (backward: its end). *fetched*: how far ahead was asked for
-    (strided: the next offset to ask for). *mark*: where *fetched* was when the reader last had to wait beyond it."""
+    (strided: the next offset to ask for). *mark*: where *fetched* was when the reader last had to wait beyond it. *skipped*: bytes
+    passed over, less those read since."""
 
     way: Way
     place: int
@@ -96,6 +101,7 @@ class Stream:
     window: int = 0
     fetched: int = 0
     mark: int = 0
+    skipped: int = 0
     last: int = 0
     widening: Widening = field(default_factory=Widening)
 
@@ -176,7 +182,8 @@ class History:
         if known is not None:
             return known
         for single in self._singles:
-            if single.place == offset or single.place < offset <= single.place + min(single.run, GRANULE):
+            gap = offset - single.place
+            if 0 <= gap <= single.run and gap <= GRANULE:
                 way = Way.FORWARD
             elif end == single.place - single.run:
                 way = Way.BACKWARD
@@ -223,11 +230,12 @@ class History:
             return None
         if not first.run == second.run == end - offset or abs(stride) < end - offset:
             return None
-        return self._add(Stream(Way.STRIDED, offset, 2 * second.run, 2, end - offset, stride=stride, fetched=offset + stride))
+        return self._add(Stream(Way.STRIDED, offset, 2 * second.run, 2, end - offset, stride=stride, fetched=offset + stride, mark=offset))
 
     def _advance(self, stream: Stream, offset: int, end: int) -> None:
         stream.run += end - offset
         stream.size = end - offset
+        stream.skipped = max(0, stream.skipped + max(0, _hole(stream, offset, end)) - stream.size)
         if stream.way is Way.FORWARD:
             stream.place = max(stream.place, end)
         elif stream.way is Way.BACKWARD:
@@ -279,7 +287,7 @@ class History:
         granule = offset // GRANULE
         seen = self._granules.pop(granule, 0) + 1
         self._granules[granule] = seen
-        if len(self._granules) > 4 * STREAMS:
+        if len(self._granules) > GRANULES:
             self._granules.popitem(last=False)
         if seen >= HOT:
             return (granule * GRANULE, min(self.size, max(end, (granule + 1) * GRANULE)))
@@ -407,10 +415,13 @@ class History:
         return tuple((low, high) for low, high in forget if high > low)
 
 
+def _hole(stream: Stream, offset: int, end: int) -> int:
+    """How many bytes a read of a forward or backward stream passes over; less than 0: it goes back."""
+    return offset - stream.place if stream.way is Way.FORWARD else stream.place - end
+
+
 def _belongs(stream: Stream, offset: int, end: int) -> bool:
+    if stream.way is Way.STRIDED:
+        return offset == stream.place or offset == stream.place + stream.stride
     slack = min(REORDER, stream.run)
-    if stream.way is Way.FORWARD:
-        return stream.place - slack <= offset <= stream.place + slack
-    if stream.way is Way.BACKWARD:
-        return stream.place - slack <= end <= stream.place + slack
-    return offset == stream.place or offset == stream.place + stream.stride
+    return -slack <= _hole(stream, offset, end) <= max(0, slack - stream.skipped)

@@ -419,14 +419,17 @@ async def _cached(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     return f"{content.chunks.held(info)}/{info.size}".encode()
 
 
-async def _warm(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
-    """Fetch ``START-END`` (bytes, half-open) into the chunk cache; undelivered files are on the disk as they are."""
-    found = re.fullmatch(rb"(\d{1,19})-(\d{1,19})", value)
+async def _warm(xattrs: Xattrs, inode: Inode, span: str) -> bytes:
+    """Fetch *span* (``START-END``, bytes, half-open) into the chunk cache, and tell as `_cached` does what is there then; "" of a file that
+    is not delivered, which is on the disk as it is. It is read, not set: whoever may read a file may have it at hand, on a mount that is
+    read only, too."""
+    found = re.fullmatch(r"(\d{1,19})-(\d{1,19})", span, re.ASCII)
     if found is None or inode.is_dir:
-        raise Refusal("warm: the value is START-END in bytes, and the file no directory")
+        raise Refusal("warm: START-END in bytes follows, and the file is no directory")
     if inode.file is not None and inode.file.dirty and not inode.file.promised:
-        return
+        return b""
     await (await xattrs.contents.of(inode.volume)).warm(await xattrs.info(inode), int(found[1]), int(found[2]))
+    return await _cached(xattrs, inode, "")
 
 
 async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
@@ -441,14 +444,21 @@ async def _evict(xattrs: Xattrs, inode: Inode, _: str, value: bytes) -> None:
     await chunks.give_back()
 
 
+async def _evict_read_only(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
+    """The kernel lets nothing be set on a mount that is read only; there, reading evicts."""
+    if not xattrs.options.ro:
+        raise _no_data()
+    await _evict(xattrs, inode, "", b"")
+    return b""
+
+
 async def _unreadable(xattrs: Xattrs, inode: Inode, _: str) -> bytes:
     raise _no_data()
 
 
 ROWS: Mapping[str, Row] = {
     "cached": Row(_cached),
-    "warm": Row(_unreadable, _warm),
-    "evict": Row(_unreadable, _evict),
+    "evict": Row(_evict_read_only, _evict),
     "etag": Row(_fact(lambda info: info.etag)),
     "version-id": Row(_fact(lambda info: info.version_id)),
     "object-type": Row(_fact(lambda info: info.object_type)),
@@ -460,6 +470,7 @@ ROWS: Mapping[str, Row] = {
     **{name: _of_store(row, coming.ROWS.get(name)) for name, row in OBJECT_XATTRS.items()},
 }
 PREFIXES: Mapping[str, Row] = {
+    "warm.": Row(_warm),
     "meta.": Row(_meta, _set_meta, _remove_meta, listed=True),
     "bucket.": Row(_setting, _set_setting, _remove_setting),
     **{name: _of_store(row, coming.PREFIXES.get(name)) for name, row in OBJECT_PREFIXES.items()},

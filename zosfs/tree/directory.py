@@ -12,7 +12,9 @@ from contextlib import contextmanager
 import trio
 
 from zosfs.tree.asked_ahead import AskedAhead
+from zosfs.tree.by_name import Reach, Told, with_part
 from zosfs.tree.inodes import Inode
+from zosfs.tree.names import name_to_part, plain_name
 
 MANY_NEGATIVE = 10_000
 MANY_CHANGES = 4096
@@ -50,7 +52,7 @@ class Directory:
 
     __slots__ = (
         "asked", "asked_ahead", "by_name", "changes", "children", "complete_until", "counted_at", "doubted_at", "huge", "listed_at",
-        "loading", "moved", "negative", "sweeping",
+        "loading", "moved", "negative", "sweeping", "told",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +64,7 @@ class Directory:
         self.moved = 0  # the tree's count of renamed directories when this was the last one
         self.changes: dict[bytes, int] = {}  # names changed here while requests were in flight -> sequence number
         self.negative: dict[bytes, float] = {}  # names known to be missing -> until when
+        self.told: tuple[Told, ...] = ()  # parts of which `children` has all names
         self.loading: object | None = None
         self.asked = False  # somebody wanted to know a name
         self.huge = False  # more than one page: single names are looked up by themselves
@@ -79,18 +82,31 @@ class Directory:
 
     def doubt(self) -> None:
         """Names may have changed by another hand: no listing of until now, nor one under way, is believed to be whole any more."""
-        self.complete_until = float("-inf")
+        self.unlist()
         self.doubted_at = trio.current_time()
 
+    def unlist(self) -> None:
+        """`children` is not known to be all there is any more, nor all of any part."""
+        self.complete_until = float("-inf")
+        self.told = ()
+
+    def note_told(self, reach: Reach | None, until: float) -> None:
+        """All names in *reach* (of keys without this directory's) are among `children` now, unless they were changed here meanwhile."""
+        if reach is not None and reach.begin != reach.end:
+            self.told = with_part(self.told, Told(reach, until))
+
     def is_missing(self, name: bytes) -> bool:
-        """Whether *name* was found missing a short while ago."""
+        """Whether *name*, which is not among `children`, was found missing a short while ago, or was not where all names were listed."""
         until = self.negative.get(name)
-        if until is None:
+        if until is None and not self.told:
             return False
-        if trio.current_time() < until:
-            return True
-        del self.negative[name]
-        return False
+        now = trio.current_time()
+        if until is not None:
+            if now < until:
+                return True
+            del self.negative[name]
+        part = name_to_part(name)
+        return plain_name(part) == name and any(told.misses(part, now) for told in reversed(self.told))
 
     def note_missing(self, name: bytes, ttl: float) -> None:
         """*name* does not exist; believed for *ttl* seconds."""

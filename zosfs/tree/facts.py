@@ -168,7 +168,7 @@ class Facts:
         directory = parent.directory
         if directory is None or directory.loading is not None:
             return
-        directory.complete_until = float("-inf")
+        directory.unlist()
         for child in list(directory.children.values()):
             self._let_go(child)
 
@@ -184,7 +184,7 @@ class Facts:
                 above = self.directory(parent)
                 if above.loading is not None:
                     return
-                above.complete_until = float("-inf")
+                above.unlist()
                 if above.children.get(inode.name) is inode:
                     del above.children[inode.name]
             if known is not None:

@@ -19,7 +19,7 @@ from zosfs.errors import StoreError
 from zosfs.store.api import ListPage, ObjectInfo
 from zosfs.store.objects import is_folder
 from zosfs.tree.attributes import Attributes
-from zosfs.tree.by_name import just_before, reach
+from zosfs.tree.by_name import just_before, reach, reach_of_next
 from zosfs.tree.inodes import Inode, Volume
 from zosfs.tree.names import ESCAPED, file_beside_directory, part_to_name
 from zosfs.tree.pages import Pages
@@ -157,6 +157,7 @@ class Loader:
         # of a file near the end of the page it is not known whether there is a directory of its name, too
         sure = ListPage([info for info in page.objects if whole.tells(info.key)], page.prefixes, page.next_marker)
         self._hang(inode, prefix, sure, known, sequence, set())
+        directory.note_told(whole.below(prefix), asked + self._tree.options.metadata_ttl)
         self.keep(inode)
         return whole.tells(key)
 
@@ -280,11 +281,13 @@ class Loader:
                 return False
             if tree.moved(inode, moves):
                 continue
-            marker = page.next_marker
+            behind, marker = marker, page.next_marker
             self._apply(inode, pages.prefix, page, known, load, sequence)
             load.advance()
             if not marker:
                 return True
+            if directory.doubted_at < load.began:
+                directory.note_told(reach_of_next(page, behind).below(pages.prefix), load.began + tree.options.metadata_ttl)
             directory.huge = True
             load.first.set()
             await pages.coming(marker)

@@ -115,8 +115,9 @@ class OwnChanges(Facts):
             directory = waiting.pop().directory
             if directory is not None:
                 directory.negative.clear()
+                directory.told = ()
                 if directory.listed_at >= since:
-                    directory.complete_until = float("-inf")
+                    directory.unlist()
                 waiting.extend(child for child in directory.children.values() if child.is_dir)
 
     def _rekey(self, top: Inode, made: Mapping[str, int]) -> None:

@@ -26,13 +26,17 @@ def portions(complete: Sequence[bool], at: int, each: float, page: int, width: i
 
     *complete* tells in key order which siblings are known already, *each* how many names one is guessed to have below it (0: nobody
     knows), *page* how many names one request brings. The walk comes from the side where the neighbours are known, and no more is
-    listed ahead of it than lies known behind it: who stops after two directories has cost little. Portions are not
-    empty, do not overlap, and hold nothing that is known. A sibling that fills a page or several is a portion of its own.
+    listed ahead of it than lies known behind it: who stops after two directories has cost little. Where neither neighbour is known it
+    goes in an order of its own (`find` and `rm`: that of inode numbers, beyond 10,000 names), and one portion of fixed bounds is listed, so
+    that the next ones leave no gaps. Portions are not empty, do not overlap, and hold nothing that is known. A sibling that fills a page or
+    several is a portion of its own.
     """
     size = max(1, int(page * FULL / max(1.0, each))) if each else 1
     width = max(1, width) if pages_of(size * each, page) else 1
     most = size * width
     before, behind = _known(complete, at, -1, most), _known(complete, at, 1, most)
+    if not before and not behind:
+        return [_around(complete, at, size)]
     if behind > before:
         reach = min(2 * behind, most)
         first = min(size, reach)
@@ -48,10 +52,10 @@ def pages_of(names: float, page: int) -> int:
 
 def onward(found: Sequence[range], at: int, count: int) -> tuple[int, int] | None:
     """Of *count* siblings the portions *found* are being listed, because *at* is wanted: with which of them the walk is half through, and
-    the first one beyond them. None when there is none, or only *at* is listed.
+    the first one beyond them. None when there is none, or only *at* is listed, or it is in their midst: nobody knows what comes next.
     """
     listed = sorted(n for some in found for n in some)
-    if len(listed) < 2:
+    if len(listed) < 2 or at not in (listed[0], listed[-1]):
         return None
     step = 1 if listed[0] == at else -1
     edge = listed[::step][-1] + step
@@ -72,6 +76,17 @@ def _known(complete: Sequence[bool], at: int, step: int, most: int) -> int:
     while count < most and 0 <= here < len(complete) and complete[here]:
         count, here = count + 1, here + step
     return count
+
+
+def _around(complete: Sequence[bool], at: int, size: int) -> range:
+    """What is not known around *at* of those *size* siblings, counted from the first of all, to which it belongs."""
+    low = at - at % size
+    begin, end = at, at + 1
+    while begin > low and not complete[begin - 1]:
+        begin -= 1
+    while end < min(low + size, len(complete)) and not complete[end]:
+        end += 1
+    return range(begin, end)
 
 
 def _forward(complete: Sequence[bool], at: int, size: int, many: int) -> list[range]:
