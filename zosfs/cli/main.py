@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
@@ -46,9 +45,6 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 """Name, module, one line of help. A new command is a new row."""
 
-_VERSION = re.compile(r"-(?!o)[A-Za-z0-9._-]{28,40}")
-"""A version id of Ceph that begins with a dash, as one in 64 does. No flag is that long."""
-
 
 def usage() -> str:
     """What `zosfs --help` prints."""
@@ -64,7 +60,7 @@ def usage() -> str:
         "",
         "A path on a mount may also be written zos://BUCKET/KEY, with --url and the other options of a connection. --json prints for",
         "programs. The exit status is 0 when all was done, 1 when something was refused (32: a mount failed). A bucket that is named",
-        "like a command is mounted with the word: zosfs mount NAME DIR.",
+        "like a command is mounted with the word: zosfs mount NAME DIR. Names that begin with a dash stand behind --.",
         "",
         "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command, with examples.",
     ]
@@ -72,19 +68,10 @@ def usage() -> str:
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of *words*, with flags before, between and after the others, and version ids that look like flags."""
+    """The arguments of *words*, with flags before, between and after the others."""
     if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
         return parser.parse_args(words)
-    plain: list[str] = []
-    ids: list[str] = []
-    for word in words:
-        if not _VERSION.fullmatch(word) or "--" in plain:
-            plain.append(word)
-        elif plain and plain[-1] == "--version-id":
-            plain[-1] += "=" + word
-        else:
-            ids.append(word)
-    return parser.parse_intermixed_args([*plain, *(["--", *ids] if ids else [])])  # parse_args takes no optional word after a flag
+    return parser.parse_intermixed_args(words)  # parse_args takes no optional word after a flag
 
 
 def main(argv: Sequence[str] | None = None) -> int:
