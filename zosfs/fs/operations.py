@@ -141,7 +141,9 @@ class Operations(pyfuse3.Operations):
 
     def status(self) -> Mapping[str, Any]:
         """What `zosfs status` shows."""
+        waiting = self.account.waiting()
         return {
+            "waiting": waiting and {"requests": waiting.requests, "host": waiting.host, "seconds": round(waiting.seconds, 1)},
             "open_files": self.open_files.count(),
             "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},

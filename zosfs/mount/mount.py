@@ -93,6 +93,7 @@ async def run(
             stack.push_async_callback(cache.aclose)  # when no listing is under way any more
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
+        nursery.start_soon(account.tell_silence)
         memory = MemoryBudget(options.memory, counters)
         contents = Contents(options, counters, nursery, memory, cache_dir)
         if cache is not None:
