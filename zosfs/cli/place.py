@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zosfs.cli.ask import whereabouts
@@ -105,6 +105,12 @@ def options_at(args: argparse.Namespace, place: Place) -> Options:
     if not options.url:
         raise OptionError("no endpoint is given: --url=https://HOST, or a path on a mount")
     return options
+
+
+def connected(*places: Place) -> list[Place]:
+    """*places* of one line, the addresses among them with the connection of the first that lies on a mount."""
+    pairs = next((place.pairs for place in places if place.pairs), ())
+    return [replace(place, pairs=place.pairs or pairs) for place in places]
 
 
 def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[int]]) -> int:
