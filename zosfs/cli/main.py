@@ -7,6 +7,7 @@ trio, pyfuse3 and boto3 come in. A command's module has ``add_arguments(parser)`
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -44,6 +45,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""
+LIKE_A_COMMAND = 0.7
+"""How much a bucket's name must be like a command's (difflib) to be taken for a slip."""
 
 
 def usage() -> str:
@@ -65,6 +68,12 @@ def usage() -> str:
         "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command, with examples.",
     ]
     return "\n".join(lines)
+
+
+def like_a_command(word: str) -> list[str]:
+    """The commands that *word* may be a slip for: what begins with another letter, or is longer, is a bucket's name (pure)."""
+    alike = [name for name, _, _ in COMMANDS if name[0] == word[:1] and abs(len(name) - len(word)) <= 1]
+    return difflib.get_close_matches(word, alike, 2, LIKE_A_COMMAND)
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
@@ -111,7 +120,15 @@ def _run(words: list[str]) -> int:
         print(f"zosfs {__version__}")
         return 0
     table = {name: (module, help) for name, module, help in COMMANDS}
-    name = words.pop(0) if words[0] in table else "mount"
+    near = ""
+    if words[0] in table:
+        name = words.pop(0)
+    else:
+        name = "mount"
+        near = " or ".join(like_a_command(words[0]))
+        if near and len(words) == 1:
+            say(f"unknown command {words[0]}; did you mean {near}?")
+            return 1
     module_name, help = table[name]
     module = importlib.import_module(module_name)
     parser = Parser(
@@ -119,4 +136,7 @@ def _run(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter, usage=getattr(module, "SYNOPSIS", None),
     )  # fmt: skip
     module.add_arguments(parser)
-    return int(module.run(parse(parser, plain_flags(words))))
+    status = int(module.run(parse(parser, plain_flags(words))))
+    if status and near:
+        say(f"{words[0]} was taken for a bucket; did you mean the command {near}?")
+    return status

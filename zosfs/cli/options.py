@@ -97,6 +97,16 @@ class Parser(argparse.ArgumentParser):
         of_table = {id(action) for group in self._action_groups if (group.title or "").startswith(TABLE) for action in group._group_actions}
         formatter.add_usage(self.usage, [one for one in self._actions if id(one) not in of_table], self._mutually_exclusive_groups)
 
+    def _choices(self) -> Sequence[str]:
+        """The words of which a line of this command has one in front."""
+        return next((list(action.choices) for action in self._actions if not action.option_strings and action.choices), ())
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and not action.option_strings and value not in action.choices:
+            near = difflib.get_close_matches(value, list(action.choices), 1, 0.6)
+            self.error(f"{value}: one of {', '.join(action.choices)}" + (f"; did you mean {near[0]}?" if near else ""))
+        super()._check_value(action, value)
+
     @staticmethod
     def _add_group(formatter: argparse.HelpFormatter, group: argparse._ArgumentGroup) -> None:
         formatter.start_section(group.title)
@@ -107,13 +117,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit 1."""
         _, mark, words = message.partition("unrecognized arguments: ")
-        word = words.split()[0] if mark else self._unknown if "are required: " in message else ""
+        missing = "are required: " in message
+        word = words.split()[0] if mark else self._unknown if missing else ""
         if word:
             flags = [flag for action in self._actions for flag in action.option_strings]
             near = difflib.get_close_matches(word.partition("=")[0], flags, 1, 0.6) if word.startswith("-") else []
             message = f"unknown argument {word}" + (f"; did you mean {near[0]}?" if near else f"; see `{self.prog} --help`")
             if word.startswith("-") and not (near and word.startswith("--")):
                 message += " (a name that begins with a dash stands behind --)"
+        elif missing and (choices := self._choices()):
+            message = f"{self.prog.removeprefix('zosfs ')}: one of {', '.join(choices)} is missing"
         print(f"zosfs: {message}", file=sys.stderr)
         raise SystemExit(1)
 
