@@ -248,7 +248,13 @@ def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path)
     done = zosfs("journal", "export", entry["id"], target, f"--cache-dir={living.cache_dir}")
     assert done.returncode == 0, done.stderr
     assert target.read_bytes()[:4] == b"ours"
+    done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
+    assert (done.returncode, done.stderr) == (
+        1, f"zosfs: the journal of {bucket} is in use by a mount (process {living.process.pid}): unmount it, and try again\n"
+    )  # fmt: skip
     living.stop()
+    done = zosfs("journal", "discard", entry["id"], f"--cache-dir={living.cache_dir}")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "zosfs: nothing thrown away: --yes does it without asking\n")
     done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
     assert done.returncode == 0, done.stderr
     assert entries(living) == []
@@ -287,7 +293,7 @@ def test_uploading_the_journal_of_a_bucket_that_is_mounted_is_refused_in_a_line(
     keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": server.url}
     done = zosfs("journal", "upload", bucket, f"--cache-dir={living.cache_dir}", env=keys)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
-    assert f"is in use by another mount (process {living.process.pid})" in done.stderr
+    assert f"is in use by a mount (process {living.process.pid}): it delivers what is in it by itself" in done.stderr
     assert "Errno" not in done.stderr
 
 
