@@ -13,7 +13,7 @@ from zosfs.errors import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.md"
-REFUSALS = ("Refusal", "MountError", "OptionError")
+REFUSALS = ("Refusal", "MountError", "OptionError", "InUse")
 WARNINGS = ("warning", "error", "exception")
 AT_MOUNTING = (
     "BadCredentials", "BadEndpoint", "ConnectTimeout", "EndpointUnreachable", "NameNotResolved", "NoCredentials", "NoSuchBucket",

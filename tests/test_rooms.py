@@ -124,3 +124,16 @@ def test_readme_and_its_translation_are_of_one_shape() -> None:
     ours, translated = (ROOT / "README.md").read_text(), (ROOT / "docs" / "README.zh-CN.md").read_text()
     for pattern in (r"^#+ ", r"^```", r"^\| "):
         assert len(re.findall(pattern, ours, re.M)) == len(re.findall(pattern, translated, re.M)), pattern
+
+
+def test_readme_and_its_translation_have_the_same_words_to_type() -> None:
+    ours, translated = (ROOT / "README.md").read_text(), (ROOT / "docs" / "README.zh-CN.md").read_text()
+
+    def lines(text: str) -> list[str]:
+        """What stands in fences, without comments, and the first column of tables."""
+        blocks = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
+        fenced = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+        columns = [re.findall(r"`[^`]+`", line.split(" | ")[0]) for line in text.splitlines() if line.startswith("| `")]
+        return [*fenced, *(word for column in columns for word in column)]
+
+    assert lines(ours) == lines(translated)

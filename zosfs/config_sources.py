@@ -102,7 +102,7 @@ def from_pairs(pairs: Iterable[Pair], *, environ: Mapping[str, str] = os.environ
         elif word in IGNORED or name.startswith(("x-", "X-")):
             ignored.append(name)
         else:
-            key, value = resolve(name, text, environ=environ)
+            key, value = resolve(name, text, environ=environ, also=(*IGNORED, *KERNEL_FLAGS))
             values[key] = value
     return values, ignored, set(flags)
 
@@ -146,7 +146,7 @@ def from_toml(text: str, where: str, names: Sequence[str], environ: Mapping[str,
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"{where}: {error}") from None
+        raise OptionError(f"{where}: {error}; what is no number stands in double quotes") from None
     sources = document.pop("source", {})
     if not isinstance(sources, dict) or not all(isinstance(table, dict) for table in sources.values()):
         raise OptionError(f"{where}: source must be a table of tables, as in [source.\"BUCKET\"]")

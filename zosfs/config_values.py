@@ -11,7 +11,7 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -186,8 +186,8 @@ def parse_value(row: dataclasses.Field[Any], text: str, *, spelled: str = "", en
     return value
 
 
-def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.environ) -> tuple[str, Any]:
-    """The table's name and the typed value for *name* as a user may write it.
+def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.environ, also: Iterable[str] = ()) -> tuple[str, Any]:
+    """The table's name and the typed value for *name* as a user may write it, who may have meant one of *also*.
 
     Takes dashes for underscores, aliases, a bare name (booleans: true), ``noNAME`` (booleans: also with a value), and s3fs's
     ``no_check_certificate``. Raises OptionError for what is unknown (naming the nearest known name), for a missing value, and for secrets.
@@ -210,8 +210,8 @@ def resolve(name: str, text: str | None, *, environ: Mapping[str, str] = os.envi
         if positive is not None and positive.name in _OFF and text is None:
             row, text = positive, _OFF[positive.name]
     if row is None:
-        near = difflib.get_close_matches(spelled, [*NAMES, *(f"no{r.name}" for r in rows() if kind(r) == "bool")], 1, 0.6)
-        hint = f"; did you mean {near[0]}?" if near else "; `zosfs --help` lists the options"
+        near = difflib.get_close_matches(spelled, [*NAMES, *(f"no{r.name}" for r in rows() if kind(r) == "bool"), *also], 1, 0.6)
+        hint = f"; did you mean {near[0]}?" if near else "; `zosfs mount --help` lists the options"
         raise OptionError(f"unknown option {spelled}{hint}")
     if text is None:
         implied = "1" if kind(row) == "bool" else _IMPLIED.get(row.name)

@@ -146,7 +146,7 @@ _ROWS = (
     ErrorRow("Interrupted", errno.EINTR, "the request was given up because nobody waits for it any more"),
     ErrorRow("LocalReadFailed", errno.EIO, "the staged bytes cannot be read from the local disk"),
     ErrorRow("NameNotResolved", errno.EHOSTUNREACH, "the endpoint's name is not known: check -o url= and the DNS", True, True),
-    ErrorRow("NoCredentials", errno.EACCES, "there are no usable credentials", unsent=True),
+    ErrorRow("NoCredentials", errno.EACCES, "no keys are given: -o passwd_file=FILE, with ACCESS_KEY:SECRET_KEY in it", unsent=True),
     ErrorRow("NotAllowed", errno.EOPNOTSUPP, "zosfs does not send this operation: some servers would do something else"),
     ErrorRow("ReadOnly", errno.EROFS, "the mount is read only", unsent=True),
     ErrorRow("ReadTimeout", errno.ETIMEDOUT, "the server said nothing in time", retry=True),

@@ -149,9 +149,9 @@ def test_paths_on_a_mount(commands: Command, server: Server, bucket: str, other:
         commands("cp", mount.path / "given", mount.path / "new", plain=True)
         assert (mount.path / "new").read_bytes() == b"by others"  # at once
         assert os.getxattr(mount.path / "new", "user.zos.tag.a") == b"b"
-        commands("cp", "-r", mount.path / "d", f"zos://{other}/")
+        commands("cp", "-r", mount.path / "d", f"zos://{other}/", plain=True)  # the mount's connection holds for the address
         assert sorted(row["Key"] for row in s3.list_objects_v2(Bucket=other, Prefix="d/w")["Contents"]) == ["d/written"]
-        commands("cp", "-r", f"zos://{other}/d", mount.path / "e")
+        commands("cp", "-r", f"zos://{other}/d", mount.path / "e", plain=True)
         assert os.readlink(mount.path / "e" / "link") == "written"
         assert (mount.path / "e" / "written").stat().st_mode & 0o777 == 0o640
         s3.put_object(Bucket=other, Key="given", Body=b"newer")

@@ -167,10 +167,44 @@ def test_a_full_disk_or_a_closed_output_is_no_traceback() -> None:
 
 
 def test_version_ids_that_look_like_flags() -> None:
-    strange = "-JtsqUg6XPMbXWK5K4sF72Btlb5JugY"
-    for words in (["restore", "zos://b/k", strange, "--json"], ["--json", "restore", "zos://b/k", strange]):
-        args = parse(one("versions"), words)
-        assert (args.words, args.json) == (["restore", "zos://b/k", strange], True)
-    args = parse(one("presign"), ["zos://b/k", "--version-id", strange, "--put"])
-    assert (args.path, args.version_id, args.put) == ("zos://b/k", strange, True)
+    for strange in ("-JtsqUg6XPMbXWK5K4sF72Btlb5JugY", "-otsqUg6XPMbXWK5K4sF72Btlb5JugY", "--tsqUg6XPMbXWK5K4sF72Btlb5JugY"):
+        for words in (["restore", "zos://b/k", strange, "--json"], ["--json", "restore", "zos://b/k", strange]):
+            args = parse(one("versions"), words)
+            assert (args.words, args.json, args.pairs) == (["restore", "zos://b/k", strange], True, []), words
+        args = parse(one("presign"), ["zos://b/k", "--version-id", strange, "--put"])
+        assert (args.path, args.version_id, args.put) == ("zos://b/k", strange, True)
+    assert parse(one("versions"), ["p", "-ouse_path_request_style"]).pairs == [("use_path_request_style", None)]
+
+
+def test_what_stands_behind_two_dashes_is_no_flag() -> None:
     assert parse(one("cp"), ["-r", "a", "b", "--", "-c"]).target == "-c"
+    args = parse(one("cp"), ["-r", "--", "-n", "--json", "-c"])
+    assert (args.sources, args.target, args.no_clobber, args.json) == (["-n", "--json"], "-c", False, False)
+    assert parse(one("versions"), ["--", "restore", "-f", "-o"]).words == ["restore", "-f", "-o"]
+    assert parse(one("presign"), ["--put", "--", "--html"]).path == "--html"
+    assert parse(one("search"), ["--", "-a==1", "zos://b"]).query == "-a==1"
+    assert parse(one("warmup"), ["-r", "--", "-d", "--jobs"]).paths == ["-d", "--jobs"]
+    for words in (["--", "evict", "-m"], ["evict", "--", "-m"]):
+        assert parse(one("cache"), words).paths == ["-m"]
+    args = parse(one("journal"), ["export", "--", "-i", "-f"])
+    assert (args.id, args.file) == ("-i", "-f")
+
+
+def test_what_a_flag_needs_may_begin_with_a_dash() -> None:
+    assert parse(one("presign"), ["p", "--version-id", "-abc"]).version_id == "-abc"
+    args = parse(one("image"), ["a", "b", "--watermark-text", "-50%", "--watermark", "t_50"])
+    assert (args.watermark_text, args.watermark) == ("-50%", "t_50")
+    assert parse(one("topic"), ["create", "t", "--attribute", "-x=1"]).attribute == ["-x=1"]
+    assert parse(one("search"), ["a==1", "--order-key", "--x"]).order_key == "--x"
+    said = inside()("presign", "zos://b/k", "--version-id", "--put", status=1).stderr
+    assert said == "zosfs: argument --version-id: expected one argument\n", "a flag is more likely forgotten its value than given as one"
+
+
+def test_who_names_a_thing_that_looks_like_a_flag_is_told_how() -> None:
+    assert inside()("versions", "-x", status=1).stderr == (
+        "zosfs: unknown argument -x; see `zosfs versions --help` (a name that begins with a dash stands behind --)\n"
+    )
+    assert inside()("cp", "a", "b", "-file", status=1).stderr.endswith(" stands behind --)\n")
+    assert "--)" not in inside()("cp", "a", "b", "--recurs", status=1).stderr
+    assert inside()("journal", "show", "-abc", status=1).stderr.startswith("zosfs: unknown argument -abc; ")
+    assert inside()("cp", "--recusive", "a", status=1).stderr == "zosfs: unknown argument --recusive; did you mean --recursive?\n"

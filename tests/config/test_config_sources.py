@@ -71,6 +71,7 @@ def test_a_named_file_replaces_the_usual_ones_and_must_exist(nowhere: dict[str, 
         ("retries = [1]", "a list"),
         ("[connection]\nretries = 1", "no section"),
         ("retries = ", "config.toml"),
+        ("cache_size = 10G", "config.toml: .*line 1.*; what is no number stands in double quotes"),
         ('secret_key = "x"', "passwd_file"),
         ("source = 1", "table of tables"),
     ],
@@ -100,6 +101,14 @@ def test_what_fstab_and_mount8_add_is_taken(nowhere: dict[str, str]) -> None:
     assert load(split_list("noexec,nosuid,nodev"), environ=nowhere).options.kernel_flags == "nodev,noexec,nosuid"
     assert load(split_list("ro,noatime"), environ=nowhere).options.ro
     assert not load(split_list("ro,rw"), environ=nowhere).options.ro
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("defualts", "defaults"), ("_netdv", "_netdev"), ("noatme", "noatime"), ("alow_other", "allow_other")]
+)
+def test_a_misspelt_word_of_fstab_is_told_apart(nowhere: dict[str, str], word: str, meant: str) -> None:
+    with pytest.raises(OptionError, match=rf"^unknown option {word}; did you mean {meant}\?$"):
+        load([(word, None)], environ=nowhere)
 
 
 def test_no_ignored_word_is_an_option() -> None:

@@ -108,7 +108,8 @@ def zosfs(*words: str | Path, env: dict[str, str] | None = None, timeout: float 
     """Run `zosfs` with *words* to its end."""
     return subprocess.run(
         [sys.executable, "-m", "zosfs", *map(str, words)],
-        cwd=ROOT, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False,
+        cwd=ROOT, env={**clean_environment(), **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+        check=False,
     )  # fmt: skip
 
 

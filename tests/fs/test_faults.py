@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -57,6 +58,28 @@ def test_an_object_replaced_while_it_is_read(mount: Mounting, bucket: str, s3: A
             at += len(piece)
     assert stale
     assert read_all(living.path / "f") == new
+
+
+@pytest.mark.long_on("weed")
+def test_who_waits_for_a_silent_server_is_told_once(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    for n in range(3):
+        s3.put_object(Bucket=bucket, Key=f"f{n}", Body=noise(MIB, n))
+    living = mount(url=proxy.url, patched="import zosfs.store.traffic; zosfs.store.traffic.QUIET = 2.0")
+    host = proxy.url.partition("://")[2]
+    assert os.listdir(living.path)
+    proxy.stalled = True
+    with ThreadPoolExecutor(3) as pool:
+        reading = [pool.submit(read_all, living.path / f"f{n}") for n in range(3)]
+        wait_for(lambda: "requests that wait for it" in living.log(), 60, "it is said")
+        said = zosfs("status", living.path).stdout
+        assert re.search(rf"^  requests that wait for {host}: [1-9], it has said nothing for \d+ s$", said, re.MULTILINE), said
+        assert "speaks again" not in living.log()
+        proxy.stalled = False
+        proxy.reset_all()
+        assert [done.result(120) for done in reading] == [noise(MIB, n) for n in range(3)]
+    wait_for(lambda: f"{host} speaks again, after " in living.log(), 60, "it is said")
+    assert living.log().count(f"{host} has said nothing for ") == 1
+    assert "requests that wait" not in zosfs("status", living.path).stdout
 
 
 @pytest.mark.long_on("weed")

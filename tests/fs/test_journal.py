@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -247,7 +248,13 @@ def test_a_conflict_keeps_both(mount: Any, bucket: str, s3: Any, tmp_path: Path)
     done = zosfs("journal", "export", entry["id"], target, f"--cache-dir={living.cache_dir}")
     assert done.returncode == 0, done.stderr
     assert target.read_bytes()[:4] == b"ours"
+    done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
+    assert (done.returncode, done.stderr) == (
+        1, f"zosfs: the journal of {bucket} is in use by a mount (process {living.process.pid}): unmount it, and try again\n"
+    )  # fmt: skip
     living.stop()
+    done = zosfs("journal", "discard", entry["id"], f"--cache-dir={living.cache_dir}")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "zosfs: nothing thrown away: --yes does it without asking\n")
     done = zosfs("journal", "discard", "--yes", entry["id"], f"--cache-dir={living.cache_dir}")
     assert done.returncode == 0, done.stderr
     assert entries(living) == []
@@ -286,8 +293,32 @@ def test_uploading_the_journal_of_a_bucket_that_is_mounted_is_refused_in_a_line(
     keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "ZOSFS_URL": server.url}
     done = zosfs("journal", "upload", bucket, f"--cache-dir={living.cache_dir}", env=keys)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
-    assert "is in use by another mount" in done.stderr
+    assert f"is in use by a mount (process {living.process.pid}): it delivers what is in it by itself" in done.stderr
     assert "Errno" not in done.stderr
+
+
+def test_who_mounts_again_too_early_is_told_who_still_delivers(proxy: Proxy, mount: Any, bucket: str) -> None:
+    living: Mount = mount(url=proxy.url, writeback="1h")
+    (living.path / "f").write_bytes(b"promised")
+    held = (living.path / "f").open("rb")
+    subprocess.run(["umount", "-i", "-l", living.path], check=True)
+
+    def refusal() -> str:
+        done = zosfs(*[word for word in living.words if word != "-f"])
+        assert (done.returncode, done.stderr.count("\n")) == (32, 1), done.stderr
+        return done.stderr
+
+    told = f"zosfs: {bucket} was {{}} {living.path}, and its process {living.process.pid} still "
+    how = f": `zosfs umount {living.path}` waits for it, or -o cache_dir=DIR gives a mount beside it a journal of its own\n"
+    assert refusal() == f"{told.format('detached from')}serves programs that have files open there{how}"
+    proxy.hold = lambda target: 0 if target.endswith("/f") else None
+    held.close()
+    wait_for(lambda: "unmounted, delivering: 1 files" in zosfs("status").stdout, 60, "the delivery")
+    assert refusal() == f"{told.format('unmounted from')}delivers 1 files, 0.0 MiB{how}"
+    proxy.hold = lambda target: None
+    assert living.process.wait(60) == 0
+    living.start()
+    assert (living.path / "f").read_bytes() == b"promised"
 
 
 def test_attributes_and_removals_that_are_not_delivered_are_listed(proxy: Proxy, mount: Any, bucket: str) -> None:

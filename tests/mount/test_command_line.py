@@ -45,6 +45,13 @@ def test_the_page_of_options_is_that_of_the_table() -> None:
         (["b", "/m", "--metadat-ttl", "1"], "zosfs: unknown argument --metadat-ttl; did you mean --metadata-ttl?\n"),
         (["b", "/m", "--retries", "x"], "zosfs: option retries=x: not a whole number\n"),
         (["b"], "zosfs: the following arguments are required: DIR\n"),
+        (["stauts"], "zosfs: unknown command stauts; did you mean stats or status?\n"),
+        (["bucket", "lst"], "zosfs: lst: one of list, create, delete, get, set, unset; did you mean list?\n"),
+        (["cache", "drop", "m"], "zosfs: drop: one of stat, evict\n"),
+        (["topic"], "zosfs: topic: one of list, create, get, delete is missing\n"),
+        (["journal"], "zosfs: journal: one of list, show, export, discard, upload is missing\n"),
+        (["uploads", "--json"], "zosfs: uploads: one of list, abort is missing\n"),
+        (["presign", "p", "--putt"], "zosfs: unknown argument --putt; did you mean --put?\n"),
         (["a b", "/m"], "not a bucket's name"),
         (["b", "/m", "-o", "secret_key=hunter2"], "passwd_file=FILE"),
         (["b", "/m", "--config", "/missing"], "zosfs: configuration file /missing does not exist\n"),
@@ -60,6 +67,32 @@ def test_a_wrong_line_is_one_line_and_exit_1(words: list[str], line: str, tmp_pa
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert line in err
     assert "hunter2" not in err
+
+
+def test_a_mount_that_fails_of_a_source_that_looks_like_a_command_says_so(tmp_path: Path) -> None:
+    code, out, err = zosfs("stauts", str(tmp_path))
+    assert (code, out) == (32, "")
+    assert err.splitlines()[1:] == ["zosfs: stauts was taken for a bucket; did you mean the command stats or status?"]
+    assert "did you mean" not in zosfs("mybucket", str(tmp_path))[2]
+    assert "did you mean" not in zosfs("mount", "stauts", str(tmp_path))[2]
+
+
+def test_no_credentials_says_how_to_give_them(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    none = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_CONFIG_FILE": os.devnull}
+    code, out, err = zosfs("b", str(tmp_path / "m"), "--url", "http://127.0.0.1:9", "--cache-dir", str(tmp_path / "c"), **none)
+    assert (code, out, err.count("\n")) == (32, "", 1)
+    assert "no keys are given: -o passwd_file=FILE, with ACCESS_KEY:SECRET_KEY in it" in err
+
+
+def test_a_directory_that_is_taken_for_a_buckets_name_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "zosfs", "bucket", "get", "m", "versioning", "--config", os.devnull], cwd=tmp_path, capture_output=True,
+        text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert done.stderr.startswith("zosfs: no endpoint is given: ")
+    assert done.stderr.endswith("; m is a bucket's name here, the path is ./m\n")
 
 
 def test_a_cache_directory_that_cannot_be_says_which_option_chooses_another(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
         assert store.exchange.counters.requests() == before
         assert not (await store.list_page("")).objects
         assert not (await store.list_page("some/prefix/", delimiter="/")).prefixes
+        assert not (await store.list_page("", delimiter="/")).prefixes
 
     for server in (rgw, weed):
         with_store(server, test)
@@ -206,6 +207,24 @@ def test_what_the_servers_can_do(rgw: Any, weed: Any) -> None:
     assert (ceph.append, ceph.put_if_none_match, ceph.put_if_match, ceph.versioned) == (True, True, True, False)
     assert (seaweed.append, seaweed.put_if_none_match, seaweed.put_if_match) == (False, True, True)
     assert (ceph.folders, seaweed.folders) == (False, True)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_folders_that_were_there_stay(server: Any, marked: bool) -> None:
+    async def test(store: S3Store) -> None:
+        there = "some/" if marked else "some/f"
+        await store.put(there, (), ObjectHeaders())
+        await store.probe("some/prefix/below/")
+        assert [info.key for info in (await store.list_page("")).objects] == [there]
+        page = await store.list_page("some/", delimiter="/")
+        assert not page.prefixes
+        await store.delete("some/f")
+        if not marked and store.abilities.folders:  # an empty folder of the server's, which nobody asked to remove
+            store.probed = False
+            await store.probe("some/")
+            assert (await store.list_page("", delimiter="/")).prefixes == ["some/"]
+
+    with_store(server, test)
 
 
 @pytest.mark.parametrize("answers", [1, 100])

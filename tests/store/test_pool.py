@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -176,3 +177,59 @@ def test_many_at_once() -> None:
     with server(*((OK,) * many,)) as port:
         # the server serves one connection after the other, and all go over the first
         assert run(port, main, connections=1)["connections"] == 1
+
+
+def heard(pool: Pool) -> bool:
+    """Whether the server was heard since the last time that this was asked."""
+    spoke = pool.traffic.moved_at > 0
+    pool.traffic.moved_at = 0.0
+    return spoke
+
+
+def test_every_answer_is_heard() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    to_the_end = b"HTTP/1.1 200 OK\r\n\r\nabc"
+    none = b"HTTP/1.1 200 OK\r\n\r\n"
+
+    async def main(pool: Pool) -> None:
+        heard(pool)
+        assert await ask(pool) == b"ok"
+        assert heard(pool), "by a thread"
+        assert await ask(pool) == b"ok"
+        assert heard(pool), "in passing"
+        assert await ask(pool) == b"abc"
+        assert heard(pool)
+        assert len(await pool.pipeline("127.0.0.1", [HEAD]) or ()) == 1
+        assert heard(pool), "heads behind one another"
+        assert await ask(pool) == b"abc"
+        assert heard(pool)
+        assert not heard(pool)
+
+    with server((OK, OK, chunked, none, to_the_end)) as port:
+        run(port, main)
+
+
+def test_who_waits_for_whom_and_since_when() -> None:
+    async def main(pool: Pool) -> None:
+        traffic = pool.traffic
+        assert traffic.waiting() is None
+        await ask(pool)
+        assert traffic.waiting() is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, pool)
+            await trio.testing.wait_all_tasks_blocked()
+            long = traffic.waiting()
+            assert long is not None
+            assert (long.requests, long.host) == (1, f"127.0.0.1:{pool.port}")
+            nursery.start_soon(ask, pool)
+            nursery.start_soon(pool.pipeline, "127.0.0.1", [HEAD])
+            nursery.start_soon(partial(pool.send, "127.0.0.1", HEAD, (), patience=3600))
+            await trio.testing.wait_all_tasks_blocked()
+            longer = traffic.waiting()
+            assert longer is not None
+            assert (longer.requests, longer.since) == (3, long.since), "a request whose work takes long is not counted"
+            nursery.cancel_scope.cancel()
+        assert traffic.waiting() is None
+
+    with server((OK, None), (None,), (None,), (None,)) as port:
+        run(port, main)

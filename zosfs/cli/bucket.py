@@ -6,6 +6,7 @@ import argparse
 import difflib
 import errno
 import json
+import os
 import sys
 from typing import Any
 
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     async def job(account: Any) -> int:
         return await _job(args, place, account)
 
-    return work(args, place, job)
+    hint = f"; {args.name} is a bucket's name here, the path is ./{args.name}" if not place.pairs and os.path.isdir(args.name) else ""
+    return work(args, place, job, hint)
 
 
 async def _job(args: argparse.Namespace, place: Place, account: Any) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, located, look_again, options_at, settle, work
+from zosfs.cli.place import Place, add_connection, connected, located, look_again, options_at, settle, work
 from zosfs.config_values import OptionError, parse_size
 from zosfs.mount.daemon import say
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     sources = [located(source) for source in args.sources]
     if target is None or not all(sources):
         return 1
-    found = [source for source in sources if source is not None]
+    target, *found = connected(target, *(source for source in sources if source is not None))
     if not target.bucket or not all(source.bucket for source in found):
         say("cp: which bucket?")
         return 1

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zosfs.cli.place import Place, add_connection, find, located, look_again, settle, work
+from zosfs.cli.place import add_connection, connected, find, located, look_again, settle, work
 from zosfs.mount.daemon import say
 
 
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         except LookupError:
             pass  # a local file
         if target is not None and (not target.key or target.key.endswith("/")):
-            target = Place(target.bucket, target.key + source.key.rpartition("/")[2])
+            target = replace(target, key=target.key + source.key.rpartition("/")[2])
 
     async def job(account: Any) -> int:
         from zosfs.admin.images import process_into, processed
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     settle(args.source)
-    status = work(args, source, job)
+    status = work(args, source if target is None else connected(source, target)[0], job)
     if target is not None:
         look_again(args.target, [target.key.rpartition("/")[2]] if os.path.isdir(args.target) else [], made=not status)
     return status

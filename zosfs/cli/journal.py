@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ from zosfs import places
 from zosfs.cli.options import add_option_arguments, options_of
 from zosfs.cli.place import show_rows
 from zosfs.config_values import OptionError
-from zosfs.content.journal import DATABASE, Journal
+from zosfs.content.journal import DATABASE, InUse, Journal
 from zosfs.content.journal_rows import Deletion, Record, remove_record
 from zosfs.content.promise_log import HEADERS, REMOVALS, PromiseLog
 from zosfs.content.promised_headers import PromisedHeaders
 from zosfs.mount.daemon import say
+from zosfs.mount.refusal import root_cause
 
 COLUMNS = ("id", "bucket", "key", "size", "state", "changed", "cause")
 PIECE = 1 << 20
@@ -98,8 +100,9 @@ def _find(cache_dir: Path, begin: str) -> tuple[str, Path, Record]:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; 1 with one line on stderr when it cannot be done."""
+    bucket = args.bucket if args.what == "upload" else ""
     try:
-        names = (args.bucket,) if args.what == "upload" else ()
+        names = (bucket,) if bucket else ()
         options = options_of(args, names).options
         cache_dir = places.cache_dir(options.cache_dir)
         if args.what == "list":
@@ -107,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             show_rows(rows, COLUMNS, args.json)
             return 0
         if args.what == "upload":
-            return _upload(options, args.bucket, cache_dir)
+            return _upload(options, bucket, cache_dir)
         bucket, directory, record = _find(cache_dir, args.id)
         if args.what == "show":
             return _show(bucket, record)
@@ -116,7 +119,13 @@ def run(args: argparse.Namespace) -> int:
         return _discard(bucket, directory, record, yes=args.yes)
     except (OptionError, LookupError) as error:
         say(str(error))
-        return 1
+    except (OSError, BaseExceptionGroup) as error:
+        used = root_cause(error)
+        if not isinstance(used, InUse):
+            raise
+        way = "it delivers what is in it by itself" if args.what == "upload" else "unmount it, and try again"
+        say(f"the journal of {bucket} is in use by a mount (process {used.pid}): {way}")
+    return 1
 
 
 def _show(bucket: str, record: Record) -> int:
@@ -165,6 +174,9 @@ def _export(directory: Path, record: Record, target: Path) -> int:
 
 def _discard(bucket: str, directory: Path, record: Record, *, yes: bool) -> int:
     if not yes:
+        if not sys.stdin.isatty():
+            say("nothing thrown away: --yes does it without asking")
+            return 1
         answer = input(f"throw away {record.size} bytes of zos://{bucket}/{record.key} for good? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             return 1

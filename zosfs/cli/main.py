@@ -7,9 +7,9 @@ trio, pyfuse3 and boto3 come in. A command's module has ``add_arguments(parser)`
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
@@ -45,9 +45,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("options", "zosfs.cli.options_page", "print the table of options (docs/options.md)"),
 )
 """Name, module, one line of help. A new command is a new row."""
-
-_VERSION = re.compile(r"-(?!o)[A-Za-z0-9._-]{28,40}")
-"""A version id of Ceph that begins with a dash, as one in 64 does. No flag is that long."""
+LIKE_A_COMMAND = 0.7
+"""How much a bucket's name must be like a command's (difflib) to be taken for a slip."""
 
 
 def usage() -> str:
@@ -64,27 +63,24 @@ def usage() -> str:
         "",
         "A path on a mount may also be written zos://BUCKET/KEY, with --url and the other options of a connection. --json prints for",
         "programs. The exit status is 0 when all was done, 1 when something was refused (32: a mount failed). A bucket that is named",
-        "like a command is mounted with the word: zosfs mount NAME DIR.",
+        "like a command is mounted with the word: zosfs mount NAME DIR. Names that begin with a dash stand behind --.",
         "",
         "`zosfs mount --help` lists the options, `zosfs COMMAND --help` says more of a command, with examples.",
     ]
     return "\n".join(lines)
 
 
+def like_a_command(word: str) -> list[str]:
+    """The commands that *word* may be a slip for: what begins with another letter, or is longer, is a bucket's name (pure)."""
+    alike = [name for name, _, _ in COMMANDS if name[0] == word[:1] and abs(len(name) - len(word)) <= 1]
+    return difflib.get_close_matches(word, alike, 2, LIKE_A_COMMAND)
+
+
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of *words*, with flags before, between and after the others, and version ids that look like flags."""
+    """The arguments of *words*, with flags before, between and after the others."""
     if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
         return parser.parse_args(words)
-    plain: list[str] = []
-    ids: list[str] = []
-    for word in words:
-        if not _VERSION.fullmatch(word) or "--" in plain:
-            plain.append(word)
-        elif plain and plain[-1] == "--version-id":
-            plain[-1] += "=" + word
-        else:
-            ids.append(word)
-    return parser.parse_intermixed_args([*plain, *(["--", *ids] if ids else [])])  # parse_args takes no optional word after a flag
+    return parser.parse_intermixed_args(words)  # parse_args takes no optional word after a flag
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +120,15 @@ def _run(words: list[str]) -> int:
         print(f"zosfs {__version__}")
         return 0
     table = {name: (module, help) for name, module, help in COMMANDS}
-    name = words.pop(0) if words[0] in table else "mount"
+    near = ""
+    if words[0] in table:
+        name = words.pop(0)
+    else:
+        name = "mount"
+        near = " or ".join(like_a_command(words[0]))
+        if near and len(words) == 1:
+            say(f"unknown command {words[0]}; did you mean {near}?")
+            return 1
     module_name, help = table[name]
     module = importlib.import_module(module_name)
     parser = Parser(
@@ -132,4 +136,7 @@ def _run(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter, usage=getattr(module, "SYNOPSIS", None),
     )  # fmt: skip
     module.add_arguments(parser)
-    return int(module.run(parse(parser, plain_flags(words))))
+    status = int(module.run(parse(parser, plain_flags(words))))
+    if status and near:
+        say(f"{words[0]} was taken for a bucket; did you mean the command {near}?")
+    return status

@@ -154,7 +154,7 @@ def page() -> str:
 in the store. One object is one file, in the format of s3fs(1), so that other tools go on working with the same bucket.
 
 SOURCE is `BUCKET`, `BUCKET:/PREFIX`, `zos://BUCKET/PREFIX`, or `zos:` for all buckets of the account, one directory each. A bucket that
-is named like a command is mounted with the word: `zosfs mount NAME DIR`.
+is named like a command is mounted with the word: `zosfs mount NAME DIR`. Names that begin with a dash stand behind `--`.
 
 The command returns when the mount is live, or says in one line why it cannot be. `umount DIR` waits until everything is delivered.
 """),

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -18,14 +19,59 @@ from zosfs.config_values import NAMES, UNVERIFIED, OptionError, kind, rows, show
 
 TABLE = "options: "
 """What the titles of the table's groups begin with."""
+_VERSION = re.compile(r"-(?=.*[A-Z0-9])[A-Za-z0-9._-]{28,40}")
+"""A version id of Ceph that begins with a dash, as one in 64 does. No flag is that long and has digits or capitals."""
+
+
+class Plain(str):
+    """A word of a line that is no flag, whatever it begins with."""
+
+    __slots__ = ()
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are one line, `zosfs: …`, with exit status 1 and the nearest flag's name."""
+    """An argparse parser whose errors are one line, `zosfs: …`, with exit status 1 and the nearest flag's name.
+
+    What stands behind ``--`` is no flag, nor what looks like a version id, nor, behind a flag that needs a value, what is none of the
+    parser's flags.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        self._unknown = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, which asks for this of every way to parse."""
+        return super().parse_known_args(self._told_apart(sys.argv[1:] if args is None else args), namespace)
+
+    def _told_apart(self, words: Sequence[str]) -> list[str]:
+        """*words* without ``--``, those that are no flags `Plain`."""
+        found: list[str] = []
+        waiting = False  # the flag before has no value yet
+        for at, word in enumerate(words):
+            if word == "--" and not isinstance(word, Plain):
+                return [*found, *map(Plain, words[at + 1 :])]
+            flag = self._is_flag(word)
+            found.append(Plain(word) if not flag and (waiting or _VERSION.fullmatch(word)) else word)
+            waiting = flag and word in self._option_string_actions and self._option_string_actions[word].nargs is None
+        return found
+
+    def _is_flag(self, word: str) -> bool:
+        """Whether *word* is a flag of this parser, with its value or without."""
+        if isinstance(word, Plain):
+            return False
+        if word.partition("=")[0] in self._option_string_actions:
+            return True
+        return word[1:2] != "-" and word[:2] in self._option_string_actions and not _VERSION.fullmatch(word)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if isinstance(arg_string, Plain):
+            return None
+        found = super()._parse_optional(arg_string)
+        if found is not None and not self._is_flag(arg_string):
+            self._unknown = self._unknown or arg_string
+        return found
 
     def format_usage(self) -> str:
         """The usage without the rows of the table, of which there are more than a line can tell."""
@@ -51,6 +97,16 @@ class Parser(argparse.ArgumentParser):
         of_table = {id(action) for group in self._action_groups if (group.title or "").startswith(TABLE) for action in group._group_actions}
         formatter.add_usage(self.usage, [one for one in self._actions if id(one) not in of_table], self._mutually_exclusive_groups)
 
+    def _choices(self) -> Sequence[str]:
+        """The words of which a line of this command has one in front."""
+        return next((list(action.choices) for action in self._actions if not action.option_strings and action.choices), ())
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and not action.option_strings and value not in action.choices:
+            near = difflib.get_close_matches(value, list(action.choices), 1, 0.6)
+            self.error(f"{value}: one of {', '.join(action.choices)}" + (f"; did you mean {near[0]}?" if near else ""))
+        super()._check_value(action, value)
+
     @staticmethod
     def _add_group(formatter: argparse.HelpFormatter, group: argparse._ArgumentGroup) -> None:
         formatter.start_section(group.title)
@@ -61,11 +117,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit 1."""
         _, mark, words = message.partition("unrecognized arguments: ")
-        if mark:
-            word = words.split()[0]
+        missing = "are required: " in message
+        word = words.split()[0] if mark else self._unknown if missing else ""
+        if word:
             flags = [flag for action in self._actions for flag in action.option_strings]
             near = difflib.get_close_matches(word.partition("=")[0], flags, 1, 0.6) if word.startswith("-") else []
             message = f"unknown argument {word}" + (f"; did you mean {near[0]}?" if near else f"; see `{self.prog} --help`")
+            if word.startswith("-") and not (near and word.startswith("--")):
+                message += " (a name that begins with a dash stands behind --)"
+        elif missing and (choices := self._choices()):
+            message = f"{self.prog.removeprefix('zosfs ')}: one of {', '.join(choices)} is missing"
         print(f"zosfs: {message}", file=sys.stderr)
         raise SystemExit(1)
 

@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zosfs.cli.ask import whereabouts
@@ -99,23 +99,31 @@ def _pairs_of(root: str) -> tuple[Pair, ...]:
     )  # fmt: skip
 
 
-def options_at(args: argparse.Namespace, place: Place) -> Options:
-    """The connection options for *place*: those given win over those of the mount. Raises OptionError without an endpoint."""
+def options_at(args: argparse.Namespace, place: Place, hint: str = "") -> Options:
+    """The connection options for *place*: those given win over those of the mount. Raises OptionError without an endpoint, with *hint* at
+    its end."""
     options = options_of(args, (place.bucket,) if place.bucket else (), more=place.pairs).options
     if not options.url:
-        raise OptionError("no endpoint is given: --url=https://HOST, or a path on a mount")
+        raise OptionError(f"no endpoint is given: --url=https://HOST, or a path on a mount{hint}")
     return options
 
 
-def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[int]]) -> int:
-    """Run ``job(account)`` on the account of *place* and return its exit status; errors are one line and status 1."""
+def connected(*places: Place) -> list[Place]:
+    """*places* of one line, the addresses among them with the connection of the first that lies on a mount."""
+    pairs = next((place.pairs for place in places if place.pairs), ())
+    return [replace(place, pairs=place.pairs or pairs) for place in places]
+
+
+def work(args: argparse.Namespace, place: Place, job: Callable[[Any], Awaitable[int]], hint: str = "") -> int:
+    """Run ``job(account)`` on the account of *place* and return its exit status; errors are one line and status 1. *hint* as in
+    `options_at`."""
     import trio
 
     from zosfs.counters import Counters
     from zosfs.store.connect import connect
 
     async def main() -> int:
-        account = await connect(options_at(args, place), Counters(), place.bucket)
+        account = await connect(options_at(args, place, hint), Counters(), place.bucket)
         try:
             return await job(account)
         finally:

@@ -14,6 +14,9 @@ from zosfs.mount import registry
 from zosfs.mount.daemon import say
 from zosfs.mount.mountpoint import is_dead, mounted_on, mounts
 
+SILENT = 2.0
+"""Seconds without a word from the server, requests waiting, that are worth a line."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """PATH, and the form of the answer."""
@@ -62,6 +65,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     status = facts["status"]
     if "error" in status:
         lines.append(f"  {status['error']}")
+    waiting = status.get("waiting")
+    if waiting and waiting["seconds"] >= SILENT:
+        silent = _age(waiting["seconds"])
+        lines.append(f"  requests that wait for {waiting['host']}: {waiting['requests']}, it has said nothing for {silent}")
     if "open_files" in status:
         lines.append(f"  open files: {status['open_files']}, not delivered: {len(status.get('undelivered', ()))}")
     for bucket, more in status.get("buckets", {}).items():

@@ -88,6 +88,17 @@ LOOKS = 100
 DISK_REFUSES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 """SQLite's codes that say nothing of what is in its files."""
 
+PID = 20
+"""Bytes of the lock that tell who has it."""
+
+
+class InUse(OSError):
+    """Another mount has the journal; *pid* is its process, 0 where that is not known."""
+
+    def __init__(self, line: str, pid: int) -> None:
+        super().__init__(errno.EBUSY, line)
+        self.pid = pid
+
 
 class Journal:
     """What is undelivered of one bucket on this host."""
@@ -101,17 +112,21 @@ class Journal:
         self._logging = False
 
     def open(self) -> None:
-        """Take the lock and open the database. OSError(EBUSY) when another mount holds it, EINVAL when it cannot be read, ENOSPC when the
+        """Take the lock and open the database. InUse when another mount holds it, OSError(EINVAL) when it cannot be read, ENOSPC when the
         disk does not let it be opened."""
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OSError(
-                    errno.EBUSY,
-                    f"the journal {self.directory} is in use by another mount: give this one its own with -o cache_dir=DIR",
+                pid = os.pread(self._lock, PID, 0).strip()
+                raise InUse(
+                    f"the journal {self.directory} is in use by another mount (process {pid.decode() or 'unknown'}): "
+                    "give this one its own with -o cache_dir=DIR",
+                    int(pid) if pid.isdigit() else 0,
                 ) from None
+            with contextlib.suppress(OSError):  # a full disk, of which the database tells more
+                os.pwrite(self._lock, b"%-*d" % (PID, os.getpid()), 0)
             self._open_database()
         except (sqlite3.Error, ValueError) as exc:
             self._logging = False

@@ -5,12 +5,9 @@ Owns: nothing; it translates inode numbers and handles. Unexpected exceptions en
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import errno
 import os
 import stat
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +18,7 @@ from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.fs.about_to_open import AboutToOpen
 from zosfs.fs.acls import Acls
+from zosfs.fs.attributes import FileAttributes, is_followed
 from zosfs.fs.capacity import Capacity
 from zosfs.fs.change import Changes
 from zosfs.fs.close import Closes
@@ -34,9 +32,9 @@ from zosfs.fs.earlier_run import EarlierRun
 from zosfs.fs.entries import entry, missing
 from zosfs.fs.file_io import FileIO
 from zosfs.fs.handler import handler
-from zosfs.fs.kernel_pages import KernelPages, forget_attributes, forget_name
+from zosfs.fs.kernel_pages import KernelPages, forget_attributes
 from zosfs.fs.links import Links
-from zosfs.fs.modes import new_attributes, without_setid
+from zosfs.fs.modes import new_attributes
 from zosfs.fs.moving import Moving
 from zosfs.fs.open import Opens
 from zosfs.fs.open_file import Handle
@@ -64,12 +62,6 @@ OF_NAMES = frozenset({"lookup", "mkdir", "rmdir", "unlink", "rename", "symlink",
 """Those that say it by a directory's inode and a name in it."""
 WITHOUT_A_NUMBER = frozenset({"readdir", "releasedir", "fsyncdir", "statfs"})
 """Those of which no path is told."""
-
-FOLLOWED = 1.0
-"""Seconds for which the size of a log is trusted whose end somebody here has reached: tail(1) looks as often."""
-
-SETTABLE = ("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
-"""The attributes that setattr sets but the size."""
 
 NOT_KEPT = tuple(map(os.fsencode, NEVER))
 
@@ -137,11 +129,14 @@ class Operations(pyfuse3.Operations):
         )  # fmt: skip
         self.links = Links(tree, self.unlinks, self.acls, self.promised, options)
         self.xattrs = Xattrs(tree, contents, self.changes, describing, self.deliveries, options, counters, self.status)
+        self.attributes = FileAttributes(tree, self.changes, self.about_to_open, options)
         self.capacity = Capacity(tree, options)
 
     def status(self) -> Mapping[str, Any]:
         """What `zosfs status` shows."""
+        waiting = self.account.waiting()
         return {
+            "waiting": waiting and {"requests": waiting.requests, "host": waiting.host, "seconds": round(waiting.seconds, 1)},
             "open_files": self.open_files.count(),
             "undelivered": [file.inode.key for file in self.open_files.undelivered()],
             "buckets": {content.store.bucket: content.status() for content in self.contents.all()},
@@ -196,7 +191,7 @@ class Operations(pyfuse3.Operations):
 
     def _getattr_known(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
         found = self.tree.find(inode)
-        if found is None or not self.tree.is_fresh(found) or self._followed(found):
+        if found is None or not self.tree.is_fresh(found) or is_followed(found):
             return None
         self.counters["attribute_hits"] += 1
         self.about_to_open.shown(found, ctx.pid)
@@ -230,27 +225,7 @@ class Operations(pyfuse3.Operations):
 
     @handler(known=_getattr_known)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        found = self._inode(inode)
-        followed = self._followed(found)
-        try:
-            if followed and trio.current_time() >= found.fresh_until - self.ttl + FOLLOWED:
-                await self.tree.refresh(found, force=True)
-            soon = not found.unlinked and await self.about_to_open.refresh(found, ctx.pid)
-        except OSError as exc:
-            if not self.tree.taken(found) or (exc.errno != errno.ESTALE and found.file is None):
-                raise
-            # replaced or removed by others: who has it open is shown what it has, and whoever comes by the name will find the new one
-            forget_name(found)
-            soon = False
-        shown = entry(found, self.ttl)
-        if soon:
-            shown.attr_timeout = 0.0
-        elif followed:
-            shown.attr_timeout = min(shown.attr_timeout, FOLLOWED)
-        return shown
-
-    def _followed(self, inode: Inode) -> bool:
-        return inode.file is not None and inode.file.followed and not inode.dirty
+        return await self.attributes.show(self._inode(inode), ctx.pid)
 
     @handler()
     async def setattr(
@@ -265,45 +240,9 @@ class Operations(pyfuse3.Operations):
                 await self.file_io.truncate(found, attr.st_size)
             if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_atime or fields.update_mtime:
                 async with self.changes.turn(found):
-                    await self._set_attributes(found, attr, fields)
+                    await self.attributes.set(found, attr, fields)
         self.about_to_open.shown(found, ctx.pid)
         return entry(found, self.ttl)
-
-    async def _set_attributes(self, found: Inode, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
-        now = time.time_ns()
-        await self.changes.prepare(found)
-        facts = found.attributes
-        before = dataclasses.replace(facts)
-        if fields.update_mode:
-            facts.mode = stat.S_IFMT(facts.mode) | stat.S_IMODE(attr.st_mode)
-        if fields.update_uid or fields.update_gid:
-            facts.uid = attr.st_uid if fields.update_uid else facts.uid
-            facts.gid = attr.st_gid if fields.update_gid else facts.gid
-            if not fields.update_mode and not found.is_dir:
-                facts.mode = without_setid(facts.mode)
-        if fields.update_atime:
-            facts.atime_ns = attr.st_atime_ns
-        if fields.update_mtime:
-            facts.mtime_ns = attr.st_mtime_ns
-        if fields.update_atime or fields.update_mtime:
-            self.changes.times_set(found)
-        facts.ctime_ns = attr.st_ctime_ns if fields.update_ctime else now
-        wanted = dataclasses.replace(facts)
-        self.tree.changed(found)
-        if self.options.posix and not found.unlinked:
-            try:
-                await self.changes.apply(found)
-            except BaseException as exc:
-                facts = found.attributes
-                for name in SETTABLE:  # but what was set by a write meanwhile
-                    if getattr(facts, name) == getattr(wanted, name):
-                        setattr(facts, name, getattr(before, name))
-                self.tree.invalidate(found)
-                if isinstance(exc, OSError) and exc.errno == errno.ESTALE:
-                    # the kernel looks the name up again, and then changes what it finds: once, so that we have to know by then
-                    with contextlib.suppress(OSError):
-                        await self.tree.refresh(found, force=True)
-                raise
 
     @handler()
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -21,6 +21,7 @@ from zosfs.admin.moment import MomentStore
 from zosfs.admin.version_store import VersionStore
 from zosfs.config import Options
 from zosfs.content.earlier_run import REPLAY_PATIENCE
+from zosfs.content.journal import InUse
 from zosfs.content.memory import MemoryBudget
 from zosfs.counters import Counters
 from zosfs.errors import StoreError
@@ -32,6 +33,7 @@ from zosfs.mount.drain import LastDelivery
 from zosfs.mount.events import Watch
 from zosfs.mount.life import Life
 from zosfs.mount.log import Log
+from zosfs.mount.mountpoint import mounted_on
 from zosfs.mount.notify import Notifier
 from zosfs.mount.refusal import Refusal
 from zosfs.mount.scratch import scratch, sweep
@@ -93,6 +95,7 @@ async def run(
             stack.push_async_callback(cache.aclose)  # when no listing is under way any more
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)  # before the nursery is waited for
+        nursery.start_soon(account.tell_silence)
         memory = MemoryBudget(options.memory, counters)
         contents = Contents(options, counters, nursery, memory, cache_dir)
         if cache is not None:
@@ -103,7 +106,10 @@ async def run(
         tree, volume = _tree(options, source, account, counters, nursery, cache)
         if volume is not None:
             # another mount on the same journal is told before anything is mounted
-            await contents.of(volume, moved=False, patience=patience(REPLAY_PATIENCE))
+            try:
+                await contents.of(volume, moved=False, patience=patience(REPLAY_PATIENCE))
+            except InUse as error:
+                raise _ended_too_late(error) or error from None
         # what lies there was checked by `prepare`, which knows that an automount point is mounted already and yet free
         session = Session(mountpoint, source.text, dataclasses.replace(options, nonempty=True))
         operations = operations_for(tree, contents, options, counters, nursery, mountpoint, account)
@@ -175,6 +181,22 @@ async def _reach(options: Options, source: Source, counters: Counters, stack: As
     except trio.TooSlowError:
         raise Refusal(f"{where}: the endpoint gave no usable answer within {CHECK_PATIENCE:.0f} s") from None
     return account
+
+
+def _ended_too_late(error: InUse) -> Refusal | None:
+    """Why the journal is still in use, when that is by a mount which the kernel has let go of."""
+    for entry in registry.entries():
+        there = mounted_on(entry.mountpoint)
+        if entry.pid != error.pid or (there is not None and there.device == entry.connection):
+            continue
+        ways = f"`zosfs umount {entry.mountpoint}` waits for it, or -o cache_dir=DIR gives a mount beside it a journal of its own"
+        was = f"and its process {entry.pid} still"
+        if entry.delivering is None:
+            return Refusal(f"{entry.source} was detached from {entry.mountpoint}, {was} serves programs that have files open there: {ways}")
+        files, size = entry.delivering
+        to_go = f"{files} files, {size / (1 << 20):.1f} MiB"
+        return Refusal(f"{entry.source} was unmounted from {entry.mountpoint}, {was} delivers {to_go}: {ways}")
+    return None
 
 
 def _tree(

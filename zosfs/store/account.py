@@ -18,6 +18,7 @@ from zosfs.store.credentials import Provider
 from zosfs.store.exchange import Exchange
 from zosfs.store.gathering import GatheringStore
 from zosfs.store.sigv4 import Credentials
+from zosfs.store.traffic import Waiting, tell
 
 
 class S3Account:
@@ -93,6 +94,14 @@ class S3Account:
     def silence(self) -> float:
         """See Account.silence."""
         return time.monotonic() - self.exchange.pool.traffic.moved_at
+
+    def waiting(self) -> Waiting | None:
+        """See Account.waiting."""
+        return self.exchange.pool.traffic.waiting()
+
+    async def tell_silence(self) -> None:
+        """See Account.tell_silence."""
+        await tell(self.exchange.pool.traffic)
 
     async def aclose(self) -> None:
         """See Account.aclose."""

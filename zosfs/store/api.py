@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from zosfs.errors import StoreError
     from zosfs.store.arrival import Arrival
+    from zosfs.store.traffic import Waiting
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as unchanging
@@ -365,6 +366,14 @@ class Account(Protocol):
 
     def silence(self) -> float:
         """Seconds since the server was last heard, or took bytes of a large body."""
+        ...
+
+    def waiting(self) -> Waiting | None:
+        """Who waits for the server now; None when nobody does."""
+        ...
+
+    async def tell_silence(self) -> None:
+        """Say in the log when the server falls silent while requests wait, and when it speaks again. Until cancelled."""
         ...
 
     def bucket(self, name: str) -> Store:

@@ -19,7 +19,8 @@ from zosfs.store import short
 from zosfs.store.api import Body
 from zosfs.store.arrival import Arrival
 from zosfs.store.http import Answer, WireError, parse_head
-from zosfs.store.wire import Connection, Peer, Traffic
+from zosfs.store.traffic import Traffic
+from zosfs.store.wire import Connection, Peer
 from zosfs.threads import ThreadPool
 
 IDLE = 50.0
@@ -43,11 +44,11 @@ class Pool:
 
     def __init__(self, port: int, tls: ssl.SSLContext | None, options: Options, counters: Counters) -> None:
         self.tls = tls
-        self._port = port
+        self.port = port
         self._options = options
         self._counters = counters
         self._idle: dict[str, deque[tuple[Connection, float]]] = {}
-        self.traffic = Traffic()
+        self.traffic = Traffic(port)
         self._slots = trio.CapacityLimiter(options.connections)
         # hashing of what is uploaded works beside the sockets
         self._threads = ThreadPool("store", options.connections + 2)
@@ -60,12 +61,15 @@ class Pool:
 
         A kept connection that the server closed meanwhile is replaced by a fresh one, if no byte of an answer had come and the
         request may be sent twice (*again*). *started* is called before each sending. A cancelled caller's socket is shut down and
-        its buffers are free when Cancelled is raised.
+        its buffers are free when Cancelled is raised. With *patience* (seconds) the server may be silent for longer, and
+        nobody is said to wait for it.
         """
         try:
             self._slots.acquire_nowait()  # no trip through the scheduler where nobody waits
         except trio.WouldBlock:
             await self._slots.acquire()
+        if not patience:
+            self.traffic.asked(host)
         try:
             while True:
                 connection = self._take(host)
@@ -90,6 +94,8 @@ class Pool:
                     self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
                 return answer
         finally:
+            if not patience:
+                self.traffic.done(host)
             self._slots.release()
 
     async def _in_passing(
@@ -105,6 +111,7 @@ class Pool:
         raises WireError.
         """
         await self._slots.acquire()
+        self.traffic.asked(host)
         try:
             connection = self._take(host)
             try:
@@ -134,6 +141,7 @@ class Pool:
                 self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
             return answered
         finally:
+            self.traffic.done(host)
             self._slots.release()
 
     def _take(self, host: str) -> Connection:
@@ -145,7 +153,7 @@ class Pool:
             connection.close()
         self._counters.add("connections")
         options = self._options
-        return Connection(Peer(host, self._port, self.tls, options.connect_timeout, options.read_timeout, self.traffic))
+        return Connection(Peer(host, self.port, self.tls, options.connect_timeout, options.read_timeout, self.traffic))
 
     async def work(self, fn: Callable[[Body], str], body: Body) -> str:
         """Run *fn* (a digest of *body*) in a worker; the caller is not disturbed until it ends."""

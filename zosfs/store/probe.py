@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -40,16 +41,27 @@ class Probed(Protocol):
     exchange: Exchange
     quotes_if_match: bool
 
+    async def delete_folder(self, key: str) -> bool:
+        """See Store.delete_folder."""
+        ...
+
 
 async def probe(store: Probed, prefix: str, *, writes: bool) -> bool:
     """Fill *store*'s abilities. What cannot be found out (no right to, server in trouble) stays None.
 
     Returns whether the server told all there is to tell, refusals among it: after trouble it is worth asking again.
 
-    Ten small requests, two of them deletes, in five round trips, and one more where there are folders. A versioned bucket is not written
-    to: its scratch objects would leave versions, and Ceph 16 neither appends nor heeds conditions there.
+    Ten small requests, two of them deletes, in five round trips, and one more where there are folders; one for each part of *prefix*, at
+    the same time. A versioned bucket is not written to: its scratch objects would leave versions, and Ceph 16 neither appends nor heeds
+    conditions there.
     """
-    if not await _told(lambda: _versioning(store)):
+    missing: list[str] = []
+
+    async def look(folder: str) -> None:
+        if await _is_missing(store, folder):
+            missing.append(folder)
+
+    if not await _all_told(lambda: _versioning(store), *(partial(look, folder) for folder in folders_of(prefix) if writes)):
         return False
     abilities = store.abilities
     if abilities.versioned:
@@ -75,8 +87,26 @@ async def probe(store: Probed, prefix: str, *, writes: bool) -> bool:
         with trio.CancelScope(shield=True), trio.move_on_after(CLEANING):
             for keys in (scratch, folders if abilities.folders is not False else ()):
                 await _all_told(*(lambda key=key: _send(store, "delete", "DELETE", key) for key in keys))
+            if abilities.folders is not False:
+                for folder in sorted(missing, key=len, reverse=True):
+                    if not await _told(partial(store.delete_folder, folder)):
+                        break
     log.debug("abilities of %s: %s", store.bucket, abilities)
     return told
+
+
+def folders_of(prefix: str) -> list[str]:
+    """The directories that a key beginning with *prefix* lies in (pure)."""
+    return [prefix[: at + 1] for at, letter in enumerate(prefix) if letter == "/"]
+
+
+async def _is_missing(store: Probed, folder: str) -> bool:
+    """Whether the server has no *folder*; False where it does not say."""
+    try:
+        await _send(store, "head", "HEAD", folder)
+    except StoreError as exc:
+        return exc.status == 404
+    return False
 
 
 async def _told(step: Callable[[], Awaitable[object]], tries: int = 1) -> bool:

@@ -7,21 +7,21 @@ time-outs; `abort` ends it at once. Nothing here runs long in Python: pieces are
 from __future__ import annotations
 
 import enum
+import fcntl
 import select
 import socket
 import ssl
 import struct
-import time
+import termios
 from typing import NamedTuple
 
 from zosfs.store.api import Body, FileSlice, body_length
 from zosfs.store.arrival import Arrival
 from zosfs.store.http import Answer, WireError, parse_head
 from zosfs.store.outgoing import PIECE, read_slice, send_file, slices
+from zosfs.store.traffic import Traffic
 from zosfs.store.waking import SMALL, linger, portion
 
-BUFFERED = 4 << 20
-"""Bytes that may vanish into buffers on this side of the network."""
 MAX_HEAD = 128 << 10
 MAX_BODY = 256 << 20
 """No answer that is not a range of an object is as large (a listing has some 500 KiB)."""
@@ -35,17 +35,6 @@ class Comes(enum.Enum):
     LATER = enum.auto()
     WHOLE = enum.auto()
     LONG = enum.auto()
-
-
-class Traffic:
-    """When a pool's connections last heard from their server, or got rid of bytes that no buffer on this side could have held."""
-
-    def __init__(self) -> None:
-        self.moved_at = time.monotonic()
-
-    def moved(self) -> None:
-        """Just now."""
-        self.moved_at = time.monotonic()
 
 
 class Peer(NamedTuple):
@@ -174,8 +163,7 @@ class Connection:
                 return Comes.LATER
             if not data:
                 return Comes.WHOLE  # as far as it ever will: `take` tells how it ended
-            self._answered = True
-            self._buffer += data
+            self._heard(data)
             while not self._status and b"\r\n\r\n" in self._buffer:
                 status, self._headers = self._head(sock)
                 self._status = status if status != 100 else 0
@@ -250,6 +238,7 @@ class Connection:
                 if not data:
                     break
                 received += data
+                self._peer.traffic.moved()
         except OSError:
             self.close()
         if received.count(b"\r\n\r\n") != count or not received.endswith(b"\r\n\r\n"):
@@ -315,12 +304,13 @@ class Connection:
             sock.sendall(b"".join((head, *(read_slice(p) if isinstance(p, FileSlice) else p for p in body))))
             return
         sock.sendall(head)
-        sent = 0
+        sent = arrived = 0
 
         def count(n: int) -> None:
-            nonlocal sent
+            nonlocal sent, arrived
             sent += n
-            if sent > BUFFERED:
+            if (there := sent - _on_the_way(sock)) > arrived:
+                arrived = there
                 self._peer.traffic.moved()
 
         for piece in body:
@@ -343,9 +333,13 @@ class Connection:
             data = b""
         if not data:
             raise ConnectionResetError("closed while the request was sent")
+        self._heard(data)
+        self._peer_closes = True
+
+    def _heard(self, data: bytes) -> None:
         self._answered = True
         self._buffer += data
-        self._peer_closes = True
+        self._peer.traffic.moved()
 
     def _head(self, sock: socket.socket) -> tuple[int, dict[str, str]]:
         buffer = self._buffer
@@ -357,8 +351,7 @@ class Connection:
                 if buffer:
                     raise ValueError("it broke off in its headers")
                 raise WireError("ConnectionClosed", f"{self._peer.host} closed without an answer")
-            self._answered = True
-            buffer += data
+            self._heard(data)
         head = buffer[:end].decode("utf-8", "surrogateescape")
         del buffer[: end + 4]
         return parse_head(head)
@@ -430,6 +423,7 @@ class Connection:
             if n == 0:
                 raise ConnectionResetError("closed in the middle of the answer")
             have += n
+            self._peer.traffic.moved()
             self._received = have if for_caller else 0
 
     def _let_it_sleep(self, sock: socket.socket) -> None:
@@ -473,7 +467,7 @@ class Connection:
 
     def _to_the_end(self, sock: socket.socket) -> bytes:
         while data := sock.recv(PIECE):
-            self._buffer += data
+            self._heard(data)
             if len(self._buffer) > MAX_BODY:
                 raise ValueError("its answer has no end")
         body = bytes(self._buffer)
@@ -484,5 +478,10 @@ class Connection:
         data = sock.recv(PIECE)
         if not data:
             raise ConnectionResetError("closed in the middle of the answer")
-        self._buffer += data
-        self._peer.traffic.moved()
+        self._heard(data)
+
+
+def _on_the_way(sock: socket.socket) -> int:
+    """Bytes that were given to the kernel and did not reach the other machine yet."""
+    found: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+    return found

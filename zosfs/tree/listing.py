@@ -359,10 +359,7 @@ class Loader:
         """HEAD those whose very type a listing cannot tell; who refuses stays guessed."""
         unsure = [child for child in children if self.is_unsure(child)]
         if unsure:
-            try:
-                await self._tree.head_all(unsure)
-            except OSError as exc:
-                log.info("attributes of some names stay guessed: %s", exc)
+            await self._tree.try_all(unsure)
 
     def begin_sweep(self, children: Sequence[Inode]) -> trio.Event:
         """As `sweep_unsure`, in the background; what is returned is set when it has ended."""

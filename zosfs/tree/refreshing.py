@@ -221,11 +221,16 @@ class Refresher:
 
     async def _sweep(self, directory: Directory, inodes: Collection[Inode]) -> None:
         try:
+            await self.try_all(inodes)
+        finally:
+            directory.sweeping = False
+
+    async def try_all(self, inodes: Collection[Inode]) -> None:
+        """As `head_all`, but failures are nobody's: those that the server tells nothing of stay guessed, and the log says why."""
+        try:
             await self.head_all(inodes)
         except OSError as exc:
             log.info("attributes of some names stay guessed: %s", exc)
-        finally:
-            directory.sweeping = False
 
     async def head_all(self, inodes: Collection[Inode]) -> None:
         """HEAD of all *inodes* in parallel; what vanishes is taken away, other failures are raised (the first one).

@@ -234,6 +234,10 @@ class Tree(OwnChanges):
         """See Refresher.head_all."""
         await self._refresher.head_all(inodes)
 
+    async def try_all(self, inodes: Collection[Inode]) -> None:
+        """See Refresher.try_all."""
+        await self._refresher.try_all(inodes)
+
     # -- listings ---------------------------------------------------------------------------------------------------
 
     def listing(self, directory: Inode) -> Listing:
