@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -69,6 +70,9 @@ class MadeUp:
         )
         return page
 
+    async def head_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo]:
+        """All answers, as a server gives them that takes many questions at once."""
+        return [await self.head(key) for key in keys]
 
     async def head(self, key: str, *, version_id: str = "") -> ObjectInfo:
         """What an object that zosfs or s3fs wrote says of itself."""

@@ -15,6 +15,7 @@ import pytest
 from tests.fs.mounting import ROOT, Mount, zosfs
 from tests.fs.running import noise
 from tests.proxy import Proxy, answer
+from zosfs.cli.warmup import FIRST, MOST, next_piece
 
 MIB = 1 << 20
 Mounting = Callable[..., Mount]
@@ -187,7 +188,7 @@ def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bu
     patched = (
         "import os, signal, sys, time\n"
         "from zosfs.cli import main, warmup\n"
-        "warmup.PIECE = 1 << 20\n"
+        "warmup.FIRST = 1 << 20\n"
         "real = os.getxattr\n"
         "def once(path, name):\n"
         "    if '.warm.' not in name:\n"
@@ -202,6 +203,18 @@ def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bu
     words = [sys.executable, "-c", patched, living.path / "large"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "0-1048576\n", "zosfs: interrupted\n")
+
+
+@pytest.mark.parametrize("rate", [30_000, 300_000, 3_000_000, 3_000_000_000])
+def test_pieces_fit_the_way_to_the_server(rate: float) -> None:
+    """Four files at once share the way: no piece takes so long that it would be given up, nor does Ctrl-C wait long for one."""
+    piece, seconds = FIRST, []
+    for _ in range(20):
+        seconds.append(4 * piece / rate)
+        piece = next_piece(piece, seconds[-1])
+    assert max(seconds) < 300
+    assert max(seconds[5:]) < 150
+    assert piece == MOST or seconds[-1] > 0.5
 
 
 def test_the_cache_commands_without_a_mount(tmp_path: Any) -> None:

@@ -12,6 +12,7 @@ import shlex
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,8 +23,11 @@ from zosfs.mount.daemon import say
 interrupted = threading.Event()
 """Set at Ctrl-C: no further piece is asked for."""
 NO_ROOM = "the cache has no room for it (mount options cache_size and free_space)"
-PIECE = 64 << 20
-"""Bytes that the daemon is asked for at once: what the progress moves by, at least."""
+LEAST, FIRST, MOST = 1 << 20, 2 << 20, 64 << 20
+"""Bytes that the daemon is asked for at once at least, at first and at most: what the progress moves by. A question that takes minutes is
+given up, and Ctrl-C waits for those under way."""
+SOON, LATE = 1.0, 10.0
+"""Seconds for a piece: next time it is larger when it took less, and smaller when it took more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +57,13 @@ def _files(path: str, recursive: bool, refuse: Callable[[OSError], None]) -> Ite
                 continue
             if stat.S_ISREG(facts.st_mode):
                 yield os.path.join(folder, name), facts.st_size
+
+
+def next_piece(piece: int, seconds: float) -> int:
+    """How many bytes to ask for next, where so many took so long (pure)."""
+    if seconds < SOON:
+        return min(2 * piece, MOST)
+    return max(piece // 2, LEAST) if seconds > LATE else piece
 
 
 def _told(root: str, name: str) -> dict[str, Any]:
@@ -113,16 +124,20 @@ def run(args: argparse.Namespace) -> int:
             except LookupError as error:
                 complaints.append(str(error))
         progress.update(task, total=sum(files.values()))
-        before = _evicted(room)
+        before, piece = _evicted(room), FIRST
 
         def one(file: str, size: int) -> str:
+            nonlocal piece
+            start = 0
             try:
-                for start in range(0, size, PIECE):
-                    if interrupted.is_set():
-                        return ""
-                    end = min(start + PIECE, size)
+                while start < size and not interrupted.is_set():
+                    asked, began = piece, time.monotonic()
+                    end = min(start + asked, size)
                     os.getxattr(file, f"user.zos.warm.{start}-{end}")
+                    if end - start == asked:
+                        piece = next_piece(asked, time.monotonic() - began)
                     progress.advance(task, end - start)
+                    start = end
             except OSError as error:
                 return f"{file}: {_why(file, error)}"
             return ""
