@@ -7,6 +7,7 @@ import difflib
 import errno
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -19,6 +20,9 @@ SYNOPSIS = """zosfs bucket list [NAME] [--json]
        zosfs bucket get NAME SETTING
        zosfs bucket set NAME SETTING [FILE|-|WORD] [--yes]
        zosfs bucket unset NAME SETTING [--yes]"""
+
+_FILE = re.compile(r"(?![{\[])(?=.*[/.])[^=]+")
+"""What is meant for a file's name: no JSON and no grant, and with a slash or a dot, which no setting's word has."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +150,7 @@ def _text(document: str, words: Any) -> str:
         with open(document, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        if "/" in document and document[0] not in "{[" and "=" not in document:
+        if _FILE.fullmatch(document):
             raise Refusal(f"{document}: there is no such file", errno.ENOENT) from None
         return document  # a word or JSON itself: settings.read says so where it is neither
 

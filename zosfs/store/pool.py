@@ -25,6 +25,8 @@ from zosfs.threads import ThreadPool
 
 IDLE = 50.0
 """Seconds after which an idle connection is not used again: Ceph closes them at 64.5 s."""
+PATIENT = 1.0
+"""Seconds of patience with a request from which on the server's silence tells nothing."""
 
 
 def tls_context(options: Options) -> ssl.SSLContext:
@@ -61,14 +63,15 @@ class Pool:
 
         A kept connection that the server closed meanwhile is replaced by a fresh one, if no byte of an answer had come and the
         request may be sent twice (*again*). *started* is called before each sending. A cancelled caller's socket is shut down and
-        its buffers are free when Cancelled is raised. With *patience* (seconds) the server may be silent for longer, and
-        nobody is said to wait for it.
+        its buffers are free when Cancelled is raised. With *patience* (seconds) the server may be silent for longer; from
+        PATIENT on nobody is said to wait for it.
         """
         try:
             self._slots.acquire_nowait()  # no trip through the scheduler where nobody waits
         except trio.WouldBlock:
             await self._slots.acquire()
-        if not patience:
+        soon = patience < PATIENT
+        if soon:
             self.traffic.asked(host)
         try:
             while True:
@@ -94,7 +97,7 @@ class Pool:
                     self._idle.setdefault(host, deque()).append((connection, time.monotonic()))
                 return answer
         finally:
-            if not patience:
+            if soon:
                 self.traffic.done(host)
             self._slots.release()
 
