@@ -162,6 +162,14 @@ def test_what_is_done_is_not_remembered_for_ever(tmp_path: Path, monkeypatch: py
         log.add(f"key{n}", ("etag", n))
         log.done(f"key{n}")
         assert len(log._unsynced) <= 10
+
+    async def main() -> None:
+        for _ in range(2):
+            await log.settle("key5", disk.run)  # which it may be
+            assert disk.synced == 1
+
+    disk = Disk()
+    trio.run(main)
     log.close()
 
 

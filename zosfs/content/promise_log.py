@@ -29,7 +29,7 @@ REWRITTEN = 1 << 20
 """Bytes from which on a log is written anew when those of the promises that still hold are less than half of it."""
 
 UNSYNCED = 10_000
-"""Promises that were done since it was last on the disk what is, at most."""
+"""Promises done since the disk was last told so of which it is known which they are; beyond, any may be one."""
 
 
 class PromiseLog(Generic[Promise]):
@@ -43,7 +43,8 @@ class PromiseLog(Generic[Promise]):
         self._over: set[str] = set()  # those of them that hold no more, though the disk refused to be told so
         self._length = self._needed = 0  # bytes of the file, and of those lines
         self._unsynced: dict[str, int] = {}  # promises that hold no more, of which a power cut might bring the lines back: the how manieth
-        self._written_off = 0
+        self._written_off = 0  # so many were
+        self._synced = self._unnamed = 0  # of which the first so many are on the disk, and the last one that `_unsynced` has no more
         self._settling = Lock()
 
     def look(self) -> list[Promise]:
@@ -117,15 +118,15 @@ class PromiseLog(Generic[Promise]):
     async def settle(self, key: str, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Return once the disk knows that what was promised of *key*, and is done, holds no more; *in_thread* runs what blocks.
         OSError where that cannot be."""
-        if not (key in self._unsynced or key in self._over):
+        if not (self._may_come_back(key) or key in self._over):
             return
         async with self._settling:
             if key in self._over:
                 self._write_off(key)
-            if key in self._unsynced:
+            if self._may_come_back(key):
                 written_off = self._written_off
                 await in_thread(self.syncing())
-                self._unsynced = {key: number for key, number in self._unsynced.items() if number > written_off}
+                self._are_synced(written_off)
 
     def done(self, key: str) -> None:
         """It was made or refused. Never raises: where the disk refuses to be told so, `settle` or the next run comes back to it."""
@@ -152,9 +153,16 @@ class PromiseLog(Generic[Promise]):
             self._written_off += 1
             self._unsynced[key] = self._written_off
         if len(self._unsynced) > UNSYNCED:
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._fd)
-                self._unsynced.clear()
+            self._unsynced.clear()
+            self._unnamed = self._written_off
+
+    def _may_come_back(self, key: str) -> bool:
+        """Whether a power cut might bring back a line about *key* that holds no more."""
+        return key in self._unsynced or self._unnamed > self._synced
+
+    def _are_synced(self, written_off: int) -> None:
+        self._synced = max(self._synced, written_off)
+        self._unsynced = {key: number for key, number in self._unsynced.items() if number > written_off}
 
     def _rewrite(self) -> None:
         path = self._path.with_name(self._path.name + ".new")
@@ -175,7 +183,7 @@ class PromiseLog(Generic[Promise]):
         self._open = {key: (at, line) for at, (key, line) in zip(begins, lines.items(), strict=False)}
         self._over.clear()
         sync_directory(self._path.parent)
-        self._unsynced.clear()
+        self._are_synced(self._written_off)
 
     def close(self) -> None:
         """What is not done stays for the next run."""
