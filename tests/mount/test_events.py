@@ -82,7 +82,7 @@ def test_own_changes_cost_nothing_more(heard: tuple[Mount, Any, str]) -> None:
 def test_strangers_are_not_heard(heard: tuple[Mount, Any, str]) -> None:
     mount, _, bucket = heard
     before = mount.counters()["events"]
-    port = next(word for word in mount.command if "notify=" in word).partition("notify=http://127.0.0.1:")[2].partition(",")[0]
+    port = next(word for word in mount.words if "notify=" in word).partition("notify=http://127.0.0.1:")[2].partition(",")[0]
     body = json.dumps({"Records": [{"eventName": "ObjectRemoved:Delete", "s3": {"bucket": {"name": bucket}, "object": {"key": "d/old"}}}]})
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/guess", body.encode(), timeout=10)
