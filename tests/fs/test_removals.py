@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fs.mounting import Mount, wait_for, works_again
+from tests.fs.mounting import GONE_WITHIN, Mount, wait_for, works_again, zosfs
 from tests.fs.running import put_many, refused, run, sync_directory
 from tests.proxy import Proxy, answer
 from zosfs.fs.gathering_pace import LONGEST
@@ -107,6 +107,24 @@ def test_umount_delivers(mount: Mounting, bucket: str, s3: Any) -> None:
     remove_all(living.path / "d")
     living.stop()
     assert keys(s3, bucket) <= {"d/"}
+
+
+def test_an_umount_that_cannot_deliver_says_so_and_the_next_mount_does(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    fill(s3, bucket, [f"d/f{n:02}" for n in range(40)])
+    living = mount(url=proxy.url, retries=1, retry_timeout=1)
+    living.forgive("delivered")
+    os.listdir(living.path / "d")
+    proxy.intercept = lambda method, target: answer(503, "SlowDown") if method == "POST" else None
+    remove_all(living.path / "d")
+    ended = zosfs("umount", living.path)
+    assert ended.returncode == 1
+    assert "not everything was delivered" in ended.stderr
+    assert living.process.wait(GONE_WITHIN) == 1
+    assert len(keys(s3, bucket) - {"d/"}) == 40 - len(deleted_alone(proxy)) > 0
+    proxy.intercept = None
+    living.start()
+    wait_for(lambda: keys(s3, bucket) <= {"d/"}, 20, "the removals of the run before")
+    assert not any(name.startswith("f") for name in os.listdir(living.path / "d"))
 
 
 def test_a_killed_daemon_loses_no_removal(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:

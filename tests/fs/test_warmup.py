@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -203,6 +205,34 @@ def test_an_interrupted_warmup_ends_with_the_piece_under_way(mount: Mounting, bu
     words = [sys.executable, "-c", patched, living.path / "large"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "0-1048576\n", "zosfs: interrupted\n")
+
+
+def test_on_a_terminal_the_progress_is_shown(mount: Mounting, bucket: str, s3: Any) -> None:
+    s3.put_object(Bucket=bucket, Key="large", Body=noise(MIB) * 40)
+    living = mount()
+    shown, terminal = pty.openpty()
+    said = bytearray()
+
+    def look() -> None:
+        try:
+            while piece := os.read(shown, 65536):
+                said.extend(piece)
+        except OSError:
+            pass  # the other end is closed
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    words = [sys.executable, "-m", "zosfs", "warmup", living.path / "large"]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=subprocess.PIPE, stderr=terminal, timeout=180, check=False,
+    )  # fmt: skip
+    os.close(terminal)
+    looking.join()
+    os.close(shown)
+    assert (done.returncode, done.stdout) == (0, b"1 files are in the cache\n")
+    assert b"warming up" in said
+    assert b"41.9/41.9 MB" in said
 
 
 @pytest.mark.parametrize("rate", [30_000, 300_000, 3_000_000, 3_000_000_000])

@@ -136,6 +136,24 @@ def test_a_name_that_was_missing_is_there_when_it_is(event: str) -> None:
     run(test)
 
 
+def test_a_file_is_found_by_its_name_when_the_directory_that_had_it_is_gone() -> None:
+    async def test() -> None:
+        store = numbered()
+        store.set("f0100/below")
+        async with tree_over(store, posix=False) as tree:
+            await pass_pages(tree, 1500)
+            found = await tree.lookup(tree.root, b"f0100")
+            assert found is not None
+            assert found.is_dir
+            store.drop("f0100/below")
+            assert tree.vanished(tree.root, b"f0100") is None
+            found = await tree.lookup(tree.root, b"f0100")
+            assert found is not None
+            assert not found.is_dir
+
+    run(test)
+
+
 def test_attributes_are_asked_for_of_the_name_that_was_wanted_only() -> None:
     async def test() -> None:
         store = Names(*[f"f{n:04}" for n in range(3000)])

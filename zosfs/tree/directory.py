@@ -14,7 +14,7 @@ import trio
 from zosfs.tree.asked_ahead import AskedAhead
 from zosfs.tree.by_name import Reach, Told, with_part
 from zosfs.tree.inodes import Inode
-from zosfs.tree.names import name_to_part, plain_name
+from zosfs.tree.names import file_beside_directory, name_to_part, plain_name
 
 MANY_NEGATIVE = 10_000
 MANY_CHANGES = 4096
@@ -106,7 +106,9 @@ class Directory:
                 return True
             del self.negative[name]
         part = name_to_part(name)
-        return plain_name(part) == name and any(told.misses(part, now) for told in reversed(self.told))
+        if plain_name(part) != name or file_beside_directory(part) in self.children:
+            return False  # the file has its plain name again once its directory is gone
+        return any(told.misses(part, now) for told in reversed(self.told))
 
     def note_missing(self, name: bytes, ttl: float) -> None:
         """*name* does not exist; believed for *ttl* seconds."""
