@@ -505,3 +505,15 @@ def test_an_error_of_the_tests_own() -> None:
 )
 def test_errors_inside_a_good_answer(body: bytes, inside: bool) -> None:
     assert answers.error_inside(Answer(200, {}, body)) == inside
+
+
+def test_documents_with_letters_that_xml_does_not_have() -> None:
+    for code in (*range(0x20), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF):
+        kept = chr(code) if code in (9, 10, 13) else "\ufffd"
+        raw = chr(code).encode("utf-8", "surrogatepass") if code < 0x20 or code > 0xE000 else b""
+        body = b"<A><Key>a" + raw + f"&#x{code:X};&#{code};".encode() * (code < 0x20) + b"b</Key><Id>i</Id></A>"
+        root = answers.parse(Answer(200, {}, body))
+        assert answers.field(root, "Id") == "i"
+        assert set(answers.field(root, "Key")[1:-1]) <= {kept, "\n"}
+    with pytest.raises(StoreError, match="no XML document"):
+        answers.parse(Answer(200, {}, b"<A>&#x1;"))

@@ -49,11 +49,24 @@ def iso_time_ns(text: str) -> int:
     except ValueError:
         return 0
 
+_ILLEGAL = re.compile(
+    rb"&#(?:x0*(?:[0-8bcef]|1[0-9a-f]|d[89a-f][0-9a-f]{2}|fff[ef])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]));"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]",
+    re.IGNORECASE,
+)
+"""Letters that XML does not have, in bytes or as a reference."""
+
 
 def parse(answer: Answer) -> ET.Element:
-    """The document of *answer* with namespaces taken off. Raises StoreError ``BadAnswer`` when it is none."""
+    """The document of *answer* with namespaces taken off. Raises StoreError ``BadAnswer`` when it is none.
+
+    Servers write keys into documents that no document can carry (`fits_xml`): their letters become U+FFFD, since who asked knows the key.
+    """
     try:
-        root = ET.fromstring(answer.body)
+        try:
+            root = ET.fromstring(answer.body)
+        except ET.ParseError:
+            root = ET.fromstring(_ILLEGAL.sub("\ufffd".encode(), answer.body))
     except ET.ParseError as exc:
         raise StoreError("BadAnswer", status=answer.status, message=f"no XML document: {exc}") from None
     for element in root.iter():
