@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.admin.conftest import client
 from tests.admin.running import Command, inside
@@ -113,6 +114,15 @@ def test_tables_for_people_are_not_cut(rgw: Server, rgw_bucket: str) -> None:
     heading, row = said.splitlines()
     assert heading.split() == ["key", "id", "modified", "size", "state"]
     assert [word for word in row.split() if word in (version, "current", "1", "d/" + "long" * 30)] == row.split()[:2] + row.split()[3:]
+
+
+def test_uploads_of_keys_that_no_document_can_carry(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:
+    with pytest.raises(ClientError):  # boto3 by itself cannot read the answer, but the upload is begun
+        client(rgw).create_multipart_upload(Bucket=rgw_bucket, Key="p/a+\x01 %41")
+    listed = json.loads(zosfs("uploads", "list", f"zos://{rgw_bucket}", "--json").stdout)
+    assert {row["key"] for row in listed} == {"p/a+\x01 %41"}
+    zosfs("uploads", "abort", f"zos://{rgw_bucket}", "--older-than", "0")
+    assert json.loads(zosfs("uploads", "list", f"zos://{rgw_bucket}", "--json").stdout) == []
 
 
 def test_uploads(zosfs: Command, rgw: Server, rgw_bucket: str) -> None:

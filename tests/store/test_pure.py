@@ -505,3 +505,14 @@ def test_an_error_of_the_tests_own() -> None:
 )
 def test_errors_inside_a_good_answer(body: bytes, inside: bool) -> None:
     assert answers.error_inside(Answer(200, {}, body)) == inside
+
+
+def test_documents_with_letters_that_xml_does_not_have() -> None:
+    for code in range(0x20):
+        for written in (f"&#x{code:X};", f"&#{code};", f"&#x000{code:x};", *([chr(code)] if code != 13 else [])):
+            root = answers.parse(Answer(200, {}, f"<A><Key>a{written}b</Key><Id>i</Id></A>".encode()))
+            assert (answers.as_meant(answers.field(root, "Key")), answers.field(root, "Id")) == (f"a{chr(code)}b", "i"), written
+    for written in ("&#xFFFE;", "&#xd800;", "\uffff"):
+        assert answers.field(answers.parse(Answer(200, {}, f"<A><Key>a{written}b</Key></A>".encode())), "Key") == "a\ufffdb"
+    with pytest.raises(StoreError, match="no XML document"):
+        answers.parse(Answer(200, {}, b"<A>&#x1;"))

@@ -295,6 +295,27 @@ def test_odd_keys_round_trip(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("key", ["c\x01d", "nl\nx", "\x1f", "a&b<c>", "\uffff"])
+def test_uploads_of_odd_keys(run: Run, key: str) -> None:
+    """Servers write the key into their answers, and no document can carry some."""
+
+    async def test(store: S3Store) -> None:
+        if not is_ceph(store) and key == "\uffff":
+            return
+        upload = await store.create_upload(key, NONE)
+        part = await store.upload_part(key, upload, 1, (b"words",))
+        assert [one.number for one in await store.list_parts(key, upload)] == [1]
+        written = await store.complete_upload(key, upload, [part])
+        assert await content(store, key) == b"words"
+        copied = await store.create_upload(key, NONE)
+        parts = [await store.upload_part_copy(key, copied, 1, key, 0, 5, if_match=written.etag)]
+        await store.complete_upload(key, copied, parts)
+        await store.copy(key, key + "2")
+        assert await content(store, key + "2") == b"words"
+
+    run(test)
+
+
 @pytest.mark.parametrize("delimiter", ["", "/"])
 def test_what_lies_below_a_control_character_is_listed_page_by_page(run: Run, delimiter: str) -> None:
     async def test(store: S3Store) -> None:

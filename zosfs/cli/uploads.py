@@ -47,19 +47,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _job(args: argparse.Namespace, place: Place, age: float, account: Any) -> int:
+    from zosfs.store.answers import as_meant
+
     store = account.bucket(place.bucket)
     now = datetime.datetime.now(datetime.UTC)
     rows, markers = [], dict[str, Any]()
     while True:
         page = await store.call("list_multipart_uploads", Prefix=place.key, **markers)
         rows += [
-            {"key": row["Key"], "id": row["UploadId"], "begun": row["Initiated"].isoformat(timespec="seconds")}
+            {"key": as_meant(row["Key"]), "id": row["UploadId"], "begun": row["Initiated"].isoformat(timespec="seconds")}
             for row in page.get("Uploads", [])
             if age < 0 or (now - row["Initiated"]).total_seconds() >= age
         ]
         if not page.get("IsTruncated"):
             break
-        markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        markers = {"KeyMarker": as_meant(page["NextKeyMarker"]), "UploadIdMarker": page["NextUploadIdMarker"]}
     if args.verb == "abort":
         for row in rows:
             await store.abort_upload(row["key"], row["id"])

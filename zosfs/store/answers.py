@@ -49,11 +49,43 @@ def iso_time_ns(text: str) -> int:
     except ValueError:
         return 0
 
+_ILLEGAL = re.compile(
+    rb"&#(?:x0*(?:[0-8bcef]|1[0-9a-f]|d[89a-f][0-9a-f]{2}|fff[ef])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]));"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]",
+    re.IGNORECASE,
+)
+"""Letters that XML does not have, in bytes or as a reference."""
+_STAND_INS = {0xFDD0 + code: code for code in range(0x20)}
+"""Control characters by the noncharacters of Unicode that stand in for them, which XML has."""
+
+
+def legible(body: bytes) -> bytes:
+    """A document in which other letters stand for those that XML does not have: `as_meant` gives control characters back."""
+
+    def stand_in(match: re.Match[bytes]) -> bytes:
+        said = match.group()
+        reference = said[2:-1].lower()
+        code = (int(reference[1:], 16) if reference.startswith(b"x") else int(reference)) if said.startswith(b"&#") else said[0]
+        return chr(0xFDD0 + code if code < 0x20 else 0xFFFD).encode()
+
+    return _ILLEGAL.sub(stand_in, body)
+
+
+def as_meant(key: str) -> str:
+    """A *key* out of a `legible` document, with its control characters (pure)."""
+    return key.translate(_STAND_INS)
+
 
 def parse(answer: Answer) -> ET.Element:
-    """The document of *answer* with namespaces taken off. Raises StoreError ``BadAnswer`` when it is none."""
+    """The document of *answer* with namespaces taken off. Raises StoreError ``BadAnswer`` when it is none.
+
+    Servers write keys into documents that no document can carry (`fits_xml`): see `legible`.
+    """
     try:
-        root = ET.fromstring(answer.body)
+        try:
+            root = ET.fromstring(answer.body)
+        except ET.ParseError:
+            root = ET.fromstring(legible(answer.body))
     except ET.ParseError as exc:
         raise StoreError("BadAnswer", status=answer.status, message=f"no XML document: {exc}") from None
     for element in root.iter():

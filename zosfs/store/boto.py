@@ -18,6 +18,7 @@ import trio
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.errors import StoreError, code_of, code_of_status
+from zosfs.store.answers import legible
 from zosfs.store.credentials import Provider
 from zosfs.store.exchange import Endpoint
 from zosfs.store.retries import Schedule
@@ -202,6 +203,12 @@ class Boto:
         self._threads.close()
 
 
+def _make_legible(response_dict: dict[str, Any], **_: Any) -> None:
+    body = response_dict.get("body")
+    if isinstance(body, bytes) and body.lstrip().startswith(b"<"):
+        response_dict["body"] = legible(body)
+
+
 def make_client(options: Options, credentials: Credentials, service: str, signature: str) -> Any:
     """A client set up as the module says. Blocking, about 0.3 s for the first."""
     import boto3
@@ -245,6 +252,11 @@ def make_client(options: Options, credentials: Credentials, service: str, signat
         raise store_error(exc, "connect") from None
     if service == "s3":
         client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+        handlers: Any = botocore.handlers
+        looks = handlers._handle_200_error  # takes what is no XML for a failure of the server: it has to come after ours
+        client.meta.events.unregister("before-parse.s3.*", looks)
+        client.meta.events.register_first("before-parse.s3.*", _make_legible)
+        client.meta.events.register_first("before-parse.s3.*", looks)
         if path_style:
             client.meta.events.register_last("before-sign.s3", _sign_what_is_sent)
     return client
