@@ -231,3 +231,28 @@ def test_a_mode_changed_within_the_second_in_which_the_object_was_made_is_seen(t
     asked = store.requests["head"]
     with_cache(tmp_path, second)
     assert store.requests["head"] == asked, "what is known by its milliseconds is not asked for again"
+
+
+def test_a_mode_changed_a_second_after_a_head_told_of_it_is_seen(tmp_path: Path) -> None:
+    """No listing told before when the object was made: the time of the HEAD is no Date of an answer to a write."""
+    store = Names("d/g")
+    before = store.set("d/f", mode=str(0o100600))
+
+    async def test(cache: AttributeCache) -> None:
+        async with tree_over(store, cache=cache) as tree:
+            directory = await tree.lookup(tree.root, b"d")
+            assert directory is not None
+            assert directory.directory is not None
+            directory.directory.huge = True
+            file = await tree.lookup(directory, b"f")
+            assert file is not None
+            assert file.attributes.mode & 0o777 == 0o600
+            assert store.requests["head"] == 1
+            later = before.modified_ns + 1500 * MS
+            store.objects["d/f"] = dataclasses.replace(before, modified_ns=later, metadata={"mode": str(0o100644)})
+            tree.invalidate(directory)
+            await read(tree, directory)
+            await tree.refresh(file)
+            assert file.attributes.mode & 0o777 == 0o644
+
+    with_cache(tmp_path, test)

@@ -340,8 +340,9 @@ class Facts:
         inode.stamp += 1
 
     def _own(self, old: ObjectInfo, listed: ObjectInfo) -> bool:
-        """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date, in whole seconds."""
-        near = not old.modified_ns % 10**9 and abs(old.modified_ns - listed.modified_ns) <= 2 * 10**9
+        """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date, in whole seconds, which
+        came after it was made. What was made after that second is another one."""
+        near = not old.modified_ns % 10**9 and -2 * 10**9 <= listed.modified_ns - old.modified_ns < 10**9
         return near and old.etag == listed.etag and old.size == listed.size
 
     def vanished(self, parent: Inode, name: bytes) -> Inode | None:
