@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -292,3 +293,34 @@ def test_nothing_is_shown_of_directories_whose_gathered_removals_are_late(
             shutil.rmtree(living.path / "a")
     living.stop()
     assert directories(s3, bucket) == {"stays/"}
+
+
+def test_a_directory_that_is_removed_while_it_gets_its_marker_stays_away(proxy: Proxy, mount: Mounting, bucket: str, s3: Any) -> None:
+    """It was emptied a moment ago, and its marker is on its way to the server."""
+    s3.put_object(Bucket=bucket, Key="d/file", Body=b"x")
+    living = mount(url=proxy.url)
+    os.listdir(living.path / "d")
+    proxy.hold = lambda target: 0 if target.partition("?")[0].endswith("/d/") else None
+    (living.path / "d/file").unlink()
+    wait_for(lambda: proxy.held, 10, "the marker to be at the server")
+    with ThreadPoolExecutor() as threads:
+        going = threads.submit((living.path / "d").rmdir)
+        concurrent.futures.wait([going], 1)  # it must not be done before the marker is
+        proxy.hold = lambda target: None
+        going.result()
+    living.again()
+    assert os.listdir(living.path) == []
+    assert directories(s3, bucket) == set()
+
+
+def test_a_removed_directory_does_not_come_back_with_an_attribute(mount: Mounting, bucket: str, s3: Any) -> None:
+    living = mount()
+    (living.path / "d").mkdir()
+    fd = os.open(living.path / "d", os.O_RDONLY)
+    (living.path / "d").rmdir()
+    with contextlib.suppress(OSError):
+        os.setxattr(fd, "user.mine", b"value")
+    with contextlib.suppress(OSError):
+        os.fchmod(fd, 0o700)
+    os.close(fd)
+    assert directories(s3, bucket) == set()

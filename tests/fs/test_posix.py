@@ -291,6 +291,28 @@ def test_what_another_host_puts_in_the_place_of_an_unlinked_open_file_stays(moun
     assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == b"another host's"
 
 
+def test_so_does_what_has_the_same_bytes(mount: Any, bucket: str, s3: Any) -> None:
+    """A lock, say: it is empty each time."""
+    s3.put_object(Bucket=bucket, Key="lock", Body=b"")
+    s3.put_object(Bucket=bucket, Key="f", Body=noise(300_000))
+    made = time.monotonic()
+    living: Mount = mount(metadata_ttl=0, negative_ttl=0)
+    with (living.path / "f").open("rb") as f, (living.path / "lock").open("rb"):
+        (living.path / "f").unlink()
+        (living.path / "lock").unlink()
+        assert os.listdir(living.path) == []
+        wait_for(lambda: time.monotonic() - made > 4, 10, "the time of another object to be told from that of the old one")
+        s3.put_object(Bucket=bucket, Key="lock", Body=b"")
+        s3.put_object(Bucket=bucket, Key="f", Body=noise(300_000))
+        assert sorted(os.listdir(living.path)) == ["f", "lock"]
+        assert (living.path / "f").stat().st_size == 300_000
+        assert f.read() == noise(300_000)
+    assert sorted(os.listdir(living.path)) == ["f", "lock"]
+    living.stop()
+    assert s3.get_object(Bucket=bucket, Key="f")["Body"].read() == noise(300_000)
+    assert s3.get_object(Bucket=bucket, Key="lock")["Body"].read() == b""
+
+
 def test_a_name_is_used_again_while_the_last_close_of_its_unlinked_file_is_at_work(place: Path) -> None:
     path, other = place / "f", place / "other"
     for number in range(20):

@@ -16,6 +16,7 @@ from tests.tree.bucket import Names, read, tree_over
 from zosfs.store.api import ObjectInfo
 from zosfs.tree import attribute_cache
 from zosfs.tree.attribute_cache import AttributeCache
+from zosfs.tree.tree import Tree
 
 MS = 10**6
 HEADED = ObjectInfo(
@@ -182,3 +183,76 @@ def test_a_remount_asks_for_nothing_that_was_asked_for_before(tmp_path: Path) ->
     store.set("d/f7", b"changed")
     with_cache(tmp_path, stat_all)
     assert store.requests["head"] == 51
+
+
+@pytest.mark.parametrize("seen", ["by the same mount", "by the next mount", "while it was asked for"])
+def test_a_mode_changed_within_the_second_in_which_the_object_was_made_is_seen(tmp_path: Path, seen: str) -> None:
+    """The copy that changed it has the ETag, the size and the second of before; listings tell it by its milliseconds."""
+    store = Names("d/g")
+    store.set("d/f", mode=str(0o100600))
+
+    def change() -> None:
+        before = store.objects["d/f"]
+        store.objects["d/f"] = dataclasses.replace(before, modified_ns=before.modified_ns + 500 * MS, metadata={"mode": str(0o100644)})
+
+    async def mode(tree: Tree) -> int:
+        directory = await tree.lookup(tree.root, b"d")
+        assert directory is not None
+        await read(tree, directory)
+        file = await tree.lookup(directory, b"f")
+        assert file is not None
+        await tree.refresh(file)
+        return file.attributes.mode & 0o777
+
+    async def first(cache: AttributeCache) -> None:
+        async with tree_over(store, cache=cache, metadata_ttl=5) as tree:
+            if seen == "while it was asked for":
+                store.after = lambda: 0.5 if store.asked[-1][0] == "head" else 0.0
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(mode, tree)
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+                    assert store.requests["head"]
+                    change()
+                    tree.invalidate(tree.root)
+                store.after = lambda: 0.0
+            else:
+                assert await mode(tree) == 0o600
+                change()
+            if seen != "by the next mount":
+                tree.invalidate(tree.root)
+                assert await mode(tree) == 0o644
+
+    async def second(cache: AttributeCache) -> None:
+        async with tree_over(store, cache=cache) as tree:
+            assert await mode(tree) == 0o644
+
+    with_cache(tmp_path, first)
+    with_cache(tmp_path, second)
+    asked = store.requests["head"]
+    with_cache(tmp_path, second)
+    assert store.requests["head"] == asked, "what is known by its milliseconds is not asked for again"
+
+
+def test_a_mode_changed_a_second_after_a_head_told_of_it_is_seen(tmp_path: Path) -> None:
+    """No listing told before when the object was made: the time of the HEAD is no Date of an answer to a write."""
+    store = Names("d/g")
+    before = store.set("d/f", mode=str(0o100600))
+
+    async def test(cache: AttributeCache) -> None:
+        async with tree_over(store, cache=cache) as tree:
+            directory = await tree.lookup(tree.root, b"d")
+            assert directory is not None
+            assert directory.directory is not None
+            directory.directory.huge = True
+            file = await tree.lookup(directory, b"f")
+            assert file is not None
+            assert file.attributes.mode & 0o777 == 0o600
+            assert store.requests["head"] == 1
+            later = before.modified_ns + 1500 * MS
+            store.objects["d/f"] = dataclasses.replace(before, modified_ns=later, metadata={"mode": str(0o100644)})
+            tree.invalidate(directory)
+            await read(tree, directory)
+            await tree.refresh(file)
+            assert file.attributes.mode & 0o777 == 0o644
+
+    with_cache(tmp_path, test)

@@ -17,6 +17,7 @@ from typing import Any
 
 from zosfs.content.multipart import UploadRecord
 from zosfs.store.api import ObjectHeaders, ObjectInfo
+from zosfs.store.objects import is_still
 
 PROMISED, FAILED, PARKED, CONFLICT = "promised", "failed", "parked", "conflict"
 """States of a record: to be delivered; to be tried again; refused for good; somebody else changed the object."""
@@ -101,8 +102,8 @@ class Deletion:
     modified_ns: int
 
     def still(self, found: ObjectInfo | None) -> bool:
-        """Whether *found* is that object. Another with the same bytes is not, so the time counts, too (seconds, as servers tell it)."""
-        return found is not None and found.etag == self.etag and abs(found.modified_ns - self.modified_ns) <= 2 * 10**9
+        """Whether *found* is that object."""
+        return found is not None and is_still(found, self.etag, self.modified_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Changes:
         Raises StoreError, with ESTALE when others changed the object.
         """
         if inode.is_dir:
-            await self._directory(inode, described)
+            if not inode.unlinked:  # or it would be there again
+                await self._directory(inode, described)
             return
         file = await self._open_files.hold(inode)
         try:

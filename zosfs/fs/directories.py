@@ -6,11 +6,12 @@ vanish with the last of them; it gets its `dir/` object shortly after it was emp
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pyfuse3
 import trio
@@ -54,6 +55,7 @@ class Directories:
         self._open: dict[int, tuple[Inode, Listing, int]] = {}
         self._numbers = itertools.count(1)
         self._owed: dict[int, Inode] = {}
+        self._marking: dict[int, trio.Event] = {}  # by the number of a directory whose marker is on its way: set when it is there
 
     def open(self, directory: Inode, thread: int) -> int:
         """A handle for *thread* to read *directory*."""
@@ -168,6 +170,7 @@ class Directories:
         """rmdir: ENOTEMPTY unless empty; one DELETE of the marker where there is one, or may be a folder of the server's."""
         if not await self._tree.is_empty(inode):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        await self._marked(inode)
         self.unowe(inode)
         if inode.marker is not False or inode.store.abilities.keeps_folders:
             await self._removals.delete(inode)
@@ -203,8 +206,8 @@ class Directories:
         if directory.number not in self._owed:
             return
         try:
-            async with self._moving.still(directory):
-                if directory.unlinked or directory.marker or not await self._tree.is_empty(directory):
+            async with self._moving.still(directory), self._turn(directory):
+                if directory.number not in self._owed or directory.unlinked or directory.marker or not await self._tree.is_empty(directory):
                     return
                 wanted = headers(fresh(directory.name, True, self._options), directory.attributes, self._options)
                 written = await directory.store.put(directory.key, (), wanted)
@@ -212,6 +215,21 @@ class Directories:
                 self._tree.delivered(directory, described_info(directory, wanted, written.etag, written.modified_ns))
         finally:
             self.unowe(directory)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, directory: Inode) -> AsyncIterator[None]:
+        """Within, *directory* is given its marker: who removes it waits, or would leave that behind."""
+        await self._marked(directory)
+        there = self._marking[directory.number] = trio.Event()
+        try:
+            yield
+        finally:
+            del self._marking[directory.number]
+            there.set()
+
+    async def _marked(self, directory: Inode) -> None:
+        while (there := self._marking.get(directory.number)) is not None:
+            await there.wait()
 
     async def settle_markers(self, below: Iterable[Inode] | None = None) -> None:
         """Put the markers that are owed now (fsync of a directory, umount). Raises the first StoreError; what is left is still owed."""

@@ -227,7 +227,7 @@ class Renames:
             info = dataclasses.replace(info, metadata=dict(carried.metadata), content_type=carried.content_type)
         return dataclasses.replace(
             info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
-            modified_ns=written.modified_ns or time.time_ns(),
+            modified_ns=written.modified_ns or time.time_ns() // 10**9 * 10**9,
         )  # fmt: skip
 
     async def _directory(self, source: Inode, new_parent: Inode, new_name: bytes) -> None:

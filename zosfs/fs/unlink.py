@@ -20,6 +20,7 @@ from zosfs.fs.open_files import OpenFiles
 from zosfs.fs.promised_attributes import PromisedAttributes
 from zosfs.fs.removals import Removals
 from zosfs.fs.writers import Writers
+from zosfs.store.objects import is_still
 from zosfs.tree.inodes import Inode
 from zosfs.tree.tree import Tree
 
@@ -210,4 +211,5 @@ class Unlinks:
     async def _is_there(unlinked: Inode) -> bool:
         # what another host has put in its place while it was open here is not ours to delete
         found = await look(unlinked.store, unlinked.key)
-        return found is not None and (unlinked.info is None or found.etag == unlinked.info.etag)
+        info = unlinked.info
+        return found is not None and (info is None or is_still(found, info.etag, info.modified_ns))

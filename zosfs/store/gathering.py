@@ -19,7 +19,7 @@ import trio
 from zosfs.errors import StoreError
 from zosfs.store.api import Body, ListPage, ObjectHeaders, ObjectInfo, PartInfo, StoreFailure, Written
 from zosfs.store.arrival import Arrival
-from zosfs.store.objects import is_folder, waves
+from zosfs.store.objects import is_folder, is_still, waves
 from zosfs.store.s3 import S3Store
 
 AT_ONCE = 1000
@@ -28,8 +28,6 @@ AT_ONCE = 1000
 DOUBTED = 3.0
 """Seconds after which somebody else may well have put another object in the place of one that is to be deleted."""
 LOOKS_AT_ONCE = 64
-NEAR = 2 * 10**9
-"""Nanoseconds by which the time of one and the same object may differ: servers tell it in several ways."""
 
 Done = Callable[[StoreFailure | None], object]
 Send = Callable[[Sequence[str]], Awaitable[Mapping[str, StoreFailure]]]
@@ -151,7 +149,7 @@ class GatheringStore(S3Store):
                     found = await super(GatheringStore, self).head(info.key)
                     if is_folder(found):
                         continue  # and no object
-                    if found.etag != info.etag or abs(found.modified_ns - info.modified_ns) > NEAR:
+                    if not is_still(found, info.etag, info.modified_ns):
                         replaced.add(info.key)
                 except StoreError as exc:
                     if exc.errno != errno.ENOENT:

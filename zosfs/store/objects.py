@@ -1,4 +1,5 @@
-"""All objects of a prefix, over as many pages as it takes, and in which order objects may go. Must not know: what they are wanted for."""
+"""All objects of a prefix, over as many pages as it takes, in which order objects may go, and whether one is still the same. Must not know:
+what they are wanted for."""
 
 from __future__ import annotations
 
@@ -28,6 +29,18 @@ def folder(key: str) -> ObjectInfo:
 def is_folder(info: ObjectInfo) -> bool:
     """Whether *info* is a `folder` (pure)."""
     return info.key.endswith("/") and not info.etag
+
+
+NEAR = 2 * 10**9
+"""Nanoseconds by which the time of one and the same object may differ: servers tell it in several ways."""
+
+
+def is_still(found: ObjectInfo, etag: str, modified_ns: int) -> bool:
+    """Whether *found* is the object that had this ETag and was made about then, and no other one with the same bytes, made since (pure).
+
+    What is known of an object that was made here is the time of the answer, which may have come long after that.
+    """
+    return found.etag == etag and found.modified_ns <= modified_ns + NEAR
 
 
 def waves(keys: Iterable[str]) -> list[Sequence[str]]:

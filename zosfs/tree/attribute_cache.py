@@ -1,8 +1,8 @@
 """Attributes remembered across mounts: the HEADs that need not be sent again.
 
 Owns: ``attributes.sqlite`` in the cache directory. A row is found only with the very ETag, modification second and size that a listing
-shows; values are JSON. Everything here can be lost without harm: a damaged file is started anew, writes are batched and not
-fsynced. SQLite runs in a thread of its own.
+shows, and the very milliseconds where both have them; values are JSON. Everything here can be lost without harm: a damaged file is started
+anew, writes are batched and not fsynced. SQLite runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS attributes (
     etag TEXT NOT NULL,
     modified INTEGER NOT NULL,  -- seconds since the epoch
     size INTEGER NOT NULL,
-    facts TEXT NOT NULL         -- JSON: metadata, content type, kept headers, object type
+    facts TEXT NOT NULL         -- JSON: ns within that second (0: not known), metadata, content type, kept headers, object type
 ) WITHOUT ROWID
 """
 
@@ -50,7 +50,7 @@ def _identity(bucket: str, key: str) -> bytes:
 
 
 class AttributeCache:
-    """What HEADs said, by bucket, key, ETag, modification second and size."""
+    """What HEADs said, by bucket, key, ETag, time of modification and size."""
 
     def __init__(self, directory: Path, name: str = "attributes") -> None:
         self._path = directory / f"{name}.sqlite"
@@ -135,6 +135,7 @@ class AttributeCache:
         """Remember *info* (of a HEAD); written out in batches."""
         facts = json.dumps(
             {
+                "fraction": info.modified_ns % 10**9,
                 "metadata": dict(info.metadata or {}), "content_type": info.content_type, "object_type": info.object_type,
                 "headers": {name: info.headers[name] for name in KEPT_HEADERS if name in info.headers},
             }
@@ -208,14 +209,17 @@ def _is_texts(value: object) -> bool:
 
 
 def _with_facts(listed: ObjectInfo, facts: str) -> ObjectInfo | None:
-    """*listed* with what a row remembers; None for a row that makes no sense."""
+    """*listed* with what a row remembers; None for a row that makes no sense, or speaks of another moment of that second."""
     try:
         kept = json.loads(facts)
         object_type, content_type, metadata, headers = (kept[name] for name in ("object_type", "content_type", "metadata", "headers"))
+        fraction, shown = kept.get("fraction", 0), listed.modified_ns % 10**9
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not (isinstance(object_type, str) and isinstance(content_type, str) and _is_texts(metadata) and _is_texts(headers)):
         return None
+    if fraction and shown and fraction != shown:
+        return None  # made anew within the same second, with other attributes as it seems
     return ObjectInfo(
         key=listed.key, size=listed.size, etag=listed.etag, modified_ns=listed.modified_ns, storage_class=listed.storage_class,
         object_type=listed.object_type or object_type, version_id=listed.version_id,

@@ -49,6 +49,18 @@ def same_version(a: ObjectInfo, b: ObjectInfo) -> bool:
     return a.modified_ns // second == b.modified_ns // second
 
 
+def to_the_millisecond(info: ObjectInfo, listed_ns: int) -> ObjectInfo:
+    """*info* of a HEAD, which tells whole seconds, with the time that a listing told before that was sent.
+
+    If the object was made anew within the same second, before the HEAD, the next listing tells another time than this, and it is asked for
+    again; with the second alone what is changed after the HEAD would never be seen.
+    """
+    second = 10**9
+    if listed_ns % second and not info.modified_ns % second and listed_ns // second == info.modified_ns // second:
+        return dataclasses.replace(info, modified_ns=listed_ns)
+    return info
+
+
 def is_replaced(inode: Inode, info: ObjectInfo) -> bool:
     """Whether *info* is of an object that others have put in the place of the one that somebody is in the middle of reading here.
 
@@ -328,8 +340,10 @@ class Facts:
         inode.stamp += 1
 
     def _own(self, old: ObjectInfo, listed: ObjectInfo) -> bool:
-        """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date."""
-        return old.etag == listed.etag and old.size == listed.size and abs(old.modified_ns - listed.modified_ns) <= 2 * 10**9
+        """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date, in whole seconds, which
+        came after it was made. What was made after that second is another one."""
+        near = not old.modified_ns % 10**9 and -2 * 10**9 <= listed.modified_ns - old.modified_ns < 10**9
+        return near and old.etag == listed.etag and old.size == listed.size
 
     def vanished(self, parent: Inode, name: bytes) -> Inode | None:
         """The store has no such name any more; what holds something that is not in the store yet stays, and is returned."""

@@ -172,6 +172,14 @@ class Inode:
         return size_and_time(row)[0] if self._attributes is None and isinstance(row, bytes) else self.shown().size
 
     @property
+    def modified_ns(self) -> int:
+        """When its object was made, in ns since the epoch, 0 where the store said nothing (yet)."""
+        row = self._info
+        if isinstance(row, bytes):
+            return size_and_time(row)[1]
+        return row.modified_ns if row is not None else 0
+
+    @property
     def listed(self) -> bytes | None:
         """The packed row of a file in the store that was only listed: it shows what this and its volume's defaults say."""
         row = self._info

@@ -18,7 +18,7 @@ from zosfs.store.api import HEADS_TOGETHER, ObjectInfo
 from zosfs.store.objects import is_folder
 from zosfs.tree.asked_ahead import FIRST, AskedAhead
 from zosfs.tree.directory import Directory
-from zosfs.tree.facts import Facts, fault, is_replaced
+from zosfs.tree.facts import Facts, fault, is_replaced, to_the_millisecond
 from zosfs.tree.inodes import Inode
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,14 @@ class _Flight:
 
 
 class _Question(NamedTuple):
-    """A HEAD of *inode* as it stood when that was sent: what it hung below and was called, and how many changes there had been."""
+    """A HEAD of *inode* as it stood when that was sent: what it hung below and was called, when its object was made as far as that was
+    known, and how many changes there had been."""
 
     inode: Inode
     parent: Inode
     name: bytes
     key: str
+    modified_ns: int
     sequence: int
     moves: int
 
@@ -127,7 +129,7 @@ class Refresher:
 
     def _question(self, inode: Inode) -> _Question:
         assert inode.parent is not None
-        return _Question(inode, inode.parent, inode.name, inode.key, self._tree.sequence, self._tree.moves)
+        return _Question(inode, inode.parent, inode.name, inode.key, inode.modified_ns, self._tree.sequence, self._tree.moves)
 
     def _told(self, question: _Question, info: ObjectInfo) -> bool:
         """The store said *info*: believed unless something was done here meanwhile. False: renamed, it has to be asked for again."""
@@ -140,6 +142,7 @@ class Refresher:
             return inode.known
         if inode.is_dir:
             inode.marker = not is_folder(info)
+        info = to_the_millisecond(info, question.modified_ns)
         if is_replaced(inode, info):
             self._tree.settle(question.parent, question.name, inode.part, False, info)
         else:
@@ -160,7 +163,7 @@ class Refresher:
 
     async def _refused(self, question: _Question, failure: StoreError, *, force: bool = False) -> None:
         """The store refused: a missing object has vanished, moved, or its directory lives without it. Raises what is to be told."""
-        inode, parent, name, _, sequence, moves = question
+        inode, parent, name, _, _, sequence, moves = question
         if failure.errno != errno.ENOENT or inode.dirty:
             raise failure
         if inode.unlinked:
