@@ -114,6 +114,30 @@ def test_what_a_listing_told_is_shown_when_a_file_is_moved_by_a_copy_of_its_obje
     run(test)
 
 
+def test_what_is_told_of_a_file_is_told_of_its_key_of_now() -> None:
+    """It is unpacked once for those who ask several times, not for those who ask after a rename of any kind."""
+    async def test() -> None:
+        store = Names("d/e/k")
+        async with tree_over(store, posix=False) as tree:
+            above, directory = await find(tree, "d"), await find(tree, "d/e")
+            await read(tree, directory)
+            inode = tree.directory(directory).children[b"k"]
+
+            def key() -> str:
+                info = inode.info
+                assert info is not None
+                assert info is inode.info
+                return info.key
+
+            assert key() == "d/e/k"
+            tree.move(directory, above, b"f")
+            assert key() == "d/f/k"
+            tree.move(above, tree.root, b"x")
+            assert key() == "x/f/k"
+
+    run(test)
+
+
 def test_what_a_listing_told_is_shown_when_another_tells_more_of_its_time() -> None:
     async def test() -> None:
         store = Names("d/k")

@@ -45,6 +45,14 @@ class Volume:
         self.content: Any = None
 
 
+class _Unpacked:
+    """The row that was unpacked last, and what came of it: who opens, reads or stats a file asks for that ten times."""
+
+    inode: Inode | None = None
+    row = b""
+    info: ObjectInfo | None = None
+
+
 class Inode:
     """A file or directory that the kernel, a listing or an open file knows.
 
@@ -90,6 +98,7 @@ class Inode:
 
     def call(self, name: bytes, part: str) -> None:
         """It is shown as *name*, which stands for *part* of its key."""
+        _Unpacked.inode = None  # has another key now, or something above it has
         self.name = name
         self._part = None if part.encode("utf-8", "surrogateescape") == name else part
 
@@ -101,8 +110,13 @@ class Inode:
     @property
     def info(self) -> ObjectInfo | None:
         """What the store said of its object, None where it said nothing (yet)."""
-        info = self._info
-        return self.info_as(self.key) if isinstance(info, bytes) else info
+        row = self._info
+        if not isinstance(row, bytes):
+            return row
+        if _Unpacked.inode is not self or _Unpacked.row is not row:
+            _Unpacked.info = self.info_as(self.key)
+            _Unpacked.inode, _Unpacked.row = self, row
+        return _Unpacked.info
 
     @info.setter
     def info(self, info: ObjectInfo | None) -> None:

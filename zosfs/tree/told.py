@@ -7,7 +7,6 @@ what stat shows are one character.
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Mapping
 
@@ -72,7 +71,6 @@ def attributes_in(row: bytes) -> Attributes:
     return Attributes(mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns)
 
 
-@functools.lru_cache(64)  # who opens a file asks several times
 def unpack_told(row: bytes, key: str) -> ObjectInfo:
     """What a HEAD said of the object, now *key*."""
     size, modified_ns, kind, form = ROW.unpack_from(row)
