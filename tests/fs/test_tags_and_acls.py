@@ -198,3 +198,28 @@ def test_who_overwrites_a_file_waits_once_for_what_it_has(proxy: Proxy, mount: C
     assert done, "the file's facts and its ACL are asked for at the same time"
     assert s3.get_object(Bucket=bucket, Key="d/f")["Body"].read() == b"new"
     assert proxy.requests.count(("GET", f"/{bucket}/d/f?acl=")) == 1
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed over", "replaced by another host"])
+def test_what_is_set_on_a_file_without_a_name_is_not_set_on_another(mount: Callable[..., Mount], bucket: str, s3: Any, how: str) -> None:
+    s3.put_object(Bucket=bucket, Key="f", Body=b"old" * 2000)
+    living = mount()
+    path = living.path / "f"
+    with path.open("rb") as f:
+        assert f.read(3) == b"old"
+        if how == "removed":
+            path.unlink()
+            path.write_bytes(b"new")
+        elif how == "renamed over":
+            (living.path / "g").write_bytes(b"new")
+            (living.path / "g").rename(path)
+        else:
+            s3.put_object(Bucket=bucket, Key="f", Body=b"new")
+            assert path.read_bytes() == b"new"
+        with pytest.raises(OSError, match=r"No data|Stale"):
+            os.setxattr(f.fileno(), "user.zos.tag.a", b"b")
+        with pytest.raises(OSError, match=r"No data|Stale"):
+            os.removexattr(f.fileno(), "user.zos.tags")
+    assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == []
+    os.setxattr(path, "user.zos.tag.a", b"b")
+    assert s3.get_object_tagging(Bucket=bucket, Key="f")["TagSet"] == [{"Key": "a", "Value": "b"}]

@@ -468,6 +468,8 @@ class Operations(pyfuse3.Operations):
         if name.startswith(NOT_KEPT):
             raise pyfuse3.FUSEError(errno.ENOTSUP)  # without a line in the log: cp -p, install and sed -i try for each file
         found = self._inode(inode)
+        if self.tree.taken(found):
+            raise _fail(errno.ESTALE)
         async with self.moving.still(found), self.changes.turn(found):
             await self.changes.inherit(found)
             await self.xattrs.set(found, os.fsdecode(name), value)
@@ -476,6 +478,8 @@ class Operations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._writable()
         found = self._inode(inode)
+        if self.tree.taken(found):
+            raise _fail(errno.ESTALE)
         async with self.moving.still(found), self.changes.turn(found):
             await self.changes.inherit(found)
             await self.xattrs.remove(found, os.fsdecode(name))

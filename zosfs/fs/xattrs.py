@@ -249,6 +249,8 @@ def _of_store(row: XattrRow, to_come: coming.Row | None) -> Row:
 
     async def change(xattrs: Xattrs, inode: Inode, rest: str, value: bytes) -> None:
         assert row.set is not None
+        if inode.unlinked:
+            raise _no_data()  # what lies at its key is another object, or is about to go
         xattrs.sized = None
         text = _text(value)
         file: OpenFile | None = inode.file
@@ -273,6 +275,8 @@ def _of_store(row: XattrRow, to_come: coming.Row | None) -> Row:
 
     async def remove(xattrs: Xattrs, inode: Inode, rest: str) -> None:
         assert row.remove is not None
+        if inode.unlinked:
+            raise _no_data()
         xattrs.sized = None
         if to_come is not None and to_come.remove is not None and inode.file is not None and will_be(xattrs, inode, rest) is not None:
             removing = to_come.remove
