@@ -24,9 +24,6 @@ BROUGHT = 64 << 10
 """Bytes up to which a read fetches by itself what it waits for: they come in passing (`zosfs.store.short`)."""
 KEPT = 16 << 20
 """Bytes that a handle has read and still keeps in memory: the kernel keeps what it got, but direct I/O may come back."""
-STRETCHES = 8
-"""Stretches fetched around random reads (`random_ahead`) of which at least as much is kept, within half of all memory: who reads one page
-comes for the others, and the disk may not have them yet, or there is none."""
 
 
 class Readers:
@@ -46,7 +43,6 @@ class Readers:
         self.budget = budget
         self.most = options.read_ahead
         self.around = options.random_ahead
-        self.kept = max(KEPT, min(STRETCHES * self.around, budget.limit // 2))
         self._ahead_slots = max(2, options.connections // 2)
         self._store = store
         self._nursery = nursery
@@ -329,7 +325,7 @@ class Reader:
         if self._closed:
             self._let_all_go()
             return
-        over, going = self._read_bytes - self._readers.kept, []
+        over, going = self._read_bytes - KEPT, []
         for block in self._read:
             if over <= 0:
                 break
