@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import handlers
 from bench.__main__ import Server, Setting, measure
 from bench.bare import TOOL, Node, in_memory, sizes, tree_of
 from bench.bare import WORKLOADS as IN_MEMORY
@@ -86,3 +87,12 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
         assert os.listdir(point / "some") == []
         (point / "some").rmdir()
         assert not (point / "some").exists()
+
+
+@needs_root
+def test_requests_that_are_answered_from_memory_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # all mounts of this machine would forget their names, those of tests beside this one, too
+    monkeypatch.setattr(handlers, "_forget_names", lambda: None)
+    spent = handlers.measure(in_memory(SPECK), nowhere(tmp_path), SPECK)
+    assert spent.keys() == handlers.KINDS.keys()
+    assert all(spent[kind] > 0 for kind in handlers.KINDS if kind != "LOOKUP"), "which the kernel answers by itself while it knows the names"

@@ -225,9 +225,10 @@ class Renames:
         etags.add(written.etag or info.etag)
         if carried is not None:
             info = dataclasses.replace(info, metadata=dict(carried.metadata), content_type=carried.content_type)
+        # a time of this clock is good for its second only, as one that is taken from an answer's Date (Facts._own)
+        now = time.time_ns() // 10**9 * 10**9
         return dataclasses.replace(
-            info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id,
-            modified_ns=written.modified_ns or time.time_ns() // 10**9 * 10**9,
+            info, key=new_key, etag=written.etag or info.etag, version_id=written.version_id, modified_ns=written.modified_ns or now,
         )  # fmt: skip
 
     async def _directory(self, source: Inode, new_parent: Inode, new_name: bytes) -> None:

@@ -1,8 +1,8 @@
 """How many attributes are asked for ahead of who asks for one name after the other (pure).
 
 Who goes through a directory in its order gets twice as many ahead each time, from the second name on, or the first where it is known that
-he begins to. Who asks in another order (fts(3) sorts by inode number) gets
-more with each name that had to be waited for, so that what is asked for in vain stays in proportion. Owns: one directory's count of these.
+he begins to. Who asks in another order (fts(3) sorts by inode number) gets more with each name that had to be waited for, so that what is
+asked for in vain stays in proportion. Owns: one directory's count of these.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import trio
 from zosfs.config import Options
 from zosfs.counters import Counters
 from zosfs.store.api import ObjectInfo
+from zosfs.store.objects import NEAR
 from zosfs.tree.attribute_cache import AttributeCache
 from zosfs.tree.attributes import Attributes, Defaults, from_object
 from zosfs.tree.directory import Directory, Flying
@@ -342,7 +343,7 @@ class Facts:
     def _own(self, old: ObjectInfo, listed: ObjectInfo) -> bool:
         """Whether a listing shows the version that this mount wrote: its time was taken from the answer's Date, in whole seconds, which
         came after it was made. What was made after that second is another one."""
-        near = not old.modified_ns % 10**9 and -2 * 10**9 <= listed.modified_ns - old.modified_ns < 10**9
+        near = not old.modified_ns % 10**9 and -NEAR <= listed.modified_ns - old.modified_ns < 10**9
         return near and old.etag == listed.etag and old.size == listed.size
 
     def vanished(self, parent: Inode, name: bytes) -> Inode | None:
