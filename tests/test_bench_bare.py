@@ -95,4 +95,4 @@ def test_requests_that_are_answered_from_memory_are_told_apart(tmp_path: Path, m
     monkeypatch.setattr(handlers, "_forget_names", lambda: None)
     spent = handlers.measure(in_memory(SPECK), nowhere(tmp_path), SPECK)
     assert spent.keys() == handlers.KINDS.keys()
-    assert all(spent[kind] > 0 for kind in handlers.KINDS if kind != "LOOKUP"), "which the kernel answers by itself while it knows the names"
+    assert all(spent[kind] > 0 for kind in handlers.KINDS if kind != "LOOKUP"), "that one the kernel answers while it knows the names"
